@@ -1,0 +1,12 @@
+// Howdah is a chat room on PostgreSQL that keeps that PostgreSQL safe and watches over it.
+package main
+
+import (
+	"os"
+
+	"howdah/internal/cli"
+)
+
+func main() {
+	os.Exit(cli.Main(os.Args[1:], os.Stdin, os.Stdout, os.Stderr))
+}
