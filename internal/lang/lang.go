@@ -98,7 +98,9 @@ func parse(raw []byte, into map[string]text) error {
 // locale ("zh_TW.UTF-8") or a plain tag; the first wish that leads to one of ours wins, English where none does.
 func Match(wishes ...string) Locale {
 	for _, wish := range wishes {
-		wish, _, _ = strings.Cut(wish, ".") // POSIX: drop the encoding
+		if !strings.ContainsAny(wish, ",;") {
+			wish, _, _ = strings.Cut(wish, ".") // POSIX: drop the encoding, but not the fraction of "q=0.7"
+		}
 		wish = strings.ReplaceAll(wish, "_", "-")
 		if wish == "" || wish == "C" || wish == "POSIX" {
 			continue
