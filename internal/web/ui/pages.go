@@ -1,0 +1,223 @@
+package ui
+
+import (
+	"html/template"
+	"time"
+
+	"howdah/internal/lang"
+)
+
+// Chrome is what every page has around its matter. A page struct embeds it.
+type Chrome struct {
+	Locale  lang.Locale
+	Theme   string         // "light", "dark", or "" to follow the system
+	Title   string         // before " · Howdah" in the title bar; "" for a title of the page's own
+	Me      *Person        // nil: nobody is signed in, and the page has no sidebar
+	Rooms   []Room         // mine, for the sidebar
+	Zone    *time.Location // of the "zone" cookie that the scripts set (an IANA name); nil is UTC
+	Now     time.Time
+	Epoch   string // of the database, as in the live hello; "" when not known
+	Notice  string // something went well: a localised sentence, shown once
+	Problem string // something did not: a fault's message ...
+	Hint    string // ... and its hint
+}
+
+// Language makes every page Localized.
+func (c Chrome) Language() lang.Locale { return c.Locale }
+
+// Person is somebody. Role is the one in the house, where the page needs it.
+type Person struct {
+	ID     int64  `json:"id"`
+	Handle string `json:"handle"`
+	Name   string `json:"name"`
+	Role   string `json:"role,omitempty"`
+}
+
+// Room is a room as I see it.
+type Room struct {
+	ID       int64   `json:"id"`
+	Kind     string  `json:"kind"` // public, private, direct
+	Name     string  `json:"name"`
+	Topic    string  `json:"topic"`
+	Seq      int64   `json:"seq"`
+	Read     int64   `json:"read"`
+	Unread   int     `json:"unread"`
+	Mentions int     `json:"mentions"`
+	Role     string  `json:"role"` // "" = not a member
+	Members  int     `json:"members"`
+	Other    *Person `json:"other,omitempty"` // whom I talk to, in a direct room
+}
+
+// Message is one message of a room.
+type Message struct {
+	Seq     int64
+	At      time.Time
+	By      Person
+	HTML    template.HTML // rendered from Markdown by the server, and safe
+	Edited  bool
+	Deleted bool
+}
+
+// Member is a person in a room.
+type Member struct {
+	ID     int64
+	Handle string
+	Name   string
+	Role   string // in the room
+	Here   bool
+}
+
+// May says what I may do in a room; the page shows no button that would be refused.
+type May struct {
+	Post      bool `json:"post"`
+	Join      bool `json:"join"`
+	Leave     bool `json:"leave"`
+	Invite    bool `json:"invite"` // bring people into this room
+	Rename    bool `json:"rename"` // name and topic
+	Manage    bool `json:"manage"` // roles of members, and removing them
+	DeleteAny bool `json:"deleteAny"`
+}
+
+// RoomPage ("room") is the application. Its forms:
+//
+//	POST /room/{id}/messages {client_id, body}   the composer without scripts
+//	POST /room/{id}/join  /leave
+//	POST /room/{id}/settings {name, topic}
+//	POST /room/{id}/members {handle}             bring somebody in
+//	POST /room/{id}/members/{person}/role {role}   /remove
+type RoomPage struct {
+	Chrome
+	Room      Room
+	Messages  []Message // ascending: the newest page, or the one around At
+	Earlier   bool      // there are messages before these
+	Later     bool      // ... and after
+	Seq       int64     // the room's seq as of reading Messages: live events continue from it
+	At        int64     // the message to show, from ?at=; 0 for the end
+	Members   []Member  // at most the first 200
+	Roles     []string  // that I may give in this room, highest first; empty when I may not
+	May       May
+	BodyLimit int    // bytes of UTF-8 that a message may have
+	ClientID  string // a fresh UUID, for the composer without scripts
+}
+
+// SignInPage ("sign-in"): POST /sign-in {handle, password, next}.
+type SignInPage struct {
+	Chrome
+	Handle string // as typed before
+	Next   string // path to return to
+}
+
+// SetupPage ("setup"): POST /setup/{token} {name, handle, password}.
+type SetupPage struct {
+	Chrome
+	Token  string
+	Name   string
+	Handle string
+}
+
+// UnsetPage ("unset"): nobody has set this house up yet; says where the link is.
+type UnsetPage struct{ Chrome }
+
+// InvitePage ("invite"): POST /invite/{token} {name, handle, password}; with Me set only a button that joins.
+type InvitePage struct {
+	Chrome
+	Token   string
+	By      Person // who invites; zero when not known
+	House   string // "" or what the invitation leads to, e.g. a room's name
+	AskRole string // the role it gives
+	Name    string
+	Handle  string
+}
+
+// RoomsPage ("rooms"): POST /rooms {kind, name, topic, client_id}; POST /room/{id}/join.
+type RoomsPage struct {
+	Chrome
+	Public   []Room // all public rooms, mine too (Role tells)
+	MayMake  bool
+	Kind     string // as chosen and typed before
+	Name     string
+	Topic    string
+	ClientID string
+}
+
+// PersonRow is a person on the people page.
+type PersonRow struct {
+	ID       int64
+	Handle   string
+	Name     string
+	Role     string
+	Here     bool
+	Disabled bool
+	Roles    []string // that I may give them; empty when I may not
+	MayBar   bool     // I may disable or enable them
+}
+
+// Invite is an invitation that still works. URL is "" where only a hash is kept.
+type Invite struct {
+	ID      int64
+	Role    string
+	URL     string
+	By      string
+	Made    time.Time
+	Expires time.Time // zero: never
+	Uses    int
+}
+
+// PeoplePage ("people"). Its forms:
+//
+//	POST /people/{id}/direct
+//	POST /people/{id}/role {role}   /disable   /enable
+//	POST /people/invites {role}     POST /people/invites/{id}/revoke
+type PeoplePage struct {
+	Chrome
+	People      []PersonRow
+	MayInvite   bool
+	InviteRoles []string // that I may invite as
+	Invites     []Invite
+	Fresh       string // the address just made, shown once with a copy button
+}
+
+// Session is one browser or program that is signed in.
+type Session struct {
+	ID      int64
+	Device  string // in words, e.g. "Firefox on Windows"
+	Address string
+	Made    time.Time
+	Seen    time.Time
+	Current bool
+}
+
+// Token is an access token, without its secret.
+type Token struct {
+	ID   int64
+	Name string
+	Made time.Time
+	Seen time.Time // zero: never used
+}
+
+// MePage ("me"). Its forms:
+//
+//	POST /me/profile {name}   /me/language {locale: "", "en", "zh-TW"}   /me/theme {theme: "", "light", "dark"}
+//	POST /me/password {current, password}   /me/sessions/{id}/end   /me/sessions/end (all others)
+//	POST /me/tokens {name}   /me/tokens/{id}/revoke
+type MePage struct {
+	Chrome
+	LocaleSet string // as set; "" = follows the browser
+	Sessions  []Session
+	Tokens    []Token
+	Fresh     string // the token just made, shown once with a copy button
+}
+
+// WaitingPage ("waiting"), status 503: the database is away; looks again by itself. Needs no database, so Me is nil.
+type WaitingPage struct {
+	Chrome
+	Reason string // localised; "" for the usual sentence
+}
+
+// ErrorPage ("error").
+type ErrorPage struct {
+	Chrome
+	Status  int
+	Message string
+	Advice  string // the fault's hint
+}

@@ -1,0 +1,263 @@
+package ui
+
+import (
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+	"unicode"
+
+	"howdah/internal/lang"
+)
+
+// A line continues the one above when the same person wrote both within this time. room.js has the same rule.
+const together = 5 * time.Minute
+
+// line is a message together with where it stands in the history.
+type line struct {
+	Message
+	Day       string // a new day begins here: its name
+	Date      string // ... and its date
+	New       bool   // what I have not read begins here
+	Continues bool
+	Clock     string
+}
+
+// Lines is the history as the template shows it. The scripts arrange again what they add, by the same rules.
+func (p RoomPage) Lines() []line {
+	lines := make([]line, 0, len(p.Messages))
+	var above *line
+	marked := p.Room.Read == 0 || p.Room.Role == ""
+	for _, m := range p.Messages {
+		at := m.At.In(p.zone())
+		l := line{Message: m, Clock: at.Format("15:04")}
+		date := at.Format(time.DateOnly)
+		if above == nil || above.At.In(p.zone()).Format(time.DateOnly) != date {
+			l.Day, l.Date = p.day(at), date
+		}
+		if !marked && m.Seq > p.Room.Read {
+			marked = true
+			// Nothing is new when all of it is seen to be new: a divider above the first line of a page says nothing.
+			l.New = above != nil && (p.Me == nil || m.By.ID != p.Me.ID)
+		}
+		l.Continues = above != nil && l.Day == "" && !l.New && above.By.ID == m.By.ID && m.At.Sub(above.At) < together
+		lines = append(lines, l)
+		above = &lines[len(lines)-1]
+	}
+	return lines
+}
+
+// RFC is the moment for machines.
+func (l line) RFC() string {
+	if l.At.IsZero() {
+		return ""
+	}
+	return l.At.UTC().Format(time.RFC3339)
+}
+
+func (c Chrome) zone() *time.Location {
+	if c.Zone == nil {
+		return time.UTC
+	}
+	return c.Zone
+}
+
+func (c Chrome) now() time.Time {
+	if c.Now.IsZero() {
+		return time.Now().In(c.zone())
+	}
+	return c.Now.In(c.zone())
+}
+
+func (c Chrome) day(at time.Time) string {
+	now := c.now()
+	switch date := at.Format(time.DateOnly); date {
+	case now.Format(time.DateOnly):
+		return c.Locale.T("web.js.today")
+	case now.AddDate(0, 0, -1).Format(time.DateOnly):
+		return c.Locale.T("web.js.yesterday")
+	}
+	if c.Locale == lang.Chinese {
+		text := fmt.Sprintf("%d月%d日 星期%s", at.Month(), at.Day(), []string{"日", "一", "二", "三", "四", "五", "六"}[at.Weekday()])
+		if at.Year() != now.Year() {
+			text = strconv.Itoa(at.Year()) + "年" + text
+		}
+		return text
+	}
+	if at.Year() != now.Year() {
+		return at.Format("Monday, January 2, 2006")
+	}
+	return at.Format("Monday, January 2")
+}
+
+// Moment is a date and time of day in words for lists (sessions, tokens, invitations).
+func (c Chrome) Moment(at time.Time) string {
+	if at.IsZero() {
+		return c.Locale.T("web.never")
+	}
+	at = at.In(c.zone())
+	if c.Locale == lang.Chinese {
+		return at.Format("2006年1月2日 15:04")
+	}
+	return at.Format("2 Jan 2006, 15:04")
+}
+
+// RFC is the moment for machines.
+func (c Chrome) RFC(at time.Time) string { return at.UTC().Format(time.RFC3339) }
+
+// Admin tells whether I look after the house.
+func (c Chrome) Admin() bool { return c.Me != nil && (c.Me.Role == "owner" || c.Me.Role == "admin") }
+
+// Other is the language that the page is not in, for the switch on pages before signing in.
+func (c Chrome) Other() lang.Locale {
+	if c.Locale == lang.Chinese {
+		return lang.English
+	}
+	return lang.Chinese
+}
+
+// roomEntry is a room in the sidebar.
+type roomEntry struct {
+	Room
+	Current bool
+}
+
+// Label is what a room is called: a direct one by the person at the other end.
+func (r Room) Label() string {
+	if r.Kind == "direct" && r.Other != nil {
+		return r.Other.Name
+	}
+	return r.Name
+}
+
+// Count is how a number of messages is shown in a badge.
+func (r Room) Count() string {
+	if r.Unread > 99 {
+		return "99+"
+	}
+	return strconv.Itoa(r.Unread)
+}
+
+func (c Chrome) entries(direct bool, current int64) []roomEntry {
+	var list []roomEntry
+	for _, r := range c.Rooms {
+		if (r.Kind == "direct") == direct {
+			list = append(list, roomEntry{Room: r, Current: r.ID == current})
+		}
+	}
+	return list
+}
+
+// Sidebar is what the sidebar shows: rooms, direct ones, and which page of the house is open.
+type sidebar struct {
+	Chrome
+	Page          string
+	Rooms, Direct []roomEntry
+}
+
+func (c Chrome) sidebar(page string, current int64) sidebar {
+	return sidebar{Chrome: c, Page: page, Rooms: c.entries(false, current), Direct: c.entries(true, current)}
+}
+
+// Side is the sidebar of a page outside the rooms.
+func (c Chrome) Side(page string) sidebar { return c.sidebar(page, 0) }
+
+// Side is the sidebar of a room.
+func (p RoomPage) Side() sidebar { return p.sidebar("room", p.Room.ID) }
+
+// memberEntry is a member in the panel of a room.
+type memberEntry struct {
+	Member
+	Room  int64
+	Roles []string // that I may give them; empty: their role is only shown
+}
+
+// Entries are the members as the panel shows them.
+func (p RoomPage) Entries() []memberEntry {
+	list := make([]memberEntry, 0, len(p.Members))
+	for _, m := range p.Members {
+		e := memberEntry{Member: m, Room: p.Room.ID}
+		if p.May.Manage && (p.Me == nil || m.ID != p.Me.ID) {
+			for _, role := range p.Roles {
+				if role == m.Role { // a role that I may not give is one that I may not take
+					e.Roles = p.Roles
+				}
+			}
+		}
+		list = append(list, e)
+	}
+	return list
+}
+
+// Here counts the members who are online.
+func (p RoomPage) Here() int {
+	n := 0
+	for _, m := range p.Members {
+		if m.Here {
+			n++
+		}
+	}
+	return n
+}
+
+// First and Last name the ends of the history on the page.
+func (p RoomPage) First() int64 {
+	if len(p.Messages) == 0 {
+		return 0
+	}
+	return p.Messages[0].Seq
+}
+
+// Last is the newest message on the page.
+func (p RoomPage) Last() int64 {
+	if len(p.Messages) == 0 {
+		return 0
+	}
+	return p.Messages[len(p.Messages)-1].Seq
+}
+
+// Data is what the scripts of a page start from.
+func (c Chrome) Data() map[string]any {
+	return map[string]any{
+		"locale": c.Locale, "me": c.Me, "rooms": c.Rooms, "epoch": c.Epoch, "room": 0, "texts": texts(c.Locale),
+	}
+}
+
+// Data is what the scripts of the room start from.
+func (p RoomPage) Data() map[string]any {
+	data := p.Chrome.Data()
+	data["room"] = p.Room.ID
+	data["seq"] = p.Seq
+	data["earlier"] = p.Earlier
+	data["later"] = p.Later
+	data["at"] = p.At
+	data["may"] = p.May
+	data["roles"] = p.Roles
+	data["limit"] = p.BodyLimit
+	data["self"] = p.Room
+	return data
+}
+
+// initial is the sign of a person without a picture. room.js has the same rule.
+func initial(name string) string {
+	for _, r := range name {
+		if unicode.IsLetter(r) || unicode.IsNumber(r) {
+			return strings.ToUpper(string(r))
+		}
+	}
+	return "?"
+}
+
+// hue is the class of a person's colour; the same everywhere, for ever. room.js has the same rule.
+func hue(id int64) string { return "h" + strconv.FormatInt(((id%8)+8)%8, 10) }
+
+// modules are the scripts of a page, in the order of need: the first is run, all are fetched at once.
+func modules(page string) []string {
+	switch page {
+	case "room":
+		return []string{"room.js", "page.js", "live.js", "outbox.js", "sidebar.js", "history.js", "composer.js", "panel.js"}
+	case "out":
+		return []string{"out.js", "page.js"}
+	}
+	return []string{"house.js", "page.js", "live.js", "outbox.js", "sidebar.js"}
+}
