@@ -1,0 +1,283 @@
+package ui
+
+import (
+	"bytes"
+	"compress/gzip"
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/json"
+	"encoding/xml"
+	"fmt"
+	"html/template"
+	"io"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+
+	"howdah/internal/lang"
+)
+
+const evil = `<script>alert("x")</script>`
+
+var someday = time.Date(2026, 11, 22, 14, 30, 0, 0, time.UTC)
+
+func chrome(locale lang.Locale, theme, name string) Chrome {
+	ada := &Person{ID: 1, Handle: "ada", Name: name, Role: "owner"}
+	taipei := time.FixedZone("Asia/Taipei", 8*3600)
+	return Chrome{Locale: locale, Theme: theme, Me: ada, Zone: taipei, Now: someday, Epoch: "e1", Rooms: []Room{
+		{ID: 12, Kind: "public", Name: "lobby", Topic: "Everything and nothing · 大小事都可以聊", Seq: 190, Read: 186, Role: "owner", Members: 6},
+		{ID: 13, Kind: "public", Name: "資料庫", Seq: 40, Read: 33, Unread: 7, Mentions: 2, Role: "member", Members: 4},
+		{ID: 14, Kind: "private", Name: "garden planning", Seq: 10, Read: 10, Role: "member", Members: 3},
+		{ID: 15, Kind: "public", Name: "a room whose name is rather longer than a sidebar", Unread: 1000, Role: "member", Members: 3},
+		{ID: 21, Kind: "direct", Seq: 5, Role: "member", Members: 2, Other: &Person{ID: 2, Handle: "wei", Name: "林小薇"}, Unread: 1, Mentions: 1},
+		{ID: 22, Kind: "direct", Seq: 5, Role: "member", Members: 2, Other: &Person{ID: 3, Handle: "grace", Name: "Grace Hopper"}},
+	}}
+}
+
+var people = []Person{
+	{ID: 1, Handle: "ada", Name: "Ada Lovelace"}, {ID: 2, Handle: "wei", Name: "林小薇"},
+	{ID: 3, Handle: "grace", Name: "Grace Hopper"}, {ID: 4, Handle: "daming", Name: "陳大明"},
+	{ID: 5, Handle: "noor", Name: "Noor Inayat"}, {ID: 6, Handle: "script", Name: evil},
+}
+
+// talk is a conversation as people have it: n messages, in both languages, ending shortly before someday.
+func talk(n int) []Message {
+	said := []string{
+		"<p>Good morning! Did the restore drill finish last night?</p>",
+		"<p>有，凌晨三點跑完，總共 <strong>12 分鐘</strong>，資料筆數完全一致。</p>",
+		"<p>Nice. I looked at the WAL archive as well: no gaps since <code>00000001000000A3</code>.</p>",
+		"<p>那我今天把 <code>pg_basebackup</code> 的排程改成每天兩次，大家覺得如何？</p>",
+		"<p><span class=\"mention mine\" data-person=\"1\">@ada</span> could you check the numbers before we announce it?</p>",
+		"<p>Sure. Three things to look at:</p><ol><li>row counts per table</li><li>checksums of the big ones</li><li>the slow query log</li></ol>",
+		"<pre><code>SELECT relname, n_live_tup\nFROM pg_stat_user_tables\nORDER BY n_live_tup DESC LIMIT 10;</code></pre>",
+		"<blockquote><p>一則訊息只要被確認收到，就一定寫進磁碟。</p></blockquote><p>這句話我很喜歡。</p>",
+		"<p>Lunch?</p>",
+		"<p>好啊，十二點半在樓下見。順便帶那本書給你，我上週已經看完了，寫得非常清楚，尤其是講索引與交易隔離層級的那幾章，很適合團隊一起讀。</p>",
+		"<p>See <a href=\"https://www.postgresql.org/docs/\" rel=\"nofollow noopener\">the manual</a>, chapter 26.</p>",
+	}
+	var list []Message
+	at := someday.Add(-time.Duration(n) * 23 * time.Minute)
+	for i := range n {
+		at = at.Add([]time.Duration{2, 1, 48, 3, 1, 90, 1, 12}[i%8] * time.Minute)
+		m := Message{Seq: int64(190 - n + i + 1), At: at, By: people[(i/2*7+i%2*(i/3))%5], HTML: template.HTML(said[i%len(said)])}
+		switch i % 17 {
+		case 7:
+			m.Edited = true
+		case 11:
+			m.Deleted, m.HTML = true, ""
+		case 15:
+			m.By = people[5]
+		}
+		list = append(list, m)
+	}
+	return list
+}
+
+func roomPage(c Chrome, n int) RoomPage {
+	p := RoomPage{Chrome: c, Room: c.Rooms[0], Messages: talk(n), Earlier: true, Seq: 190, BodyLimit: 16384,
+		May:   May{Post: true, Leave: true, Invite: true, Rename: true, Manage: true, DeleteAny: true},
+		Roles: []string{"admin", "member", "guest"}, ClientID: "5f3c52ee-6f2b-4c0a-9a53-c1f0a7ce0001"}
+	p.Title = "lobby"
+	for i, one := range people {
+		p.Members = append(p.Members, Member{ID: one.ID, Handle: one.Handle, Name: one.Name,
+			Role: []string{"owner", "admin", "member", "member", "guest", "member"}[i], Here: i < 3})
+	}
+	return p
+}
+
+type shot struct {
+	name string // of the page
+	as   string // of the fixture
+	data Localized
+}
+
+func shots(locale lang.Locale, theme, me string) []shot {
+	in := chrome(locale, theme, me)
+	out := in
+	out.Me, out.Rooms = nil, nil
+	trouble := out
+	trouble.Problem, trouble.Hint = "Handle or password is not right. "+evil, "After five wrong tries this pauses for a minute."
+	saved := in
+	saved.Notice = "Saved."
+	empty := roomPage(in, 0)
+	empty.Earlier, empty.Room = false, in.Rooms[4]
+	reader := roomPage(in, 9)
+	reader.May = May{Join: true}
+	reader.Room.Role, reader.Later = "", true
+	all := []string{"admin", "member", "guest"}
+	var rows []PersonRow
+	for i, one := range people {
+		row := PersonRow{ID: one.ID, Handle: one.Handle, Name: one.Name, Role: "member", Here: i < 3, Disabled: i == 4}
+		if i == 0 {
+			row.Role = "owner"
+		} else {
+			row.Roles, row.MayBar = all, true
+		}
+		rows = append(rows, row)
+	}
+	return []shot{
+		{"room", "room", roomPage(in, 50)},
+		{"room", "room-empty", empty},
+		{"room", "room-outside", reader},
+		{"sign-in", "sign-in", SignInPage{Chrome: trouble, Handle: `a"b`, Next: "/room/12?at=3"}},
+		{"setup", "setup", SetupPage{Chrome: out, Token: "tok"}},
+		{"unset", "unset", UnsetPage{out}},
+		{"invite", "invite", InvitePage{Chrome: out, Token: "tok", By: people[1], House: "lobby"}},
+		{"invite", "invite-known", InvitePage{Chrome: in, Token: "tok", By: people[5]}},
+		{"rooms", "rooms", RoomsPage{Chrome: in, MayMake: true, Name: evil, Public: append(in.Rooms[:2:2],
+			Room{ID: 31, Kind: "public", Name: "books", Topic: evil, Members: 1})}},
+		{"people", "people", PeoplePage{Chrome: in, People: rows, MayInvite: true, InviteRoles: all, Fresh: "https://chat.example.org/invite/Zb3kq0v1Jr8yT5", Invites: []Invite{
+			{ID: 1, Role: "member", By: "Ada", Made: someday, Expires: someday.AddDate(0, 0, 7), Uses: 1},
+			{ID: 2, Role: "guest", URL: "https://chat.example.org/invite/abc", By: evil, Made: someday, Uses: 3}}}},
+		{"me", "me", MePage{Chrome: saved, Fresh: "hwd_3kq0v1Jr8yT5Zb3kq0v1Jr8yT5", Sessions: []Session{
+			{ID: 1, Device: "Firefox on Linux", Address: "192.0.2.7", Made: someday, Seen: someday, Current: true},
+			{ID: 2, Device: "Safari on iPhone", Address: "2001:db8::7", Made: someday, Seen: someday}},
+			Tokens: []Token{{ID: 1, Name: "deploy bot", Made: someday}, {ID: 2, Name: evil, Made: someday, Seen: someday}}}},
+		{"waiting", "waiting", WaitingPage{Chrome: out}},
+		{"error", "error", ErrorPage{Chrome: out, Status: 404, Message: evil, Advice: "Look at the rooms that you are in."}},
+	}
+}
+
+func TestEveryPageIsWholeInEveryLanguage(t *testing.T) {
+	untranslated := regexp.MustCompile(`web\.[a-z_]+(\.[a-z_]+)*`)
+	for _, locale := range lang.Locales {
+		for _, theme := range []string{"", "light", "dark"} {
+			for _, s := range shots(locale, theme, evil) {
+				t.Run(fmt.Sprint(s.as, locale, theme), func(t *testing.T) {
+					var b bytes.Buffer
+					if err := Render(&b, s.name, s.data); err != nil {
+						t.Fatal(err)
+					}
+					page := b.String()
+					if strings.Contains(page, evil) {
+						t.Error("a name became a script")
+					}
+					if strings.Contains(page, "ZgotmplZ") {
+						t.Error("html/template refused a value")
+					}
+					if key := untranslated.FindString(page); key != "" {
+						t.Errorf("shows the key %q", key)
+					}
+					if found := regexp.MustCompile(`<[^>]* (style|on[a-z]+)=`).FindString(page); found != "" {
+						t.Errorf("the Content-Security-Policy forbids %s", found)
+					}
+					_, rest, _ := strings.Cut(page, "<style>")
+					inlined, _, _ := strings.Cut(rest, "</style>")
+					sum := sha256.Sum256([]byte(inlined))
+					if "sha256-"+base64.StdEncoding.EncodeToString(sum[:]) != StyleHash() {
+						t.Error("StyleHash is not that of the stylesheet in the page")
+					}
+					for _, src := range regexp.MustCompile(`/static/([0-9a-f]+)/([\w.-]+)`).FindAllStringSubmatch(page, -1) {
+						if _, current, ok := Static(src[1], src[2]); !ok || !current {
+							t.Errorf("no file behind %s", src[0])
+						}
+					}
+					if raw := regexp.MustCompile(`id="page-data">(.*)</script>`).FindStringSubmatch(page); raw != nil {
+						if !json.Valid([]byte(raw[1])) {
+							t.Errorf("page-data is not JSON: %s", raw[1])
+						}
+					}
+					balanced(t, page)
+				})
+			}
+		}
+	}
+}
+
+// balanced fails when an element is closed that was not opened, or the other way round.
+func balanced(t *testing.T, page string) {
+	t.Helper()
+	page = regexp.MustCompile(`(?s)<(style|script)[^>]*>.*?</(style|script)>`).ReplaceAllString(page, "")
+	d := xml.NewDecoder(strings.NewReader(page))
+	d.Strict, d.AutoClose, d.Entity = false, xml.HTMLAutoClose, xml.HTMLEntity
+	var open []string
+	for {
+		token, err := d.RawToken()
+		if err == io.EOF {
+			break
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		switch e := token.(type) {
+		case xml.StartElement:
+			if !strings.Contains(" meta link input br hr img ", " "+e.Name.Local+" ") {
+				open = append(open, e.Name.Local)
+			}
+		case xml.EndElement:
+			if strings.Contains(" meta link input br hr img ", " "+e.Name.Local+" ") {
+				continue // written by the decoder itself
+			}
+			if len(open) == 0 || open[len(open)-1] != e.Name.Local {
+				t.Fatalf("</%s> closes %v", e.Name.Local, open)
+			}
+			open = open[:len(open)-1]
+		}
+	}
+	if len(open) > 0 {
+		t.Errorf("never closed: %v", open)
+	}
+}
+
+func TestFirstPageOfARoomStaysSmall(t *testing.T) {
+	var b bytes.Buffer
+	if err := Render(&b, "room", roomPage(chrome(lang.Chinese, "", "Ada"), 50)); err != nil {
+		t.Fatal(err)
+	}
+	html := len(compress(b.Bytes()))
+	total := html
+	for _, name := range modules("room") {
+		f, _, ok := Static(static().hash, name)
+		if !ok {
+			t.Fatalf("no module %s", name)
+		}
+		total += len(f.Gzip)
+	}
+	t.Logf("page %d bytes (css %d raw), with scripts %d", html, len(css()), total)
+	if total > 60_000 {
+		t.Errorf("%d bytes over the wire; the aim is 80 kB with headers and everything", total)
+	}
+}
+
+func TestStaticFilesArePackedAndNamedByContent(t *testing.T) {
+	for _, f := range Files() {
+		if f.Type == "" {
+			t.Errorf("%s has no type", f.Path)
+		}
+		if f.Gzip == nil {
+			continue
+		}
+		r, err := gzip.NewReader(bytes.NewReader(f.Gzip))
+		if err != nil {
+			t.Fatal(err)
+		}
+		raw, err := io.ReadAll(r)
+		if err != nil || !bytes.Equal(raw, f.Raw) {
+			t.Errorf("%s does not unpack to itself: %v", f.Path, err)
+		}
+	}
+	if _, current, ok := Static("0", "page.js"); current || !ok {
+		t.Error("a page that is older than the server must still get its scripts, uncached")
+	}
+	if _, _, ok := Static(static().hash, "../ui.go"); ok {
+		t.Error("served a file that is not static")
+	}
+}
+
+func TestLinesAreArranged(t *testing.T) {
+	ada, wei := people[0], people[1]
+	at := func(minutes int) time.Time { return someday.Add(time.Duration(minutes) * time.Minute) }
+	p := RoomPage{Chrome: Chrome{Locale: lang.English, Me: &ada, Now: someday}, Room: Room{Role: "member", Read: 3}, Messages: []Message{
+		{Seq: 1, At: at(-60 * 24), By: ada}, {Seq: 2, At: at(0), By: ada}, {Seq: 3, At: at(4), By: ada},
+		{Seq: 5, At: at(5), By: wei}, {Seq: 6, At: at(6), By: wei}, {Seq: 7, At: at(12), By: wei}}}
+	var have []string
+	for _, l := range p.Lines() {
+		have = append(have, fmt.Sprint(l.Seq, " ", l.Day, " ", l.New, " ", l.Continues, " ", l.Clock))
+	}
+	want := []string{"1 Yesterday false false 14:30", "2 Today false false 14:30", "3  false true 14:34",
+		"5  true false 14:35", "6  false true 14:36", "7  false false 14:42"}
+	if strings.Join(have, "\n") != strings.Join(want, "\n") {
+		t.Errorf("have\n%s\nwant\n%s", strings.Join(have, "\n"), strings.Join(want, "\n"))
+	}
+}
