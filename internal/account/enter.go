@@ -1,0 +1,197 @@
+package account
+
+import (
+	"context"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"howdah/internal/fault"
+	"howdah/internal/pg"
+)
+
+// SetupToken gives a fresh one-time token for making the first account, in place of any before; "" when the house
+// has an owner already.
+func (a *Accounts) SetupToken(ctx context.Context) (string, error) {
+	token, hash := newToken("")
+	err := a.db.InTx(ctx, func(tx pgx.Tx) error {
+		done, err := hasOwner(ctx, tx)
+		if err != nil || done {
+			token = ""
+			return err
+		}
+		_, err = tx.Exec(ctx, `INSERT INTO account.setup (token_hash) VALUES ($1) ON CONFLICT (only) DO UPDATE SET token_hash = $1`, hash)
+		return err
+	})
+	return token, err
+}
+
+// IsSetUp tells whether the house has an owner.
+func (a *Accounts) IsSetUp(ctx context.Context) (bool, error) { return hasOwner(ctx, a.db) }
+
+func hasOwner(ctx context.Context, q pg.Queryer) (bool, error) {
+	var done bool
+	err := q.QueryRow(ctx, `SELECT EXISTS (SELECT FROM account.person)`).Scan(&done)
+	return done, pg.Fault(err)
+}
+
+// CheckSetup tells whether a set-up token still holds, before somebody fills in the form.
+func (a *Accounts) CheckSetup(ctx context.Context, token string) error {
+	var ok bool
+	if err := a.db.QueryRow(ctx, `SELECT EXISTS (SELECT FROM account.setup WHERE token_hash = $1)`, hashToken(token)).Scan(&ok); err != nil {
+		return pg.Fault(err)
+	}
+	if !ok {
+		return fault.New(fault.NotFound, "account.setup_link")
+	}
+	return nil
+}
+
+// SetUp makes the first account, the owner, and signs it in. The link works once. settle runs in the same
+// transaction: what a new house holds from the start.
+func (a *Accounts) SetUp(ctx context.Context, token string, n NewPerson, client Client,
+	settle func(ctx context.Context, tx pgx.Tx, owner Person) error) (session string, person Person, err error) {
+	if err := n.check(); err != nil {
+		return "", Person{}, err
+	}
+	if err := a.CheckSetup(ctx, token); err != nil {
+		return "", Person{}, err
+	}
+	hash, err := a.hashPassword(ctx, n.Password)
+	if err != nil {
+		return "", Person{}, err
+	}
+	err = a.db.InTx(ctx, func(tx pgx.Tx) error {
+		tag, err := tx.Exec(ctx, `DELETE FROM account.setup WHERE token_hash = $1`, hashToken(token))
+		if err != nil {
+			return err
+		}
+		if tag.RowsAffected() == 0 {
+			return fault.New(fault.NotFound, "account.setup_link")
+		}
+		if person, err = a.add(ctx, tx, n, hash, Owner); err != nil {
+			return err
+		}
+		if err := settle(ctx, tx, person); err != nil {
+			return err
+		}
+		session, err = a.openSession(ctx, tx, person.ID, client)
+		return err
+	})
+	return session, person, err
+}
+
+// Invite is an open invitation into the house. Token is known only when it is made.
+type Invite struct {
+	ID        int64
+	Role      Role
+	RoomID    *int64
+	CreatedBy string // the inviter's name
+	CreatedAt time.Time
+	EndsAt    time.Time
+	UsesLeft  int
+}
+
+const inviteColumns = `i.id, i.role, i.room_id, p.name, i.created_at, i.ends_at, i.uses_left`
+
+// The shape of every invitation for now: good for a week and ten people.
+const (
+	inviteLife = 7 * 24 * time.Hour
+	inviteUses = 10
+)
+
+// NewInvite makes an invitation link's token. Members invite members (and guests, into a room); a role is never above
+// the inviter's own, and owners are made only by owners, in person. Whether me may invite into the room is the
+// caller's to check.
+func (a *Accounts) NewInvite(ctx context.Context, me Person, role Role, room *int64) (token string, id int64, err error) {
+	switch {
+	case role != Admin && role != Member && role != Guest:
+		return "", 0, fault.New(fault.Invalid, "account.role")
+	case !me.Role.AtLeast(Admin), role == Admin && me.Role != Owner:
+		return "", 0, fault.New(fault.Forbidden, "account.admins_only")
+	case role == Guest && room == nil:
+		return "", 0, fault.New(fault.Invalid, "account.guest_needs_room")
+	}
+	token, hash := newToken("")
+	err = a.db.QueryRow(ctx, `
+		INSERT INTO account.invite (token_hash, role, room_id, created_by, ends_at, uses_left)
+		VALUES ($1, $2, $3, $4, now() + $5, $6) RETURNING id`, hash, role, room, me.ID, inviteLife, inviteUses).Scan(&id)
+	return token, id, pg.Fault(err)
+}
+
+// Invites lists the open invitations; admins only.
+func (a *Accounts) Invites(ctx context.Context, me Person) ([]Invite, error) {
+	if !me.Role.AtLeast(Admin) {
+		return nil, fault.New(fault.Forbidden, "account.admins_only")
+	}
+	return pg.All[Invite](ctx, a.db, `
+		SELECT `+inviteColumns+` FROM account.invite i JOIN account.person p ON p.id = i.created_by
+		WHERE i.ends_at > now() AND i.uses_left > 0 ORDER BY i.id`)
+}
+
+// RevokeInvite closes an invitation; admins only.
+func (a *Accounts) RevokeInvite(ctx context.Context, me Person, id int64) error {
+	if !me.Role.AtLeast(Admin) {
+		return fault.New(fault.Forbidden, "account.admins_only")
+	}
+	tag, err := a.db.Exec(ctx, `DELETE FROM account.invite WHERE id = $1`, id)
+	if err == nil && tag.RowsAffected() == 0 {
+		return fault.New(fault.NotFound, "account.invite_link")
+	}
+	return pg.Fault(err)
+}
+
+// CheckInvite reads the invitation of a link's token; NotFound when it is used up, over or revoked.
+func (a *Accounts) CheckInvite(ctx context.Context, token string) (Invite, error) {
+	invite, found, err := pg.One[Invite](ctx, a.db, `
+		SELECT `+inviteColumns+` FROM account.invite i JOIN account.person p ON p.id = i.created_by
+		WHERE i.token_hash = $1 AND i.ends_at > now() AND i.uses_left > 0`, hashToken(token))
+	if err == nil && !found {
+		err = fault.New(fault.NotFound, "account.invite_link")
+	}
+	return invite, err
+}
+
+// Accept makes an account from an invitation and signs it in. welcome runs in the same transaction: it lets the
+// newcomer into their first rooms.
+func (a *Accounts) Accept(ctx context.Context, token string, n NewPerson, client Client,
+	welcome func(ctx context.Context, tx pgx.Tx, newcomer Person, invite Invite) error) (session string, person Person, err error) {
+	if err := a.limits.take(addressKey(client.Address)); err != nil {
+		return "", Person{}, err
+	}
+	if err := n.check(); err != nil {
+		return "", Person{}, err
+	}
+	invite, err := a.CheckInvite(ctx, token)
+	if err != nil {
+		return "", Person{}, err
+	}
+	hash, err := a.hashPassword(ctx, n.Password)
+	if err != nil {
+		return "", Person{}, err
+	}
+	err = a.db.InTx(ctx, func(tx pgx.Tx) error {
+		tag, err := tx.Exec(ctx, `UPDATE account.invite SET uses_left = uses_left - 1 WHERE id = $1 AND uses_left > 0 AND ends_at > now()`, invite.ID)
+		if err != nil {
+			return err
+		}
+		if tag.RowsAffected() == 0 {
+			return fault.New(fault.NotFound, "account.invite_link")
+		}
+		if person, err = a.add(ctx, tx, n, hash, invite.Role); err != nil {
+			return err
+		}
+		if err := welcome(ctx, tx, person, invite); err != nil {
+			return err
+		}
+		session, err = a.openSession(ctx, tx, person.ID, client)
+		return err
+	})
+	return session, person, err
+}
+
+// validText is s as PostgreSQL can hold it: valid UTF-8 without NUL.
+func validText(s string) string {
+	return strings.ReplaceAll(strings.ToValidUTF8(s, "\uFFFD"), "\x00", "\uFFFD")
+}

@@ -1,0 +1,229 @@
+// Package chat is the rooms: who is in them, what is said in them, what has been read, and the loops that deliver it.
+//
+// # The log
+//
+// A room is a log. Every change - a post, an edit, a deletion, somebody coming or going - takes the room's next seq in
+// the transaction that makes it, under the lock of the room's row. From that follow the invariants that all else
+// stands on (and that the torture test checks):
+//
+//   - the seqs of a room are 1, 2, 3 ... without a gap, in the order of their commits;
+//   - whoever has seen all up to seq n needs only Since(room, n), once or again, to be as one who saw everything;
+//   - nobody is told of a change before it is committed, and losing the telling loses nothing: it is only a hint that
+//     Since has more to give.
+//
+// Posts carry an id made by the client, unique per author and room, so that a retry is answered like the first try.
+package chat
+
+import (
+	"context"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"howdah/internal/account"
+	"howdah/internal/fault"
+	"howdah/internal/pg"
+)
+
+// Kind is who can find a room: everybody, its members, or two people.
+type Kind string
+
+// The kinds of rooms.
+const (
+	Public  Kind = "public"
+	Private Kind = "private"
+	Direct  Kind = "direct"
+)
+
+// Author is a person as a line in a room shows them.
+type Author struct {
+	ID           int64
+	Handle, Name string
+}
+
+// Room is a room as one person sees it.
+type Room struct {
+	ID       int64
+	Kind     Kind
+	Name     string // "" for a direct room: Other names it
+	Topic    string
+	Seq      int64        // of its newest change
+	Role     account.Role // mine in it; None when I am not a member
+	Read     int64        // I have read all up to here
+	Unread   int          // posts of others after Read that still stand, at most CountLimit
+	Mentions int          // those of them that name me
+	Members  int
+	Other    *Author // direct rooms: who else is in it
+}
+
+// CountLimit bounds what counting the unread can cost; a page shows "999+" at this number.
+const CountLimit = 1000
+
+// Message is a post as it now stands. A deleted one keeps its place and loses its words.
+type Message struct {
+	Seq      int64
+	At       time.Time
+	By       Author
+	ClientID string
+	Body     string   // Markdown; "" when deleted
+	Mentions []string // the handles in Body that name somebody
+	Edited   bool
+	Deleted  bool
+}
+
+// EventKind is what changed.
+type EventKind string
+
+// The kinds of events, as chat.change and the live protocol name them.
+const (
+	Posted  EventKind = "post"
+	Edited  EventKind = "edit"
+	Deleted EventKind = "delete"
+	Joined  EventKind = "join"  // Person; By somebody else: was invited
+	Left    EventKind = "leave" // Person; By somebody else: was removed
+	RoleSet EventKind = "role"  // Person, Role
+	Renamed EventKind = "room"  // Name, Topic
+)
+
+// Event is one change in a room. Message is set for posts, edits and deletions, and is the message as it was when the
+// event was read: one that healed late shows the newest words.
+type Event struct {
+	Room    int64
+	Seq     int64
+	At      time.Time
+	By      Author
+	Kind    EventKind
+	Message *Message
+	Person  *Author
+	Role    account.Role
+	Name    string
+	Topic   string
+}
+
+// Rooms is the door to this package. It is safe for concurrent use. Close it when done.
+type Rooms struct {
+	db    *pg.Pool
+	posts []*lane[*post]
+	reads *lane[*read]
+	live  *live
+}
+
+// Open starts the lanes and loops; they live until Close, and take values but no cancellation from ctx. steady is a
+// pool opened with pg.Options.Steady: posts run on it.
+func Open(ctx context.Context, db, steady *pg.Pool) *Rooms {
+	ctx = context.WithoutCancel(ctx)
+	r := &Rooms{db: db}
+	r.live = newLive(ctx, r)
+	for range postLanes {
+		r.posts = append(r.posts, newLane(func(batch []*post) { r.commitPosts(ctx, steady, batch) }))
+	}
+	r.reads = newLane(func(batch []*read) { r.commitReads(ctx, batch) })
+	return r
+}
+
+// Close finishes what the lanes carry, ends the loops and returns. Listeners are not told: their door is.
+func (r *Rooms) Close() {
+	for _, l := range r.posts {
+		l.close()
+	}
+	r.reads.close()
+	r.live.close()
+}
+
+// roomColumns are those of Room for the person $1; it wants chat.room r LEFT JOIN chat.member m.
+//
+// Counts are counted, not kept: a kept count has been wrong somewhere in every chat that keeps one, and counting to
+// CountLimit along the primary key costs less than a write per member and post would.
+const roomColumns = `
+	r.id, r.kind, r.name, r.topic, r.seq, coalesce(m.role, ''), coalesce(m.read_seq, 0),
+	CASE WHEN m.role IS NULL THEN 0 ELSE (SELECT count(*) FROM (
+		SELECT FROM chat.message x WHERE x.room_id = r.id AND x.seq > m.read_seq AND x.author_id <> $1 AND x.deleted_at IS NULL LIMIT 1000) c) END::int,
+	CASE WHEN m.role IS NULL THEN 0 ELSE (SELECT count(*) FROM (
+		SELECT FROM chat.mention n JOIN chat.message x USING (room_id, seq)
+		WHERE n.room_id = r.id AND n.person_id = $1 AND n.seq > m.read_seq AND x.author_id <> $1 AND x.deleted_at IS NULL LIMIT 1000) c) END::int,
+	(SELECT count(*) FROM (SELECT FROM chat.member x WHERE x.room_id = r.id LIMIT 10000) c)::int,
+	o.id, o.handle, o.name`
+
+const roomTables = `
+	LEFT JOIN chat.member m ON m.room_id = r.id AND m.person_id = $1
+	LEFT JOIN account.person o ON r.kind = 'direct' AND o.id = CASE WHEN r.pair[1] = $1 THEN r.pair[2] ELSE r.pair[1] END`
+
+func scanRoom(row pgx.CollectableRow) (Room, error) {
+	var r Room
+	var id *int64
+	var handle, name *string
+	err := row.Scan(&r.ID, &r.Kind, &r.Name, &r.Topic, &r.Seq, &r.Role, &r.Read, &r.Unread, &r.Mentions, &r.Members, &id, &handle, &name)
+	if id != nil {
+		r.Other = &Author{ID: *id, Handle: *handle, Name: *name}
+	}
+	return r, err
+}
+
+func rooms(ctx context.Context, q pg.Queryer, sql string, args ...any) ([]Room, error) {
+	rows, err := q.Query(ctx, sql, args...)
+	if err != nil {
+		return nil, pg.Fault(err)
+	}
+	out, err := pgx.CollectRows(rows, scanRoom)
+	return out, pg.Fault(err)
+}
+
+// Mine lists the rooms that me is a member of: named ones by name, then direct ones by the other's name.
+func (r *Rooms) Mine(ctx context.Context, me account.Person) ([]Room, error) {
+	return rooms(ctx, r.db, `
+		SELECT `+roomColumns+` FROM chat.room r `+roomTables+`
+		WHERE m.role IS NOT NULL ORDER BY r.kind = 'direct', lower(coalesce(nullif(r.name, ''), o.name)), r.id`, me.ID)
+}
+
+// PublicRooms lists the rooms that everybody may join. A guest finds none: guests come in by invitation.
+func (r *Rooms) PublicRooms(ctx context.Context, me account.Person) ([]Room, error) {
+	if !me.Role.AtLeast(account.Member) {
+		return nil, nil
+	}
+	return rooms(ctx, r.db, `
+		SELECT `+roomColumns+` FROM chat.room r `+roomTables+`
+		WHERE r.kind = 'public' ORDER BY lower(r.name), r.id LIMIT 1000`, me.ID)
+}
+
+// Room is one room that me may read; NotFound for a room that is not there and for one that is not theirs to know of.
+func (r *Rooms) Room(ctx context.Context, me account.Person, id int64) (Room, error) {
+	found, err := rooms(ctx, r.db, `SELECT `+roomColumns+` FROM chat.room r `+roomTables+` WHERE r.id = $2`, me.ID, id)
+	if err != nil {
+		return Room{}, err
+	}
+	if len(found) == 0 || !May(Read, standing(me, found[0].Kind, found[0].Role)) {
+		return Room{}, errNoRoom
+	}
+	return found[0], nil
+}
+
+var errNoRoom = fault.New(fault.NotFound, "chat.no_room")
+
+// RoomMember is a line in a room's list of members.
+type RoomMember struct {
+	Author
+	Role account.Role
+	Here bool // has a page of the house open
+}
+
+// Members lists who is in a room, by rank and name, at most 1000.
+func (r *Rooms) Members(ctx context.Context, me account.Person, room int64) ([]RoomMember, error) {
+	if err := r.may(ctx, r.db, Read, me, room); err != nil {
+		return nil, err
+	}
+	type row struct {
+		ID           int64
+		Handle, Name string
+		Role         account.Role
+	}
+	found, err := pg.All[row](ctx, r.db, `
+		SELECT p.id, p.handle, p.name, m.role FROM chat.member m JOIN account.person p ON p.id = m.person_id
+		WHERE m.room_id = $1
+		ORDER BY array_position(ARRAY['owner','admin','member','guest'], m.role), lower(p.name), p.id LIMIT 1000`, room)
+	out := make([]RoomMember, 0, len(found))
+	here := r.live.here(room)
+	for _, m := range found {
+		out = append(out, RoomMember{Author: Author{m.ID, m.Handle, m.Name}, Role: m.Role, Here: here[m.ID]})
+	}
+	return out, err
+}

@@ -1,0 +1,301 @@
+package chat
+
+import (
+	"sync"
+	"time"
+)
+
+// A loop delivers one room's log to those who follow it. Its goroutine owns all of its state; others send it words.
+// It lives as long as somebody follows the room.
+type loop struct {
+	room int64
+	live *live
+	wake chan struct{}
+
+	mu    sync.Mutex // guards inbox and ended only
+	inbox []any
+	ended bool
+
+	// Owned by run:
+	cursor  int64 // all up to here has been offered to every follower
+	recent  []Event
+	subs    map[Listener]*sub
+	present map[int64]int // person -> how many of their listeners follow
+	viewers int
+	hereDue <-chan time.Time
+}
+
+// sub is one follower. It has been offered all up to after.
+type sub struct {
+	after   int64
+	views   bool
+	primed  bool // false until what it missed has been delivered
+	listens Listener
+}
+
+// The words a loop takes.
+type (
+	attach struct {
+		who Listener
+		seq int64
+	}
+	detach struct{ who Listener }
+	view   struct {
+		who Listener
+		on  bool
+	}
+	typing  struct{ who Listener }
+	grown   struct{ events []Event }
+	behind  struct{ seq int64 }
+	rewound struct{ seq int64 }
+)
+
+// recentEvents is how much of the log's end a loop keeps, so that people who reconnect together read memory.
+const recentEvents = 64
+
+// send leaves a word with the loop. It never waits: what it may hold is bounded by who can send (each listener a few,
+// each commit one).
+func (l *loop) send(word any) bool {
+	l.mu.Lock()
+	if l.ended {
+		l.mu.Unlock()
+		return false
+	}
+	l.inbox = append(l.inbox, word)
+	l.mu.Unlock()
+	select {
+	case l.wake <- struct{}{}:
+	default:
+	}
+	return true
+}
+
+func (l *loop) run() {
+	defer l.live.done.Done()
+	for {
+		select {
+		case <-l.live.ctx.Done():
+			return
+		case <-l.hereDue:
+			l.hereDue = nil
+			l.tellHere()
+			continue
+		case <-l.wake:
+		}
+		l.mu.Lock()
+		words := l.inbox
+		l.inbox = nil
+		l.mu.Unlock()
+		read := false
+		for _, word := range words {
+			read = l.take(word) || read
+		}
+		if read {
+			l.catchUp()
+		}
+		if len(l.subs) == 0 && l.retire() {
+			return
+		}
+	}
+}
+
+// retire ends the loop unless somebody has sent a word meanwhile.
+func (l *loop) retire() bool {
+	l.live.mu.Lock()
+	defer l.live.mu.Unlock()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if len(l.inbox) > 0 {
+		return false
+	}
+	l.ended = true
+	delete(l.live.loops, l.room)
+	return true
+}
+
+// take applies one word and tells whether the log has to be read.
+func (l *loop) take(word any) (read bool) {
+	switch w := word.(type) {
+	case attach:
+		s := l.subs[w.who]
+		if s == nil {
+			s = &sub{listens: w.who}
+			l.subs[w.who] = s
+			l.arrive(w.who.Person().ID, 1)
+		}
+		s.after, s.primed = w.seq, false
+		return true
+	case detach:
+		if s := l.subs[w.who]; s != nil {
+			delete(l.subs, w.who)
+			if s.views {
+				l.viewers--
+			}
+			l.arrive(w.who.Person().ID, -1)
+		}
+	case view:
+		if s := l.subs[w.who]; s != nil && s.views != w.on {
+			s.views = w.on
+			if w.on {
+				l.viewers++
+				w.who.Ephemeral(l.hereNow())
+			} else {
+				l.viewers--
+			}
+		}
+	case typing:
+		if s := l.subs[w.who]; s != nil {
+			me := author(w.who.Person())
+			whisper := &Whisper{Room: l.room, Typing: &me}
+			for who, other := range l.subs {
+				if other.views && who.Person().ID != me.ID {
+					who.Ephemeral(whisper)
+				}
+			}
+		}
+	case grown:
+		if len(w.events) == 0 || w.events[0].Seq > l.cursor+1 {
+			return true
+		}
+		for len(w.events) > 0 && w.events[0].Seq <= l.cursor {
+			w.events = w.events[1:]
+		}
+		l.offer(w.events)
+	case behind:
+		return w.seq > l.cursor
+	case rewound: // the database was restored: the log ends here now
+		l.cursor, l.recent = w.seq, nil
+		for _, s := range l.subs {
+			s.after, s.primed = w.seq, true
+		}
+	}
+	return false
+}
+
+// offer delivers events that follow the cursor to every primed follower. Who leaves is told that, and nothing after it.
+func (l *loop) offer(events []Event) {
+	for i, e := range events {
+		if e.Kind == Left && i+1 < len(events) {
+			l.offer(events[:i+1])
+			l.offer(events[i+1:])
+			return
+		}
+	}
+	if len(events) == 0 {
+		return
+	}
+	l.cursor = events[len(events)-1].Seq
+	l.recent = append(l.recent, events...)
+	if over := len(l.recent) - recentEvents; over > 0 {
+		l.recent = append(l.recent[:0:0], l.recent[over:]...)
+	}
+	all := &Delivery{Room: l.room, Events: events}
+	for _, s := range l.subs {
+		if !s.primed {
+			continue
+		}
+		if s.after < events[0].Seq {
+			s.listens.Deliver(all)
+		} else if rest := after(events, s.after); len(rest) > 0 {
+			s.listens.Deliver(&Delivery{Room: l.room, Events: rest})
+		}
+		s.after = max(s.after, l.cursor)
+	}
+	if last := events[len(events)-1]; last.Kind == Left && last.Person != nil {
+		for who := range l.subs {
+			if who.Person().ID == last.Person.ID {
+				l.take(detach{who})
+			}
+		}
+	}
+}
+
+func after(events []Event, seq int64) []Event {
+	for i := range events {
+		if events[i].Seq > seq {
+			return events[i:]
+		}
+	}
+	return nil
+}
+
+// catchUp reads what the log has after the cursor, and primes those who have just come with what they missed. An error
+// leaves everything as it is: the next poll wakes the loop again.
+func (l *loop) catchUp() {
+	for {
+		events, err := l.live.rooms.since(l.live.ctx, l.room, l.cursor, SinceLimit)
+		if err != nil {
+			return
+		}
+		l.offer(events)
+		if len(events) < SinceLimit {
+			break
+		}
+	}
+	for _, s := range l.subs {
+		if !s.primed {
+			l.prime(s)
+		}
+	}
+}
+
+// prime brings one follower from where it was to the cursor. One that missed too much is told so by a delivery
+// without events: it follows from the cursor and loads its page anew.
+func (l *loop) prime(s *sub) {
+	switch {
+	case s.after >= l.cursor: // up to date, or from the future of a database that was restored: Reset tells it
+	case l.cursor-s.after > SinceLimit:
+		s.listens.Deliver(&Delivery{Room: l.room})
+		s.after = l.cursor
+	case len(l.recent) > 0 && l.recent[0].Seq <= s.after+1:
+		s.listens.Deliver(&Delivery{Room: l.room, Events: after(l.recent, s.after)})
+		s.after = l.cursor
+	default:
+		events, err := l.live.rooms.since(l.live.ctx, l.room, s.after, SinceLimit)
+		if err != nil {
+			return
+		}
+		for len(events) > 0 && events[len(events)-1].Seq > l.cursor {
+			events = events[:len(events)-1] // committed since: comes with the next offer
+		}
+		s.listens.Deliver(&Delivery{Room: l.room, Events: events})
+		s.after = l.cursor
+	}
+	s.primed = true
+}
+
+// arrive counts a person's listeners and plans the telling when somebody has come or gone.
+func (l *loop) arrive(person int64, n int) {
+	before := l.present[person]
+	if l.present[person] = before + n; l.present[person] <= 0 {
+		delete(l.present, person)
+	}
+	if (before == 0) == (before+n == 0) || l.hereDue != nil {
+		return
+	}
+	// The more are told, the less often: a thousand people who come back together are a few tellings, not a million.
+	l.hereDue = time.After(min(500*time.Millisecond+time.Duration(l.viewers)*time.Millisecond, 10*time.Second))
+}
+
+func (l *loop) hereNow() *Whisper {
+	w := &Whisper{Room: l.room, Count: len(l.present)}
+	if len(l.present) <= hereLimit {
+		w.Here = make([]int64, 0, len(l.present))
+		for id := range l.present {
+			w.Here = append(w.Here, id)
+		}
+	}
+	return w
+}
+
+func (l *loop) tellHere() {
+	if l.viewers == 0 {
+		return
+	}
+	w := l.hereNow()
+	for who, s := range l.subs {
+		if s.views {
+			who.Ephemeral(w)
+		}
+	}
+}

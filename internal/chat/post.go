@@ -1,0 +1,308 @@
+package chat
+
+import (
+	"context"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgtype"
+
+	"howdah/internal/account"
+	"howdah/internal/fault"
+	"howdah/internal/pg"
+)
+
+// postLanes is how many commits of posts can be under way at once. Rooms are spread over them, so that one room's
+// posts never wait for each other's locks. Two: with more, batches get smaller and each costs the same.
+const postLanes = 2
+
+// Draft is a post as it comes from a client.
+type Draft struct {
+	Room     int64
+	ClientID string // a UUID made by the client, the same in every retry
+	Body     string // Markdown
+}
+
+// Receipt says where a post stands in its room's log, for good.
+type Receipt struct {
+	Seq int64
+	At  time.Time
+}
+
+type postKey struct {
+	room, author int64
+	client       pgtype.UUID
+}
+
+type post struct {
+	postKey
+	by       Author
+	body     string
+	calls    []candidate
+	mentions []named
+	done     []func(Receipt, error)
+
+	outcome Receipt
+	fresh   bool // stored by the last try, not found
+	err     error
+}
+
+type named struct {
+	id     int64
+	handle string
+}
+
+// Post stores what me says and returns when it is on disk. A retry with the same client id gets the same receipt.
+func (r *Rooms) Post(ctx context.Context, me account.Person, d Draft) (Receipt, error) {
+	type answer struct {
+		receipt Receipt
+		err     error
+	}
+	done := make(chan answer, 1)
+	r.PostThen(me, d, func(receipt Receipt, err error) { done <- answer{receipt, err} })
+	select {
+	case a := <-done:
+		return a.receipt, a.err
+	case <-ctx.Done(): // it may still be stored: the caller's retry will find it
+		return Receipt{}, fault.Wrap(ctx.Err(), fault.Unavailable, "chat.unsure")
+	}
+}
+
+// PostThen is Post for doors that do not wait: done is called once, when the post is on disk or refused, by a
+// goroutine that others wait for; it must not block.
+func (r *Rooms) PostThen(me account.Person, d Draft, done func(Receipt, error)) {
+	body, err := cleanBody(d.Body)
+	if err != nil {
+		done(Receipt{}, err)
+		return
+	}
+	client, err := clientID(d.ClientID)
+	if err != nil {
+		done(Receipt{}, err)
+		return
+	}
+	p := &post{
+		postKey: postKey{d.Room, me.ID, client},
+		by:      Author{me.ID, me.Handle, me.Name},
+		body:    body,
+		calls:   candidates(body),
+		done:    []func(Receipt, error){done},
+	}
+	if !r.posts[uint64(d.Room)%postLanes].put(p) {
+		done(Receipt{}, fault.New(fault.Unavailable, "chat.stopping"))
+	}
+}
+
+func clientID(s string) (id pgtype.UUID, err error) {
+	if len(s) != 36 || id.Scan(s) != nil {
+		return id, fault.New(fault.Invalid, "chat.client_id")
+	}
+	return id, nil
+}
+
+// lockRooms takes the locks of a batch's rooms in the order of their ids, so that nodes cannot deadlock. It is a
+// statement of its own, so that storePosts has a snapshot from after the locks and sees every member and post before.
+const lockRooms = `SELECT id FROM chat.room WHERE id = ANY($1) ORDER BY id FOR NO KEY UPDATE`
+
+// storePosts judges and stores a batch in one statement: who is not a member is not stored; what was stored before
+// under the same client id is found; the others take the next seqs of their rooms.
+const storePosts = `
+WITH post AS MATERIALIZED (
+	SELECT p.*, m.role IS NOT NULL AS member, done.seq AS done_seq, done.at AS done_at
+	FROM unnest($1::int[], $2::bigint[], $3::bigint[], $4::uuid[], $5::text[], $6::text[])
+	     AS p (ord, room_id, author_id, client_id, body, mentions)
+	LEFT JOIN chat.member m ON m.room_id = p.room_id AND m.person_id = p.author_id
+	LEFT JOIN chat.message done ON done.room_id = p.room_id AND done.author_id = p.author_id AND done.client_id = p.client_id
+), fresh AS (
+	SELECT *, row_number() OVER (PARTITION BY room_id ORDER BY ord) AS n FROM post WHERE member AND done_seq IS NULL
+), room AS (
+	UPDATE chat.room r SET seq = r.seq + c.n
+	FROM (SELECT room_id, count(*) AS n FROM fresh GROUP BY room_id) c
+	WHERE r.id = c.room_id RETURNING r.id, r.seq - c.n AS base
+), stored AS (
+	INSERT INTO chat.message (room_id, seq, author_id, client_id, at, body, mentions)
+	SELECT f.room_id, room.base + f.n, f.author_id, f.client_id, (SELECT clock_timestamp()), f.body,
+	       string_to_array(nullif(f.mentions, ''), ' ')
+	FROM fresh f JOIN room ON room.id = f.room_id
+	RETURNING room_id, seq, author_id, client_id, at
+)
+SELECT p.ord, p.member, p.done_seq IS NULL, coalesce(p.done_seq, s.seq, 0), coalesce(p.done_at, s.at, 'epoch')
+FROM post p LEFT JOIN stored s ON s.room_id = p.room_id AND s.author_id = p.author_id AND s.client_id = p.client_id`
+
+// storeMentions adds who was called by the posts of a batch; again for a retry, without harm.
+const storeMentions = `
+INSERT INTO chat.mention (room_id, person_id, seq)
+SELECT m.room_id, c.person_id, m.seq
+FROM unnest($1::bigint[], $2::bigint[], $3::uuid[], $4::bigint[]) AS c (room_id, author_id, client_id, person_id)
+JOIN chat.message m USING (room_id, author_id, client_id)
+ON CONFLICT DO NOTHING`
+
+// resolveMentions finds the longest handle at each @ that is a member's.
+const resolveMentions = `
+SELECT DISTINCT ON (c.ord, c.start) c.ord, p.id, p.handle
+FROM unnest($1::int[], $2::int[], $3::bigint[], $4::text[]) AS c (ord, start, room_id, handle)
+JOIN account.person p ON p.handle = c.handle
+JOIN chat.member m ON m.room_id = c.room_id AND m.person_id = p.id
+ORDER BY c.ord, c.start, length(c.handle) DESC`
+
+// commitPosts stores a batch, tells every caller, and wakes the rooms. It calls every done exactly once.
+func (r *Rooms) commitPosts(ctx context.Context, steady *pg.Pool, batch []*post) {
+	batch = mergeRetries(batch)
+	err := r.storeBatch(ctx, steady, batch)
+	if err != nil && !fault.Is(err, fault.Unavailable) && len(batch) > 1 {
+		for _, p := range batch { // one that PostgreSQL will not have must not take the others with it
+			p.err = r.storeBatch(ctx, steady, []*post{p})
+		}
+	} else if err != nil {
+		for _, p := range batch {
+			p.err = err
+		}
+	}
+	for _, p := range batch {
+		for _, done := range p.done {
+			done(p.outcome, p.err)
+		}
+	}
+	events := map[int64][]Event{}
+	for _, p := range batch {
+		switch {
+		case p.err != nil:
+		case p.fresh:
+			events[p.room] = append(events[p.room], p.event())
+		default: // found: another try or node stored it, perhaps with other words
+			r.live.tick(p.room, nil)
+		}
+	}
+	for room, list := range events {
+		r.live.tick(room, list)
+	}
+}
+
+func (p *post) event() Event {
+	handles := make([]string, len(p.mentions))
+	for i, m := range p.mentions {
+		handles[i] = m.handle
+	}
+	return Event{
+		Room: p.room, Seq: p.outcome.Seq, At: p.outcome.At, By: p.by, Kind: Posted,
+		Message: &Message{Seq: p.outcome.Seq, At: p.outcome.At, By: p.by, ClientID: p.client.String(), Body: p.body, Mentions: handles},
+	}
+}
+
+// mergeRetries makes one post of several with the same key: a client that could not wait.
+func mergeRetries(batch []*post) []*post {
+	first := make(map[postKey]*post, len(batch))
+	out := batch[:0]
+	for _, p := range batch {
+		if f := first[p.postKey]; f != nil {
+			f.done = append(f.done, p.done...)
+			continue
+		}
+		first[p.postKey] = p
+		out = append(out, p)
+	}
+	return out
+}
+
+// storeBatch runs one transaction, and again when the connection broke (the outcome is then unknown: the second try
+// finds what the first one stored) or another node stored one of the posts first.
+func (r *Rooms) storeBatch(ctx context.Context, steady *pg.Pool, batch []*post) error {
+	const tries = 3
+	for try := 1; ; try++ {
+		err := r.tryBatch(ctx, steady, batch)
+		if err == nil {
+			return nil
+		}
+		lost := fault.HasKey(err, "pg.away") && ctx.Err() == nil
+		if lost {
+			r.Look()
+		}
+		if try < tries && (lost || pg.UniqueViolation(err, "message_client")) {
+			continue
+		}
+		return err
+	}
+}
+
+func (r *Rooms) tryBatch(ctx context.Context, steady *pg.Pool, batch []*post) error {
+	ctx, cancel := context.WithTimeout(ctx, commitTimeout)
+	defer cancel()
+	if err := r.resolve(ctx, steady, batch); err != nil {
+		return err
+	}
+	n := len(batch)
+	ords, lockIDs := make([]int32, n), make([]int64, n)
+	roomIDs, authors := make([]int64, n), make([]int64, n)
+	clients, bodies, mentions := make([]pgtype.UUID, n), make([]string, n), make([]string, n)
+	var mRooms, mAuthors, mPeople []int64
+	var mClients []pgtype.UUID
+	for i, p := range batch {
+		ords[i], lockIDs[i], roomIDs[i], authors[i], clients[i], bodies[i] = int32(i), p.room, p.room, p.author, p.client, p.body
+		handles := make([]string, len(p.mentions))
+		for j, m := range p.mentions {
+			handles[j] = m.handle
+			mRooms, mAuthors, mClients, mPeople = append(mRooms, p.room), append(mAuthors, p.author), append(mClients, p.client), append(mPeople, m.id)
+		}
+		mentions[i] = strings.Join(handles, " ")
+	}
+	var b pgx.Batch // without BEGIN: its statements up to the one Sync are one transaction and one round trip
+	b.Queue(lockRooms, lockIDs)
+	b.Queue(storePosts, ords, roomIDs, authors, clients, bodies, mentions).Query(func(rows pgx.Rows) error {
+		var ord int32
+		var member, fresh bool
+		var seq int64
+		var at time.Time
+		_, err := pgx.ForEachRow(rows, []any{&ord, &member, &fresh, &seq, &at}, func() error {
+			p := batch[ord]
+			p.outcome, p.fresh, p.err = Receipt{seq, at}, fresh, nil
+			if seq == 0 {
+				p.err = fault.New(fault.Forbidden, "chat.not_member")
+			}
+			return nil
+		})
+		return err
+	})
+	if mPeople != nil {
+		b.Queue(storeMentions, mRooms, mAuthors, mClients, mPeople)
+	}
+	return pg.Fault(steady.SendBatch(ctx, &b).Close())
+}
+
+// commitTimeout is how long a commit may take before its callers are told that it is unsure.
+const commitTimeout = 15 * time.Second
+
+func (r *Rooms) resolve(ctx context.Context, q pg.Queryer, batch []*post) error {
+	var ords, starts []int32
+	var roomIDs []int64
+	var handles []string
+	for i, p := range batch {
+		p.mentions = nil
+		for _, c := range p.calls {
+			ords, starts, roomIDs, handles = append(ords, int32(i)), append(starts, int32(c.start)), append(roomIDs, p.room), append(handles, c.handle)
+		}
+	}
+	if ords == nil {
+		return nil
+	}
+	rows, err := q.Query(ctx, resolveMentions, ords, starts, roomIDs, handles)
+	if err != nil {
+		return pg.Fault(err)
+	}
+	var ord int32
+	var m named
+	_, err = pgx.ForEachRow(rows, []any{&ord, &m.id, &m.handle}, func() error {
+		batch[ord].mentions = addNamed(batch[ord].mentions, m)
+		return nil
+	})
+	return pg.Fault(err)
+}
+
+func addNamed(list []named, m named) []named {
+	for _, have := range list {
+		if have == m {
+			return list
+		}
+	}
+	return append(list, m)
+}

@@ -1,0 +1,125 @@
+package chat
+
+import (
+	"context"
+
+	"howdah/internal/account"
+	"howdah/internal/fault"
+	"howdah/internal/pg"
+)
+
+// Action is something that people do to a room.
+type Action string
+
+// The actions. Editing is not among them: only the author edits, while still a member.
+const (
+	Read      Action = "read"       // see it and its history
+	Join      Action = "join"       // come in unasked
+	Post      Action = "post"       // speak, and change one's own words
+	Invite    Action = "invite"     // bring somebody in
+	Moderate  Action = "moderate"   // delete what others said, remove who is ranked below
+	Rename    Action = "rename"     // name and topic
+	SetRole   Action = "role"       // ranks in the room
+	Leave     Action = "leave"      // go
+	NewRoom   Action = "new_room"   // make a public or private room
+	NewDirect Action = "new_direct" // open a direct room
+)
+
+// Actions lists them all.
+var Actions = []Action{Read, Join, Post, Invite, Moderate, Rename, SetRole, Leave, NewRoom, NewDirect}
+
+// Standing is all that permission depends on.
+type Standing struct {
+	House account.Role // rank in the house
+	Kind  Kind         // of the room
+	Room  account.Role // rank in the room; None: not a member
+}
+
+// May is the whole law of rooms; its test is the table that the guide shows. In short: members speak; who runs the
+// house runs every public room and every private one that they are in; a private room that they are not in is not
+// there for them, and a direct one is nobody's but two people's; guests are where they were invited, and no more.
+func May(a Action, s Standing) bool {
+	in := s.Room != account.None
+	full := s.House.AtLeast(account.Member) // not a guest of the house
+	power := s.Room
+	if s.House.AtLeast(account.Admin) && !power.AtLeast(account.Admin) && s.Kind != Direct && (in || s.Kind == Public) {
+		power = account.Admin
+	}
+	switch a {
+	case NewRoom, NewDirect:
+		return full
+	case Read:
+		return in || s.Kind == Public && full
+	case Join:
+		return !in && s.Kind == Public && full
+	case Post:
+		return in
+	case Invite:
+		return s.Kind != Direct && full && (s.Room.AtLeast(account.Member) || power.AtLeast(account.Admin))
+	case Moderate, Rename, SetRole:
+		return s.Kind != Direct && full && power.AtLeast(account.Admin)
+	case Leave:
+		return in && s.Kind != Direct
+	}
+	return false
+}
+
+// power is the rank with which somebody acts on others in a room (see May).
+func power(s Standing) account.Role {
+	if s.House == account.Owner && May(Moderate, s) {
+		return account.Owner
+	}
+	if s.House.AtLeast(account.Admin) && !s.Room.AtLeast(account.Admin) && May(Moderate, s) {
+		return account.Admin
+	}
+	return s.Room
+}
+
+func standing(me account.Person, kind Kind, role account.Role) Standing {
+	return Standing{House: me.Role, Kind: kind, Room: role}
+}
+
+// place reads where somebody stands in a room. forUpdate also takes the room's lock, under which all of its changes
+// are made.
+func place(ctx context.Context, q pg.Queryer, me account.Person, room int64, forUpdate bool) (Standing, error) {
+	if forUpdate {
+		// Its own statement: the next one then sees all that was committed before the lock was ours.
+		if _, err := q.Exec(ctx, `SELECT FROM chat.room WHERE id = $1 FOR NO KEY UPDATE`, room); err != nil {
+			return Standing{}, pg.Fault(err)
+		}
+	}
+	type row struct {
+		Kind Kind
+		Role account.Role
+	}
+	found, ok, err := pg.One[row](ctx, q, `
+		SELECT r.kind, coalesce(m.role, '') FROM chat.room r
+		LEFT JOIN chat.member m ON m.room_id = r.id AND m.person_id = $1 WHERE r.id = $2`, me.ID, room)
+	if err != nil {
+		return Standing{}, err
+	}
+	s := standing(me, found.Kind, found.Role)
+	if !ok || !May(Read, s) {
+		return s, errNoRoom
+	}
+	return s, nil
+}
+
+// may refuses an action: NotFound when the room is not for these eyes at all, else Forbidden.
+func (r *Rooms) may(ctx context.Context, q pg.Queryer, a Action, me account.Person, room int64) error {
+	s, err := place(ctx, q, me, room, false)
+	if err != nil {
+		return err
+	}
+	return s.require(a)
+}
+
+func (s Standing) require(a Action) error {
+	if May(a, s) {
+		return nil
+	}
+	if s.Room == account.None && a == Post {
+		return fault.New(fault.Forbidden, "chat.not_member")
+	}
+	return fault.New(fault.Forbidden, "chat.may_not_"+string(a))
+}

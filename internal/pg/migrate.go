@@ -1,0 +1,106 @@
+package pg
+
+import (
+	"context"
+	"embed"
+	"errors"
+	"io/fs"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/stdlib"
+	"github.com/pressly/goose/v3"
+	"github.com/pressly/goose/v3/lock"
+
+	"howdah/internal/fault"
+)
+
+//go:embed migrations/*.sql
+var migrations embed.FS
+
+// migrationLock is the key of the advisory lock under which one node migrates while the others wait.
+const migrationLock = 0x686f77646168 // "howdah"
+
+// Migrate brings the schema up to what this binary knows, as the owner role, and then grants the application role
+// what it may do: rows, never DDL. It is a single read where there is nothing to do. A schema that is newer than this
+// binary is refused: an older program must not write into it.
+func Migrate(ctx context.Context, ownerDSN, appRole string) error {
+	source, err := fs.Sub(migrations, "migrations")
+	if err != nil {
+		return err
+	}
+	config, err := pgx.ParseConfig(ownerDSN)
+	if err != nil {
+		return fault.Wrap(err, fault.Invalid, "pg.dsn")
+	}
+	config.RuntimeParams["application_name"] = "howdah migrate"
+	db := stdlib.OpenDB(*config)
+	defer db.Close()
+	locker, err := lock.NewPostgresSessionLocker(lock.WithLockID(migrationLock))
+	if err != nil {
+		return err
+	}
+	provider, err := goose.NewProvider(goose.DialectPostgres, db, source,
+		goose.WithSessionLocker(locker), goose.WithTableName("public.howdah_schema"), goose.WithDisableGlobalRegistry(true))
+	if err != nil {
+		return err
+	}
+	sources := provider.ListSources()
+	newest := sources[len(sources)-1].Version
+
+	have, err := schemaVersion(ctx, config)
+	if err != nil {
+		return err
+	}
+	if have == newest {
+		return nil
+	}
+	if have > newest {
+		return fault.New(fault.Conflict, "pg.newer_schema", fault.Args{"have": have, "know": newest})
+	}
+	if _, err := provider.Up(ctx); err != nil {
+		return Fault(err)
+	}
+	return grant(ctx, config, appRole)
+}
+
+// schemaVersion tells a schema that is missing (0) from one that could not be read (an error).
+func schemaVersion(ctx context.Context, config *pgx.ConnConfig) (int64, error) {
+	ctx, cancel := context.WithTimeout(ctx, time.Minute)
+	defer cancel()
+	conn, err := pgx.ConnectConfig(ctx, config)
+	if err != nil {
+		return 0, Fault(err)
+	}
+	defer conn.Close(context.WithoutCancel(ctx))
+	var version *int64
+	err = conn.QueryRow(ctx, `SELECT max(version_id) FILTER (WHERE is_applied) FROM public.howdah_schema`).Scan(&version)
+	var e *pgconn.PgError
+	if errors.As(err, &e) && e.Code == "42P01" { // undefined_table
+		return 0, nil
+	}
+	if err != nil || version == nil {
+		return 0, Fault(err)
+	}
+	return *version, nil
+}
+
+// grant gives the application role its rows. When the owner is the application role itself (one account on somebody
+// else's server) there is nothing to give.
+func grant(ctx context.Context, config *pgx.ConnConfig, appRole string) error {
+	if appRole == "" || appRole == config.User {
+		return nil
+	}
+	conn, err := pgx.ConnectConfig(ctx, config)
+	if err != nil {
+		return Fault(err)
+	}
+	defer conn.Close(context.WithoutCancel(ctx))
+	app := Quote(appRole)
+	_, err = conn.Exec(ctx, `
+		GRANT USAGE ON SCHEMA account, chat TO `+app+`;
+		GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA account, chat TO `+app+`;
+		GRANT USAGE ON ALL SEQUENCES IN SCHEMA account, chat TO `+app)
+	return Fault(err)
+}
