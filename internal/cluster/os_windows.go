@@ -1,0 +1,182 @@
+package cluster
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+	"unsafe"
+
+	"golang.org/x/sys/windows"
+)
+
+const (
+	exeSuffix  = ".exe"
+	hasSockets = false
+	// utf8Ctype: PostgreSQL converts to UTF-16 and asks Windows itself for UTF-8 databases.
+	utf8Ctype = "C"
+)
+
+// detach gives the command a hidden console and a process group of its own: Ctrl-C and closing our window pass PostgreSQL by.
+// An administrator's rights are taken from it first, because postgres.exe refuses them
+// (https://www.postgresql.org/docs/current/app-postgres.html; pg_ctl does the same for the server it starts).
+func detach(cmd *exec.Cmd, _ *Account) error {
+	cmd.SysProcAttr = &syscall.SysProcAttr{
+		HideWindow:    true,
+		CreationFlags: windows.CREATE_NEW_PROCESS_GROUP | windows.CREATE_NO_WINDOW,
+	}
+	if !windows.GetCurrentProcessToken().IsElevated() {
+		return nil
+	}
+	token, err := restrictedToken()
+	if err != nil {
+		return err
+	}
+	cmd.SysProcAttr.Token = token
+	return nil
+}
+
+var createRestrictedToken = windows.NewLazySystemDLL("advapi32.dll").NewProc("CreateRestrictedToken")
+
+// restrictedToken is our own token without the groups Administrators and Power Users and without privileges. What it makes
+// must stay open to the user himself, which the default of an administrator's token (Administrators only) does not give.
+var restrictedToken = sync.OnceValues(func() (syscall.Token, error) {
+	const disableMaxPrivilege = 0x1
+	var own windows.Token
+	if err := windows.OpenProcessToken(windows.CurrentProcess(), windows.TOKEN_ALL_ACCESS, &own); err != nil {
+		return 0, err
+	}
+	defer own.Close()
+	admins, err := windows.CreateWellKnownSid(windows.WinBuiltinAdministratorsSid)
+	if err != nil {
+		return 0, err
+	}
+	power, err := windows.CreateWellKnownSid(windows.WinBuiltinPowerUsersSid)
+	if err != nil {
+		return 0, err
+	}
+	drop := [2]windows.SIDAndAttributes{{Sid: admins}, {Sid: power}}
+	var made windows.Token
+	ok, _, callErr := createRestrictedToken.Call(uintptr(own), disableMaxPrivilege, uintptr(len(drop)),
+		uintptr(unsafe.Pointer(&drop[0])), 0, 0, 0, 0, uintptr(unsafe.Pointer(&made)))
+	if ok == 0 {
+		return 0, callErr
+	}
+	user, err := own.GetTokenUser()
+	if err != nil {
+		return 0, err
+	}
+	acl, err := windows.ACLFromEntries([]windows.EXPLICIT_ACCESS{
+		{AccessPermissions: windows.GENERIC_ALL, AccessMode: windows.GRANT_ACCESS,
+			Trustee: windows.TRUSTEE{TrusteeForm: windows.TRUSTEE_IS_SID, TrusteeValue: windows.TrusteeValueFromSID(user.User.Sid)}},
+		{AccessPermissions: windows.GENERIC_ALL, AccessMode: windows.GRANT_ACCESS,
+			Trustee: windows.TRUSTEE{TrusteeForm: windows.TRUSTEE_IS_SID, TrusteeValue: windows.TrusteeValueFromSID(admins)}},
+	}, nil)
+	if err != nil {
+		return 0, err
+	}
+	info := struct{ acl *windows.ACL }{acl} // TOKEN_DEFAULT_DACL
+	if err := windows.SetTokenInformation(made, windows.TokenDefaultDacl, (*byte)(unsafe.Pointer(&info)),
+		uint32(unsafe.Sizeof(info))); err != nil {
+		return 0, err
+	}
+	return syscall.Token(made), nil
+})
+
+// isRoot: Windows has no root, and detach takes an administrator's rights away.
+func isRoot() bool { return false }
+
+func ownerOf(fs.FileInfo) int { return -1 }
+
+func barrier(string, *Account) string { return "" }
+
+func tryLock(f *os.File) (bool, error) {
+	err := windows.LockFileEx(windows.Handle(f.Fd()), windows.LOCKFILE_EXCLUSIVE_LOCK|windows.LOCKFILE_FAIL_IMMEDIATELY,
+		0, 1, 0, &windows.Overlapped{})
+	if errors.Is(err, windows.ERROR_LOCK_VIOLATION) || errors.Is(err, windows.ERROR_IO_PENDING) {
+		return false, nil
+	}
+	return err == nil, err
+}
+
+// syncDir: Windows has no such call; NTFS journals its directories.
+func syncDir(string) error { return nil }
+
+func noSpace(err error) bool {
+	return errors.Is(err, windows.ERROR_DISK_FULL) || errors.Is(err, windows.ERROR_HANDLE_DISK_FULL)
+}
+
+// open holds the process if it is postgres.exe and began about when the lock file says.
+func open(pid int, started time.Time) (windows.Handle, bool) {
+	h, err := windows.OpenProcess(windows.SYNCHRONIZE|windows.PROCESS_QUERY_LIMITED_INFORMATION, false, uint32(pid))
+	if err != nil {
+		return 0, false
+	}
+	var created, exited, kernel, user windows.Filetime
+	if windows.GetProcessTimes(h, &created, &exited, &kernel, &user) == nil {
+		name := make([]uint16, windows.MAX_LONG_PATH)
+		size := uint32(len(name))
+		gap := time.Unix(0, created.Nanoseconds()).Sub(started)
+		state, waitErr := windows.WaitForSingleObject(h, 0)
+		if windows.QueryFullProcessImageName(h, 0, &name[0], &size) == nil &&
+			strings.EqualFold(filepath.Base(windows.UTF16ToString(name[:size])), "postgres.exe") &&
+			gap < 5*time.Second && gap > -5*time.Minute && waitErr == nil && state == uint32(windows.WAIT_TIMEOUT) {
+			return h, true
+		}
+	}
+	_ = windows.CloseHandle(h)
+	return 0, false
+}
+
+func isPostmaster(pid int, _ string, started time.Time) bool {
+	h, ok := open(pid, started)
+	if ok {
+		_ = windows.CloseHandle(h)
+	}
+	return ok
+}
+
+func waitGone(ctx context.Context, pid int, _ string, started time.Time) error {
+	h, ok := open(pid, started)
+	if !ok {
+		return nil
+	}
+	defer windows.CloseHandle(h)
+	cancelled, err := windows.CreateEvent(nil, 1, 0, nil)
+	if err != nil {
+		return err
+	}
+	defer windows.CloseHandle(cancelled)
+	set := make(chan struct{})
+	stop := context.AfterFunc(ctx, func() { _ = windows.SetEvent(cancelled); close(set) })
+	defer func() {
+		if !stop() {
+			<-set // the event must not be closed under SetEvent
+		}
+	}()
+	which, err := windows.WaitForMultipleObjects([]windows.Handle{h, cancelled}, false, windows.INFINITE)
+	if err != nil {
+		return err
+	}
+	if which == windows.WAIT_OBJECT_0 {
+		return nil
+	}
+	return ctx.Err()
+}
+
+// replacedProgram: Windows keeps the file of a running program.
+func replacedProgram(int) bool { return false }
+
+func runningProgram(int) string { return "" }
+
+// signalStop lets pg_ctl tell the server, which listens on a pipe of its own; -W: the waiting is ours.
+func (c *Cluster) signalStop(ctx context.Context, _ int, mode Mode) error {
+	_, err := c.run(ctx, nil, "pg_ctl", "stop", "-W", "-D", c.data(), "-m", string(mode))
+	return err
+}
