@@ -120,9 +120,9 @@ func (c *Cluster) render(want conf) string {
 
 // writeConf settles port and socket directory and writes howdah.conf into data, which is not c.data() while the cluster is
 // being made. After a failed start the port in `avoid` is passed over.
-func (c *Cluster) writeConf(ctx context.Context, data string, avoid map[int]bool) (conf, error) {
+func (c *Cluster) writeConf(ctx context.Context, data string, pgaudit bool, avoid map[int]bool) (conf, error) {
 	have := c.readConf()
-	want := conf{pgaudit: c.in.PgAudit}
+	want := conf{pgaudit: pgaudit}
 	var err error
 	if hasSockets {
 		if want.socket, err = c.socketDir(); err != nil {

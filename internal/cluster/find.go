@@ -25,20 +25,21 @@ const OldestMajor = 15
 type Version struct {
 	Major, Minor int
 	Text         string // as PostgreSQL says it: "15.18", "18beta1"
+	Build        string // with what the packager adds: "15.18 (Debian 15.18-0+deb12u1)"
 }
 
 // String is the version as PostgreSQL says it.
 func (v Version) String() string { return v.Text }
 
 // versionLine is what `postgres --version` prints; packagers add their own name after it.
-var versionLine = regexp.MustCompile(`\(PostgreSQL\) ((\d+)(?:\.(\d+))?[0-9a-z.]*)`)
+var versionLine = regexp.MustCompile(`\(PostgreSQL\) ((\d+)(?:\.(\d+))?[0-9a-z.]*)(.*)`)
 
 func parseVersion(line string) (Version, error) {
 	m := versionLine.FindStringSubmatch(line)
 	if m == nil {
 		return Version{}, fmt.Errorf("not a version of PostgreSQL: %q", firstLine(line))
 	}
-	v := Version{Minor: -1, Text: m[1]}
+	v := Version{Minor: -1, Text: m[1], Build: strings.TrimSpace(m[1] + m[4])}
 	v.Major, _ = strconv.Atoi(m[2]) // digits by the pattern
 	if m[3] != "" {
 		v.Minor, _ = strconv.Atoi(m[3])

@@ -202,7 +202,7 @@ func (c *Cluster) configure(ctx context.Context, data string) error {
 	if err := writeFile(filepath.Join(data, "pg_hba.conf"), []byte(text), c.opt.Account); err != nil {
 		return c.fileFault(err)
 	}
-	_, err = c.writeConf(ctx, data, nil)
+	_, err = c.writeConf(ctx, data, c.in.PgAudit, nil)
 	return err
 }
 

@@ -102,28 +102,32 @@ func (c *Cluster) mayStart() error {
 	if _, err := os.Stat(filepath.Join(c.data(), "PG_VERSION")); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return c.fileFault(err)
 	}
-	major := dataMajor(c.data())
-	if major == 0 {
+	if dataMajor(c.data()) == 0 {
 		return fault.New(fault.Conflict, "cluster.not_cluster", fault.Args{"dir": c.data()})
-	}
-	if major != c.in.Version.Major {
-		return fault.New(fault.Conflict, "cluster.wrong_major",
-			fault.Args{"dir": c.data(), "data": major, "installed": c.in.Version.Major})
 	}
 	return nil
 }
 
 func (c *Cluster) startLocked(ctx context.Context) error {
-	if _, ok := c.running(); ok {
-		return c.waitReady(ctx)
+	if l, ok := c.running(); ok {
+		if l.state != "stopping" {
+			return c.waitReady(ctx)
+		}
+		if err := waitGone(ctx, l.pid, c.data(), l.started); err != nil {
+			return fault.Wrap(err, fault.Unavailable, "cluster.still_stopping", fault.Args{"dir": c.data()})
+		}
+	}
+	// The package may have been upgraded since we looked; what is started now is what is on disk now.
+	in, err := inspect(ctx, c.in.Bin)
+	if err != nil {
+		return fault.Wrap(err, fault.Unavailable, "cluster.programs_gone", fault.Args{"bin": c.in.Bin})
+	}
+	if major := dataMajor(c.data()); major != in.Version.Major {
+		return fault.New(fault.Conflict, "cluster.wrong_major",
+			fault.Args{"dir": c.data(), "data": major, "installed": in.Version.Major})
 	}
 	if err := c.retireLockFile(); err != nil {
 		return c.fileFault(err)
-	}
-	// The package may have been upgraded since we looked; what is started now is what is on disk now.
-	version, err := versionOf(ctx, c.in.Program("postgres"))
-	if err != nil {
-		return fault.Wrap(err, fault.Unavailable, "cluster.programs_gone", fault.Args{"bin": c.in.Bin})
 	}
 	if err := os.Mkdir(c.LogDir(), 0o700); err == nil {
 		err = c.opt.Account.own(c.LogDir())
@@ -140,7 +144,7 @@ func (c *Cluster) startLocked(ctx context.Context) error {
 	patience := time.Now().Add(10 * time.Second)
 	for {
 		hadAudit := c.readConf().pgaudit
-		want, err := c.writeConf(ctx, c.data(), avoid)
+		want, err := c.writeConf(ctx, c.data(), in.PgAudit, avoid)
 		if err != nil {
 			return err
 		}
@@ -181,7 +185,7 @@ func (c *Cluster) startLocked(ctx context.Context) error {
 		return err
 	}
 	if pid, ok := c.Running(); ok {
-		raw, err := json.Marshal(runningRecord{PID: pid, Version: version.Text})
+		raw, err := json.Marshal(runningRecord{PID: pid, Version: in.Version.Build})
 		if err != nil {
 			return err
 		}
