@@ -21,7 +21,7 @@ func (a *Accounts) SetupToken(ctx context.Context) (string, error) {
 			token = ""
 			return err
 		}
-		_, err = tx.Exec(ctx, `INSERT INTO account.setup (token_hash) VALUES ($1) ON CONFLICT (only) DO UPDATE SET token_hash = $1`, hash)
+		_, err = tx.Exec(ctx, `INSERT INTO account.setup (token_hash) VALUES ($1) ON CONFLICT (single) DO UPDATE SET token_hash = $1`, hash)
 		return err
 	})
 	return token, err

@@ -52,7 +52,7 @@ CREATE TABLE account.invite (
 
 -- The one-time set-up link: at most one row, gone when the first owner exists.
 CREATE TABLE account.setup (
-    only       boolean PRIMARY KEY DEFAULT true CHECK (only),
+    single     boolean PRIMARY KEY DEFAULT true CHECK (single),
     token_hash bytea NOT NULL
 );
 
@@ -125,7 +125,7 @@ CREATE TABLE chat.mention (
 
 -- Who is restored from a backup says so by a new epoch (see chat.Epoch): pages that know of later things load anew.
 CREATE TABLE chat.epoch (
-    only  boolean PRIMARY KEY DEFAULT true CHECK (only),
-    epoch uuid NOT NULL DEFAULT gen_random_uuid()
+    single boolean PRIMARY KEY DEFAULT true CHECK (single),
+    epoch  uuid NOT NULL DEFAULT gen_random_uuid()
 );
 INSERT INTO chat.epoch DEFAULT VALUES;

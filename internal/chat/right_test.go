@@ -1,0 +1,90 @@
+package chat
+
+import (
+	"strings"
+	"testing"
+
+	"howdah/internal/account"
+)
+
+// The table of who may do what. A column is a rank in the room, a letter an action:
+// r read, j join, p post, i invite, m moderate, n rename, s set roles, l leave, N new room, D new direct room.
+const rights = `
+house   kind     none      guest   member   admin     owner
+owner   public   rjimnsND  rpimnslND rpimnslND rpimnslND rpimnslND
+admin   public   rjimnsND  rpimnslND rpimnslND rpimnslND rpimnslND
+member  public   rjND      rplND   rpilND   rpimnslND rpimnslND
+guest   public   -         rpl     rpl      rpl       rpl
+owner   private  ND        rpimnslND rpimnslND rpimnslND rpimnslND
+admin   private  ND        rpimnslND rpimnslND rpimnslND rpimnslND
+member  private  ND        rplND   rpilND   rpimnslND rpimnslND
+guest   private  -         rpl     rpl      rpl       rpl
+owner   direct   ND        rpND    rpND     rpND      rpND
+admin   direct   ND        rpND    rpND     rpND      rpND
+member  direct   ND        rpND    rpND     rpND      rpND
+guest   direct   -         rp      rp       rp        rp
+`
+
+func TestRights(t *testing.T) {
+	letters := map[Action]string{Read: "r", Join: "j", Post: "p", Invite: "i", Moderate: "m", Rename: "n", SetRole: "s", Leave: "l", NewRoom: "N", NewDirect: "D"}
+	ranks := []account.Role{account.None, account.Guest, account.Member, account.Admin, account.Owner}
+	rows := strings.Split(strings.TrimSpace(rights), "\n")[1:]
+	for _, row := range rows {
+		cells := strings.Fields(row)
+		for i, rank := range ranks {
+			s := Standing{House: account.Role(cells[0]), Kind: Kind(cells[1]), Room: rank}
+			for _, a := range Actions {
+				if want := strings.Contains(cells[2+i], letters[a]); May(a, s) != want {
+					t.Errorf("%+v %s: %v, want %v", s, a, !want, want)
+				}
+			}
+		}
+	}
+	if len(rows) != len(account.Roles)*3 || len(letters) != len(Actions) {
+		t.Error("the table does not cover everything")
+	}
+}
+
+// TestRightsAreEnforced does each thing for real, as somebody who may and as somebody who may not.
+func TestRightsAreEnforced(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t)
+	ctx := t.Context()
+	boss, owner, member, other, guest := h.person("boss", account.Admin), h.person("owner", account.Member), h.person("member", account.Member),
+		h.person("other", account.Member), h.person("guest", account.Guest)
+	public, private := h.room(owner, Public, member, guest), h.room(owner, Private, member)
+	name := "renamed"
+
+	h.wantFault(h.Join(ctx, other, private), "chat.no_room")
+	h.wantFault(h.Join(ctx, boss, private), "chat.no_room")
+	h.wantFault(h.Join(ctx, guest, private), "chat.no_room")
+	h.wantFault(h.Invite(ctx, guest, public, other.ID), "chat.may_not_invite")
+	h.wantFault(h.Invite(ctx, other, private, other.ID), "chat.no_room")
+	h.wantFault(h.Rename(ctx, member, public, &name, nil), "chat.may_not_rename")
+	h.wantFault(h.SetRole(ctx, member, public, guest.ID, account.Member), "chat.may_not_role")
+	h.wantFault(h.Remove(ctx, member, public, guest.ID), "chat.may_not_moderate")
+	seq := h.say(owner, public, "mine")
+	_, err := h.Delete(ctx, member, public, seq, newID())
+	h.wantFault(err, "chat.may_not_moderate")
+
+	for _, err := range []error{
+		h.Join(ctx, other, public), h.Join(ctx, other, public),
+		h.Invite(ctx, member, private, other.ID),
+		h.Rename(ctx, boss, public, &name, nil), // runs the house, is not even in the room
+		h.SetRole(ctx, owner, public, member.ID, account.Admin),
+		h.Remove(ctx, member, public, guest.ID),
+		h.Remove(ctx, member, public, guest.ID),
+		h.Leave(ctx, other, private),
+	} {
+		if err != nil {
+			t.Error(err)
+		}
+	}
+	h.wantFault(h.Remove(ctx, member, public, owner.ID), "account.outranked") // an admin of the room, its owner
+	h.wantFault(h.SetRole(ctx, member, public, other.ID, account.Owner), "account.outranked")
+	if _, err := h.Delete(ctx, boss, public, seq, newID()); err != nil {
+		t.Error(err)
+	}
+	h.wholeLog(owner, public)
+	h.wholeLog(owner, private)
+}
