@@ -168,7 +168,6 @@ func functions(locale lang.Locale) template.FuncMap {
 		"dict":    dict,
 		"blank":   func() line { return line{} },
 		"noroom":  func() roomEntry { return roomEntry{} },
-		"nobody":  func() memberEntry { return memberEntry{} },
 	}
 }
 

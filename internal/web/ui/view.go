@@ -189,6 +189,15 @@ func (p RoomPage) Entries() []memberEntry {
 	return list
 }
 
+// Nobody is the member that the scripts clone; it has the controls that I may use on anybody.
+func (p RoomPage) Nobody() memberEntry {
+	e := memberEntry{Room: p.Room.ID}
+	if p.May.Manage {
+		e.Roles = p.Roles
+	}
+	return e
+}
+
 // Here counts the members who are online.
 func (p RoomPage) Here() int {
 	n := 0
@@ -255,9 +264,9 @@ func hue(id int64) string { return "h" + strconv.FormatInt(((id%8)+8)%8, 10) }
 func modules(page string) []string {
 	switch page {
 	case "room":
-		return []string{"room.js", "page.js", "live.js", "outbox.js", "sidebar.js", "history.js", "composer.js", "panel.js"}
+		return []string{"room.js", "page.js", "live.js", "outbox.js", "sidebar.js", "history.js", "composer.js", "panel.js", "actions.js"}
 	case "out":
-		return []string{"out.js", "page.js"}
+		return []string{"page.js"}
 	}
 	return []string{"house.js", "page.js", "live.js", "outbox.js", "sidebar.js"}
 }

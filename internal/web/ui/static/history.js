@@ -1,1 +1,611 @@
-// history
+// The history: a window of some hundred lines over a room's log, which slides without jumping. The end of the log is
+// at scroll position 0 (the box is laid out in reverse), so lines put on top move nothing; every other change holds
+// the line that is being read where it is.
+
+import { api, byId, clock, clone, data, dateKey, dayName, paint, t, whole, within } from "./page.js"
+import * as live from "./live.js"
+import * as outbox from "./outbox.js"
+
+/** @typedef {import("./page.js").Message} Message */
+/** @typedef {import("./page.js").RoomEvent} RoomEvent */
+/** @typedef {{messages: Message[], earlier: boolean, later: boolean, seq: number}} Page */
+
+const ROOM = data.room
+const PAGE = 50
+const MOST = 300 // lines in the window
+const SLACK = 40 // ... and how many more before the far end is cut
+const TOGETHER = 5 * 60 * 1000 // see Lines in view.go
+const END = 40 // pixels from the end that still count as being there
+
+const box = byId("history")
+const list = byId("lines")
+const pending = byId("pending")
+const earlierLink = byId("earlier")
+const laterLink = byId("later")
+const newestButton = byId("newest")
+const announcements = byId("announce")
+
+let known = data.seq ?? 0 // the room's seq up to which this page has heard everything
+let earlier = data.earlier ?? false
+let later = data.later ?? false
+let loading = false
+let generation = 0 // of the window: answers to older ones are late
+let unseen = 0
+let read = data.self?.read ?? 0
+let newestPost = 0
+let left = false // the person looked away since the last divider was placed
+/** Bodies in Markdown, as far as they are known; for editing. @type {Map<number, string>} */
+const bodies = new Map()
+/** What was heard lately: a page that was read before it must hear it too. @type {RoomEvent[]} */
+let recent = []
+let recentFrom = known
+/** Sent and acknowledged, but the line itself has not come yet: client id -> seq. @type {Map<string, number>} */
+const acknowledged = new Map()
+
+// The one place where text becomes markup: html that the server rendered from Markdown.
+/** @type {{createHTML: (html: string) => any}} */
+const markup = /** @type {any} */ (window).trustedTypes?.createPolicy("message", { createHTML: (/** @type {string} */ html) => html }) ??
+  { createHTML: (/** @type {string} */ html) => html }
+
+export const position = () => known
+export const atEnd = () => !later && Math.abs(box.scrollTop) < END
+/** Whether the person is looking at this page. */
+export const watching = () => document.visibilityState === "visible" && document.hasFocus()
+
+/** @param {number} seq */
+const find = (seq) => document.getElementById("m" + seq)
+/** @returns {HTMLElement[]} */
+const lines = () => /** @type {HTMLElement[]} */ ([...list.children].filter((one) => one instanceof HTMLElement && one.dataset.seq))
+/** @param {Element | null | undefined} line */
+export const seqOf = (line) => Number(/** @type {HTMLElement | null | undefined} */ (line)?.dataset.seq ?? 0)
+/** @param {Element} line */
+export const mine = (line) => Number(/** @type {HTMLElement} */ (line).dataset.by) === data.me?.id
+
+/** Changes the window without moving what is read. @param {() => void} change */
+function keep(change) {
+  const end = atEnd()
+  const top = box.getBoundingClientRect().top
+  const held = end ? undefined : lines().find((line) => line.getBoundingClientRect().bottom > top)
+  const before = held?.getBoundingClientRect().top ?? 0
+  box.style.overflowAnchor = "none" // the browser's own anchoring would correct a second time
+  change()
+  if (end) box.scrollTop = 0
+  else if (held?.isConnected) box.scrollTop += held.getBoundingClientRect().top - before
+  requestAnimationFrame(() => { box.style.overflowAnchor = "" })
+  button()
+}
+
+/** @param {HTMLElement} line @param {Message} message */
+function fill(line, message) {
+  line.id = "m" + message.seq
+  line.dataset.seq = String(message.seq)
+  line.dataset.by = String(message.by.id)
+  line.classList.toggle("mine", message.by.id === data.me?.id)
+  paint(within(line, ".face"), message.by)
+  const who = within(line, ".who")
+  who.textContent = message.by.name
+  who.title = "@" + message.by.handle
+  within(line, ".when").setAttribute("href", "?at=" + message.seq)
+  stamp(line, new Date(message.at))
+  if (message.deleted) return bury(line)
+  line.classList.remove("gone")
+  within(line, ".body").innerHTML = markup.createHTML(message.html ?? "")
+  within(line, ".edited").hidden = !message.edited
+  if (message.body !== undefined) bodies.set(message.seq, message.body)
+}
+
+/** @param {HTMLElement} line */
+function bury(line) {
+  line.classList.add("gone")
+  within(line, ".body").textContent = t("deleted")
+  within(line, ".edited").hidden = true
+  bodies.delete(seqOf(line))
+}
+
+/** @param {HTMLElement} line @param {Date} at */
+function stamp(line, at) {
+  const time = /** @type {HTMLTimeElement} */ (within(line, "time"))
+  time.dateTime = at.toISOString()
+  time.textContent = clock(at)
+  time.title = whole(at)
+  line.dataset.date = dateKey(at)
+}
+
+/** @param {Element} line */
+const moment = (line) => Date.parse(/** @type {HTMLTimeElement} */ (within(line, "time")).dateTime)
+
+/** Puts a line where its seq belongs. @param {HTMLElement} line @param {number} seq */
+function place(line, seq) {
+  let next = null
+  for (let at = list.lastElementChild; at; at = at.previousElementSibling) {
+    const other = seqOf(at)
+    if (other && other < seq) break
+    next = at
+  }
+  list.insertBefore(line, next)
+}
+
+/** @param {Message} message */
+function put(message) {
+  const there = find(message.seq)
+  if (there) return fill(there, message)
+  const line = clone("t-message")
+  fill(line, message)
+  place(line, message.seq)
+}
+
+/** Day separators, and which lines continue the one above. The server's first page follows the same rules. */
+function arrange() {
+  /** @type {HTMLElement | null} */
+  let above = null
+  /** @type {HTMLElement | null} */
+  let mark = null
+  let fresh = false
+  for (const one of /** @type {HTMLElement[]} */ ([...list.children])) {
+    if (one.classList.contains("day")) {
+      mark?.remove()
+      mark = one
+      continue
+    }
+    if (one.classList.contains("new")) {
+      fresh = true
+      continue
+    }
+    const date = one.dataset.date ?? ""
+    const opens = above?.dataset.date !== date
+    if (opens) {
+      if (!mark) {
+        mark = clone("t-day")
+        list.insertBefore(mark, fresh ? one.previousElementSibling : one)
+      }
+      const name = dayName(new Date(moment(one)))
+      const label = within(mark, "span")
+      if (label.textContent !== name) label.textContent = name
+      mark.dataset.date = date
+    } else mark?.remove()
+    one.classList.toggle("cont", !!above && !opens && !fresh && together(above, one))
+    above = one
+    mark = null
+    fresh = false
+  }
+  mark?.remove()
+}
+
+/** @param {HTMLElement} above @param {HTMLElement} line */
+function together(above, line) {
+  return above.classList.contains("msg") && line.classList.contains("msg") &&
+    above.dataset.by === line.dataset.by && moment(line) - moment(above) < TOGETHER
+}
+
+/** Cuts the end of the window that is farther away. @param {"top" | "end"} side */
+function trim(side) {
+  const all = lines()
+  const over = all.length - MOST
+  if (over <= SLACK) return
+  const gone = side === "top" ? all.slice(0, over) : all.slice(-over)
+  for (const line of gone) {
+    bodies.delete(seqOf(line))
+    line.remove()
+  }
+  if (side === "top") earlier = true
+  else later = true
+}
+
+function steps() {
+  const all = lines()
+  earlierLink.hidden = !earlier
+  laterLink.hidden = !later
+  earlierLink.setAttribute("href", "?at=" + seqOf(all[0]))
+  laterLink.setAttribute("href", "?at=" + seqOf(all[all.length - 1]))
+  byId("begin").hidden = earlier
+}
+
+/** @param {string} query @returns {Promise<Page>} */
+const fetchPage = (query) => api("GET", `/rooms/${ROOM}/messages?limit=${PAGE}${query && "&" + query}`)
+
+/** Fetches the page next to the window. @param {"before" | "after"} side */
+async function load(side) {
+  if (loading || !(side === "before" ? earlier : later)) return
+  loading = true
+  const of = generation
+  try {
+    const all = lines().filter((line) => line.classList.contains("msg"))
+    const page = await fetchPage(`${side}=${seqOf(side === "before" ? all[0] : all[all.length - 1])}`)
+    if (of !== generation) return
+    keep(() => {
+      page.messages.forEach(put)
+      if (side === "before") earlier = page.earlier
+      else later = page.later
+      trim(side === "before" ? "end" : "top")
+      steps()
+      arrange()
+    })
+    replay(page.seq)
+    if (!later) see()
+  } catch {
+    return // the link stays; scrolling or a click tries again, and so does the next connection
+  } finally {
+    loading = false
+  }
+  for (const link of [earlierLink, laterLink]) { // an observer speaks up only when something changes
+    sentinel.unobserve(link)
+    sentinel.observe(link)
+  }
+}
+
+const sentinel = new IntersectionObserver((entries) => {
+  for (const entry of entries) if (entry.isIntersecting) load(entry.target === earlierLink ? "before" : "after")
+}, { root: box, rootMargin: "900px 0px" })
+
+/** @param {Page} page */
+function replace(page) {
+  generation++
+  list.replaceChildren()
+  bodies.clear()
+  earlier = page.earlier
+  later = page.later
+  page.messages.forEach(put)
+  newestPost = Math.max(newestPost, seqOf(lines().at(-1)))
+  steps()
+  arrange()
+  rove()
+}
+
+/** Shows the end of the room. */
+export async function newest() {
+  unseen = 0
+  if (later) {
+    const of = ++generation
+    const page = await fetchPage("")
+    if (of !== generation) return
+    replace(page)
+    replay(page.seq)
+  }
+  box.scrollTop = 0
+  button()
+  see()
+}
+
+/** Shows a message in the middle of what surrounds it. @param {number} seq @param {boolean} mark whether to point it out */
+export async function around(seq, mark) {
+  if (!find(seq)) {
+    const of = ++generation
+    const page = await fetchPage("around=" + seq)
+    if (of !== generation) return
+    replace(page)
+    replay(page.seq)
+  }
+  const line = find(seq)
+  if (!line) return
+  line.scrollIntoView({ block: "center" })
+  if (mark) {
+    line.classList.add("found")
+    setTimeout(() => line.classList.remove("found"), 4000)
+  }
+  button()
+}
+
+/** Too much was missed to hear it event by event: read the same part of the room again. @param {number} seq */
+export async function renew(seq) {
+  const end = atEnd()
+  const top = box.getBoundingClientRect().top
+  const held = lines().find((line) => line.getBoundingClientRect().bottom > top)
+  try {
+    const of = ++generation
+    const page = await fetchPage(end || !held ? "" : "around=" + seqOf(held))
+    if (of !== generation) return
+    const before = held?.getBoundingClientRect().top ?? 0
+    replace(page)
+    known = Math.max(known, seq, page.seq)
+    recent = recent.filter((event) => event.seq > page.seq)
+    recentFrom = page.seq
+    replay(page.seq)
+    const again = held && find(seqOf(held))
+    if (end) box.scrollTop = 0
+    else if (again) box.scrollTop += again.getBoundingClientRect().top - before
+    see()
+  } catch {
+    setTimeout(() => renew(seq), 3000)
+  }
+}
+
+// ---- events ----
+
+let healing = false
+let healAgain = false
+
+/** Hears one event of this room, exactly once and in order. @param {RoomEvent} event */
+export function hear(event) {
+  if (event.seq <= known) return
+  if (event.seq > known + 1) {
+    heal()
+    return
+  }
+  known = event.seq
+  recent.push(event)
+  if (recent.length > 600) {
+    recent = recent.slice(300)
+    recentFrom = recent[0].seq - 1
+  }
+  apply(event, true)
+  for (const listener of hearers) listener(event)
+}
+
+/** @type {((event: RoomEvent) => void)[]} */
+const hearers = []
+/** @param {(event: RoomEvent) => void} listener called once for every event of this room, in order */
+export function onEvent(listener) {
+  hearers.push(listener)
+}
+
+/** Something is missing between what is known and what came: ask for it. */
+export async function heal() {
+  if (healing) {
+    healAgain = true
+    return
+  }
+  healing = true
+  try {
+    for (let rounds = 0; ; rounds++) {
+      healAgain = false
+      const answer = await api("GET", `/rooms/${ROOM}/since?seq=${known}&limit=200`)
+      for (const event of answer.events) {
+        if (event.seq > known) known = Math.max(known, event.seq - 1) // the server's own list has no holes
+        hear(event)
+      }
+      known = Math.max(known, answer.more ? known : answer.seq)
+      if (answer.more && rounds >= 4) {
+        await renew(answer.seq)
+        break
+      }
+      if (!answer.more && !healAgain) break
+    }
+  } catch {
+    setTimeout(() => { if (live.ready()) heal() }, 2000) // otherwise the next hello heals
+  } finally {
+    healing = false
+  }
+}
+
+/** A page was read when the room was at seq: what was heard since then is not in it. @param {number} seq */
+function replay(seq) {
+  if (seq < recentFrom) {
+    renew(known)
+    return
+  }
+  for (const event of recent) if (event.seq > seq) apply(event, false)
+}
+
+/** @param {RoomEvent} event @param {boolean} fresh heard just now */
+function apply(event, fresh) {
+  const message = event.message
+  switch (event.kind) {
+    case "post":
+      if (!message) return
+      newestPost = Math.max(newestPost, message.seq)
+      if (message.client_id) outbox.remove(message.client_id)
+      if (later || (!atEnd() && lines().length > MOST + SLACK)) {
+        later = true // the window ends here; the rest is fetched when it is wanted
+        if (fresh && message.by.id !== data.me?.id) unseen++
+        steps()
+        button()
+        break
+      }
+      keep(() => {
+        divide(message, fresh)
+        put(message)
+        trim("top")
+        arrange()
+        showPending()
+        steps()
+        rove()
+      })
+      if (fresh && message.by.id !== data.me?.id) {
+        if (!atEnd() || !watching()) unseen++
+        announce(message)
+      }
+      button()
+      see()
+      break
+    case "edit": {
+      const line = message && find(message.seq)
+      if (message && line) keep(() => fill(line, message))
+      break
+    }
+    case "delete": {
+      const line = message && find(message.seq)
+      if (line) keep(() => bury(line))
+      break
+    }
+    default: {
+      const text = later ? "" : saying(event)
+      if (text && !document.querySelector(`.sys[data-seq="${event.seq}"]`)) keep(() => system(event, text))
+    }
+  }
+}
+
+/** The divider above what came while nobody was looking. @param {Message} message @param {boolean} fresh */
+function divide(message, fresh) {
+  if (message.by.id === data.me?.id) {
+    list.querySelector(".new")?.remove()
+    return
+  }
+  if (!fresh || !left || watching()) return
+  left = false
+  list.querySelector(".new")?.remove()
+  list.append(clone("t-new"))
+}
+
+/** @param {RoomEvent} event */
+function saying(event) {
+  const by = event.by?.name ?? ""
+  const name = event.person?.name ?? by
+  const self = !event.person || event.person.id === event.by?.id
+  switch (event.kind) {
+    case "join": return self ? t("sys.join", { name }) : t("sys.brought", { by, name })
+    case "leave": return self ? t("sys.leave", { name }) : t("sys.removed", { by, name })
+    case "role": return t("sys.role", { by, name, role: t("role." + event.role) })
+    case "room": return t(event.topic ? "sys.room" : "sys.name", { by, name: event.name ?? "", topic: event.topic ?? "" })
+  }
+  return ""
+}
+
+/** @param {RoomEvent} event @param {string} text */
+function system(event, text) {
+  const line = clone("t-system")
+  line.dataset.seq = String(event.seq)
+  within(line, "span").textContent = text
+  stamp(line, new Date(event.at))
+  place(line, event.seq)
+  arrange()
+}
+
+/** Says a new line aloud for people who listen. Pages of history never come here. @param {Message} message */
+function announce(message) {
+  const text = find(message.seq)?.querySelector(".body")?.textContent ?? ""
+  const one = document.createElement("p")
+  one.textContent = t("announce", { name: message.by.name, text: text.slice(0, 400) })
+  announcements.append(one)
+  while (announcements.childElementCount > 6) announcements.firstElementChild?.remove()
+}
+
+// ---- own lines that are on their way ----
+
+function showPending() {
+  const waiting = outbox.entries(ROOM)
+  const kept = new Set(waiting.map((entry) => entry.client_id))
+  for (const line of /** @type {HTMLElement[]} */ ([...pending.children])) {
+    const id = line.dataset.client ?? ""
+    const seq = acknowledged.get(id)
+    if (kept.has(id) || (seq && !later && !find(seq))) continue
+    acknowledged.delete(id)
+    line.remove()
+  }
+  for (const entry of waiting) {
+    let line = /** @type {HTMLElement | null} */ (pending.querySelector(`[data-client="${entry.client_id}"]`))
+    if (!line) {
+      line = clone("t-message")
+      fill(line, { seq: 0, at: new Date(entry.at).toISOString(), by: data.me ?? { id: 0, handle: "", name: "" } })
+      line.removeAttribute("id")
+      delete line.dataset.seq
+      line.dataset.client = entry.client_id
+      line.classList.add("waiting")
+      const body = within(line, ".body")
+      body.classList.add("raw")
+      body.textContent = entry.body
+      line.append(clone("t-fate"))
+      pending.append(line)
+    }
+    const failed = entry.failed !== undefined
+    line.classList.toggle("failed", failed)
+    within(line, ".fate span").textContent = failed
+      ? [t("failed", { why: entry.failed ?? "" }), entry.hint].filter(Boolean).join(" ")
+      : t(outbox.isSending(entry.client_id) ? "sending" : "pending")
+  }
+  let above = lines().at(-1)
+  for (const line of /** @type {HTMLElement[]} */ ([...pending.children])) {
+    line.classList.toggle("cont", !!above && above.dataset.date === line.dataset.date && together(above, line))
+    above = line
+  }
+}
+
+// ---- where the person is ----
+
+function button() {
+  const away = later || !atEnd()
+  if (!away) unseen = watching() ? 0 : unseen
+  newestButton.hidden = !away
+  within(newestButton, "span").textContent = unseen > 0 ? t("newest.n", { n: unseen }) : t("newest")
+}
+
+let seeing = 0
+/** Tells the server what has been read, when the end is on a screen that somebody looks at. */
+function see() {
+  if (seeing || !data.self?.role) return
+  seeing = setTimeout(() => {
+    seeing = 0
+    if (!atEnd() || !watching() || newestPost <= read || !live.ready()) return
+    read = known
+    live.send({ do: "read", room: ROOM, seq: known })
+  }, 400)
+}
+
+/** @type {HTMLElement | null} */
+let stop = null
+/** One line is where Tab enters the history; the arrow keys go from there. @param {HTMLElement} [line] */
+export function rove(line) {
+  const next = line ?? (stop?.isConnected && !atEnd() ? stop : lines().at(-1))
+  if (!next || next === stop) return
+  stop?.setAttribute("tabindex", "-1")
+  stop = next
+  stop.tabIndex = 0
+}
+
+/** The Markdown of a message. @param {number} seq @returns {Promise<string>} */
+export async function bodyOf(seq) {
+  const there = bodies.get(seq)
+  if (there !== undefined) return there
+  /** @type {Page} */
+  const page = await api("GET", `/rooms/${ROOM}/messages?around=${seq}&limit=1`)
+  const body = page.messages.find((one) => one.seq === seq)?.body ?? ""
+  bodies.set(seq, body)
+  return body
+}
+
+/** The newest message that I wrote and did not delete, in the window. */
+export const lastOfMine = () => seqOf(lines().findLast((line) => mine(line) && line.matches(".msg:not(.gone)")))
+
+/** @param {{again: (id: string) => void, back: (entry: outbox.Entry) => void}} choices what the buttons of a refused line do */
+export function start(choices) {
+  for (const line of lines()) {
+    stamp(line, new Date(moment(line)))
+    line.classList.toggle("mine", mine(line))
+  }
+  newestPost = seqOf(lines().at(-1))
+  arrange()
+  rove()
+  showPending()
+  const fresh = list.querySelector(".new")
+  if (data.at) around(data.at, true)
+  else if (fresh && fresh.getBoundingClientRect().top < box.getBoundingClientRect().top) fresh.scrollIntoView({ block: "start" })
+  for (const link of [earlierLink, laterLink]) {
+    sentinel.observe(link)
+    link.addEventListener("click", (event) => {
+      event.preventDefault()
+      load(link === earlierLink ? "before" : "after")
+    })
+  }
+  box.addEventListener("scroll", () => { button(); see() }, { passive: true })
+  newestButton.addEventListener("click", () => newest().catch(() => {}))
+  addEventListener("focus", () => { button(); see() })
+  addEventListener("blur", () => { left = true })
+  document.addEventListener("visibilitychange", () => { if (watching()) { button(); see() } else left = true })
+  outbox.onChange(() => keep(showPending))
+  outbox.onSent((entry, seq) => {
+    if (entry.room !== ROOM || seq <= known) return
+    acknowledged.set(entry.client_id, seq)
+    setTimeout(() => { if (known < seq) heal() }, 4000)
+  })
+  pending.addEventListener("click", (event) => {
+    const pressed = /** @type {HTMLElement} */ (event.target).closest("button")
+    const id = pressed?.closest("li")?.dataset.client
+    if (!pressed || !id) return
+    const entry = outbox.entries(ROOM).find((one) => one.client_id === id)
+    if (pressed.dataset.do === "again") choices.again(id)
+    else {
+      outbox.remove(id)
+      if (pressed.dataset.do === "back" && entry) choices.back(entry)
+    }
+  })
+  live.on("hello", (frame) => {
+    const room = frame.rooms.find((/** @type {import("./page.js").Room} */ one) => one.id === ROOM)
+    if (room) read = room.read
+    see()
+    sentinel.unobserve(earlierLink)
+    sentinel.observe(earlierLink)
+  })
+  live.on("gap", (frame) => { if (frame.room === ROOM) renew(frame.seq) })
+  live.on("event", (frame) => { if (frame.room === ROOM) hear(frame) })
+  button()
+  see()
+}

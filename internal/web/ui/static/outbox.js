@@ -1,1 +1,147 @@
-// outbox
+// The outbox: what a person wrote is stored before it is sent, and stays until the server has it or the person lets go.
+// One entry is one key of localStorage, so that tabs never overwrite each other's. One tab of all sends.
+
+import { Refusal, data, store } from "./page.js"
+import * as live from "./live.js"
+
+/** @typedef {{client_id: string, room: number, body: string, at: number, failed?: string, hint?: string}} Entry */
+
+const prefix = `howdah.outbox.${data.me?.id ?? 0}.`
+/** Entries that storage refused: they live as long as this page. @type {Map<string, Entry>} */
+const unstored = new Map()
+/** @type {Set<string>} */
+const sending = new Set()
+/** @type {(() => void)[]} */
+const listeners = []
+/** @type {((entry: Entry, seq: number) => void)[]} */
+const sent = []
+let owner = false
+let last = 0
+let pause = 0
+/** @type {number | undefined} */
+let timer
+
+/** Called whenever an entry came, went or changed. @param {() => void} listener */
+export function onChange(listener) {
+  listeners.push(listener)
+}
+
+/** Called when the server has taken an entry, before it leaves the outbox. @param {(entry: Entry, seq: number) => void} listener */
+export function onSent(listener) {
+  sent.push(listener)
+}
+
+function changed() {
+  for (const listener of listeners) listener()
+}
+
+/** Everything not yet sent, oldest first. @param {number} [room] @returns {Entry[]} */
+export function entries(room) {
+  /** @type {Entry[]} */
+  const list = [...unstored.values()]
+  for (const key of store.keys(prefix)) {
+    try { list.push(JSON.parse(store.get(key) ?? "")) } catch { store.remove(key) }
+  }
+  return list.filter((one) => room === undefined || one.room === room).sort((a, b) => a.at - b.at)
+}
+
+/** @param {string} id */
+export const isSending = (id) => sending.has(id)
+
+/** @param {Entry} entry */
+function keep(entry) {
+  if (store.set(prefix + entry.client_id, JSON.stringify(entry))) unstored.delete(entry.client_id)
+  else unstored.set(entry.client_id, entry)
+}
+
+/** @param {string} id */
+export function remove(id) {
+  unstored.delete(id)
+  store.remove(prefix + id)
+  changed()
+}
+
+/** A UUID; randomUUID exists only where the page came over https or from this machine. */
+export function uuid() {
+  if (crypto.randomUUID) return crypto.randomUUID()
+  const b = crypto.getRandomValues(new Uint8Array(16))
+  b[6] = (b[6] & 15) | 64
+  b[8] = (b[8] & 63) | 128
+  return [...b].map((x, i) => ([4, 6, 8, 10].includes(i) ? "-" : "") + x.toString(16).padStart(2, "0")).join("")
+}
+
+/** Stores a message and sends it as soon as that is possible. @param {number} room @param {string} body */
+export function post(room, body) {
+  last = Math.max(Date.now(), last + 1) // two within a millisecond keep their order
+  keep({ client_id: uuid(), room, body, at: last })
+  changed()
+  flush()
+}
+
+/** A refused one goes out again, under its own id: if it did arrive the server knows it. @param {string} id */
+export function again(id) {
+  const entry = entries().find((one) => one.client_id === id)
+  if (!entry) return
+  delete entry.failed
+  delete entry.hint
+  keep(entry)
+  changed()
+  flush()
+}
+
+/** Sends what waits: in order within a room, one at a time, so that a failure can never swap two. */
+export function flush() {
+  if (!owner && unstored.size === 0) return
+  if (!live.ready()) return
+  const busy = new Set()
+  for (const entry of entries()) {
+    if (entry.failed !== undefined || busy.has(entry.room)) continue
+    busy.add(entry.room)
+    if (!owner && !unstored.has(entry.client_id)) continue
+    if (!sending.has(entry.client_id)) deliver(entry)
+  }
+}
+
+/** @param {Entry} entry */
+async function deliver(entry) {
+  sending.add(entry.client_id)
+  changed()
+  try {
+    const answer = await live.ask({ do: "post", room: entry.room, client_id: entry.client_id, body: entry.body })
+    pause = 0
+    for (const listener of sent) listener(entry, answer.seq)
+    sending.delete(entry.client_id)
+    remove(entry.client_id)
+  } catch (error) {
+    sending.delete(entry.client_id)
+    const refusal = error instanceof Refusal ? error : new Refusal("internal", String(error))
+    if (refusal.passing || refusal.code === "unauthenticated") {
+      pause = Math.min(20000, (pause || 500) * 2)
+      clearTimeout(timer)
+      timer = setTimeout(flush, pause * (0.5 + Math.random() / 2))
+    } else {
+      entry.failed = refusal.message
+      entry.hint = refusal.hint
+      keep(entry)
+    }
+    changed()
+    if (!refusal.passing) flush()
+    return
+  }
+  flush()
+}
+
+/** Takes up the work: this tab sends when no other one does. */
+export function start() {
+  addEventListener("storage", (event) => {
+    if (event.key !== null && !event.key.startsWith(prefix)) return
+    changed()
+    flush()
+  })
+  live.on("hello", () => { pause = 0; flush() })
+  live.on("back", flush)
+  const own = () => { owner = true; flush() }
+  // Without locks every tab sends: the server knows a client id that it has seen, so nothing doubles.
+  if (navigator.locks) navigator.locks.request(prefix + "owner", () => { own(); return new Promise(() => {}) }).catch(own)
+  else own()
+}

@@ -1,1 +1,161 @@
-// first
+// What every page needs: its data, its texts, times in the person's zone, templates, and the JSON API.
+
+/** @typedef {{id: number, handle: string, name: string, role?: string}} Person */
+/** @typedef {{id: number, kind: string, name: string, topic: string, seq: number, read: number, unread: number,
+ *    mentions: number, role: string, members: number, other?: Person}} Room */
+/** @typedef {{seq: number, at: string, by: Person, body?: string, html?: string, edited?: boolean, deleted?: boolean,
+ *    client_id?: string, mentions?: number[]}} Message */
+/** @typedef {{is: "event", room: number, seq: number, kind: string, at: string, by: Person, message?: Message,
+ *    person?: Person, role?: string, name?: string, topic?: string}} RoomEvent */
+/** @typedef {{post: boolean, manage: boolean, deleteAny: boolean}} May */
+/** @typedef {{locale: string, me: Person | null, rooms: Room[] | null, epoch: string, room: number,
+ *    texts: Record<string, string | Record<string, string>>, seq?: number, earlier?: boolean, later?: boolean,
+ *    at?: number, may?: May, roles?: string[] | null, limit?: number, self?: Room}} PageData */
+
+const block = document.getElementById("page-data")
+
+/** @type {PageData} */
+export const data = block
+  ? JSON.parse(block.textContent || "{}")
+  : { locale: document.documentElement.lang, me: null, rooms: [], epoch: "", room: 0, texts: {} }
+
+/** The element that the template promises. @param {string} id */
+export function byId(id) {
+  const found = document.getElementById(id)
+  if (!found) throw new Error(`the page has no #${id}`)
+  return found
+}
+
+/** @param {ParentNode} parent @param {string} selector @returns {HTMLElement} */
+export function within(parent, selector) {
+  const found = parent.querySelector(selector)
+  if (!found) throw new Error(`no ${selector}`)
+  return /** @type {HTMLElement} */ (found)
+}
+
+/** A copy of what <template id=...> holds. @param {string} id @returns {HTMLElement} */
+export function clone(id) {
+  const template = /** @type {HTMLTemplateElement} */ (byId(id))
+  return /** @type {HTMLElement} */ (document.importNode(template.content, true).firstElementChild)
+}
+
+const plurals = new Intl.PluralRules(data.locale)
+
+/** The text under web.js.{key} with its {arguments}. @param {string} key @param {Record<string, string | number>} [args] */
+export function t(key, args = {}) {
+  const forms = data.texts[key]
+  if (forms === undefined) return key
+  const text = typeof forms === "string" ? forms : forms[plurals.select(Number(args.n))] ?? forms.other
+  return text.replace(/\{(\w+)\}/g, (whole, name) => (name in args ? String(args[name]) : whole))
+}
+
+const clockFormat = new Intl.DateTimeFormat(data.locale, { hour: "2-digit", minute: "2-digit", hourCycle: "h23" })
+const keyFormat = new Intl.DateTimeFormat("en-CA", { year: "numeric", month: "2-digit", day: "2-digit" })
+const thisYear = new Intl.DateTimeFormat(data.locale, { weekday: "long", month: "long", day: "numeric" })
+const otherYear = new Intl.DateTimeFormat(data.locale, { weekday: "long", year: "numeric", month: "long", day: "numeric" })
+const wholeFormat = new Intl.DateTimeFormat(data.locale, { dateStyle: "full", timeStyle: "short" })
+
+/** 14:05, in the person's own zone. @param {Date} at */
+export const clock = (at) => clockFormat.format(at)
+/** The whole moment in words. @param {Date} at */
+export const whole = (at) => wholeFormat.format(at)
+/** 2026-11-22, of the person's own day. @param {Date} at */
+export const dateKey = (at) => keyFormat.format(at)
+
+/** "Today", "Sunday, November 22", ... @param {Date} at */
+export function dayName(at) {
+  const now = new Date()
+  if (dateKey(at) === dateKey(now)) return t("today")
+  if (dateKey(at) === dateKey(new Date(now.getFullYear(), now.getMonth(), now.getDate() - 1))) return t("yesterday")
+  return (at.getFullYear() === now.getFullYear() ? thisYear : otherYear).format(at)
+}
+
+/** The sign of a person without a picture; view.go has the same rule. @param {string} name */
+export const initial = (name) => (name.match(/[\p{L}\p{N}]/u)?.[0] ?? "?").toUpperCase()
+/** A person's colour; view.go has the same rule. @param {number} id */
+export const hue = (id) => "h" + (((id % 8) + 8) % 8)
+
+/** @param {HTMLElement} face @param {Person} person */
+export function paint(face, person) {
+  face.textContent = initial(person.name)
+  face.className = face.className.replace(/\bh\d\b/, hue(person.id))
+}
+
+/** A refusal or a failure, as the server words it. */
+export class Refusal extends Error {
+  /** @param {string} code @param {string} message @param {string} [hint] @param {string} [key] */
+  constructor(code, message, hint = "", key = "") {
+    super(message)
+    this.code = code
+    this.hint = hint
+    this.key = key
+  }
+  /** Whether the same request may well succeed later. */
+  get passing() {
+    return ["unavailable", "rate_limited", "internal"].includes(this.code)
+  }
+}
+
+/** Calls /api/v1 and gives the JSON that it answers. @param {string} method @param {string} path @param {unknown} [body]
+ * @returns {Promise<any>} */
+export async function api(method, path, body) {
+  let answer
+  try {
+    answer = await fetch("/api/v1" + path, {
+      method,
+      headers: { accept: "application/json", ...(body === undefined ? {} : { "content-type": "application/json" }) },
+      body: body === undefined ? undefined : JSON.stringify(body),
+    })
+  } catch {
+    throw new Refusal("unavailable", t("no_answer"))
+  }
+  let value
+  try {
+    value = answer.status === 204 ? {} : await answer.json()
+  } catch {
+    throw new Refusal("unavailable", t("no_answer")) // a proxy's own error page
+  }
+  if (answer.ok) return value
+  const error = value.error ?? {}
+  throw new Refusal(error.code ?? "internal", error.message ?? t("no_answer"), error.hint, error.key)
+}
+
+/** Storage may be full or forbidden; then words are kept as long as the page is open. */
+export const store = {
+  /** @param {string} key */
+  get(key) {
+    try { return localStorage.getItem(key) } catch { return null }
+  },
+  /** @param {string} key @param {string} value */
+  set(key, value) {
+    try { localStorage.setItem(key, value); return true } catch { return false }
+  },
+  /** @param {string} key */
+  remove(key) {
+    try { localStorage.removeItem(key) } catch { /* nothing was kept */ }
+  },
+  /** Every key that begins so. @param {string} prefix */
+  keys(prefix) {
+    try { return Object.keys(localStorage).filter((key) => key.startsWith(prefix)) } catch { return [] }
+  },
+}
+
+// The server writes times in this zone from the next page on; see Chrome.Zone.
+const zone = Intl.DateTimeFormat().resolvedOptions().timeZone
+if (zone && !document.cookie.includes("zone=" + encodeURIComponent(zone))) {
+  document.cookie = `zone=${encodeURIComponent(zone)}; path=/; max-age=31536000; samesite=lax` +
+    (location.protocol === "https:" ? "; secure" : "")
+}
+
+for (const button of document.querySelectorAll("[data-copy]")) {
+  if (!(button instanceof HTMLElement)) continue
+  button.hidden = false
+  button.addEventListener("click", async () => {
+    const field = /** @type {HTMLInputElement} */ (byId(button.dataset.copy ?? ""))
+    field.select()
+    try { await navigator.clipboard.writeText(field.value) } catch { document.execCommand("copy") }
+    const label = button.textContent
+    button.textContent = button.dataset.done ?? label
+    setTimeout(() => { button.textContent = label }, 2000)
+  })
+}

@@ -1,1 +1,52 @@
-// room
+// The room page: puts the parts together.
+
+import { byId, data, t } from "./page.js"
+import * as actions from "./actions.js"
+import * as composer from "./composer.js"
+import * as history from "./history.js"
+import * as live from "./live.js"
+import * as outbox from "./outbox.js"
+import * as panel from "./panel.js"
+import * as sidebar from "./sidebar.js"
+
+const banner = byId("banner")
+let shown = 0
+
+function state() {
+  const now = live.current()
+  const away = now === "offline" || now === "waiting"
+  if (away) {
+    clearTimeout(shown)
+    shown = 0
+    banner.classList.remove("bad")
+    banner.textContent = t("banner." + now)
+    banner.hidden = false
+  } else if (!shown && now === "open") banner.hidden = true
+}
+
+/** Tells the person that something did not work. @param {string} why */
+function complain(why) {
+  banner.textContent = t("banner.failed", { why })
+  banner.classList.add("bad")
+  banner.hidden = false
+  clearTimeout(shown)
+  shown = setTimeout(() => {
+    shown = 0
+    banner.hidden = true
+    state()
+  }, 8000)
+}
+
+sidebar.start()
+history.onEvent(sidebar.count)
+history.onEvent(panel.hear)
+history.start({
+  again: outbox.again,
+  back: (entry) => composer.back(entry.body),
+})
+panel.start()
+composer.start(complain)
+actions.start(complain)
+outbox.start()
+live.on("state", state)
+live.start(() => ({ room: data.room, since: history.position() }))

@@ -1,1 +1,126 @@
-// sidebar
+// The sidebar: my rooms with what is unread in them, the state of the connection, and the count in the title bar.
+
+import { byId, clone, data, paint, store, t, within } from "./page.js"
+import * as live from "./live.js"
+
+/** @typedef {import("./page.js").Room} Room */
+
+/** @type {Map<number, Room>} */
+export const rooms = new Map((data.rooms ?? []).map((room) => [room.id, room]))
+const title = document.title
+const handle = data.me ? new RegExp(`(^|[^\\p{L}\\p{N}_@])@${data.me.handle.replace(/[^\w]/g, "\\$&")}(?![\\p{L}\\p{N}_-])`, "iu") : null
+
+/** @param {Room} room */
+export const label = (room) => (room.kind === "direct" && room.other ? room.other.name : room.name)
+
+/** @param {HTMLElement} parent @param {Room} room */
+export function glyph(parent, room) {
+  const icon = within(parent, ".glyph")
+  const face = within(parent, ".face")
+  icon.toggleAttribute("hidden", room.kind === "direct")
+  face.hidden = room.kind !== "direct"
+  within(icon, "use").setAttribute("href", room.kind === "private" ? "#i-lock" : "#i-hash")
+  if (room.other) paint(face, room.other)
+}
+
+/** @param {Room} room */
+function show(room) {
+  const id = String(room.id)
+  let link = /** @type {HTMLElement | null} */ (document.querySelector(`#side a[data-room="${id}"]`))
+  if (!link) {
+    const item = clone("t-room")
+    link = within(item, "a")
+    link.dataset.room = id
+    link.setAttribute("href", "/room/" + id)
+    if (room.id === data.room) link.setAttribute("aria-current", "page")
+    byId(room.kind === "direct" ? "direct" : "rooms").append(item)
+  }
+  glyph(link, room)
+  within(link, ".name").textContent = label(room)
+  link.classList.toggle("unread", room.unread > 0)
+  badge(within(link, ".mention"), room.mentions)
+  badge(within(link, ".count"), room.unread)
+}
+
+/** @param {HTMLElement} element @param {number} n */
+function badge(element, n) {
+  element.hidden = n <= 0
+  within(element, "span").textContent = n > 99 ? "99+" : String(n)
+}
+
+function total() {
+  let unread = 0
+  let elsewhere = 0
+  for (const room of rooms.values()) {
+    unread += room.unread
+    if (room.id !== data.room) elsewhere += room.unread
+  }
+  document.title = unread > 0 ? `(${unread > 999 ? "999+" : unread}) ${title}` : title
+  const dot = document.getElementById("elsewhere")
+  if (dot) dot.hidden = elsewhere === 0
+}
+
+/** All my rooms, as the server has them. @param {Room[]} list */
+function replace(list) {
+  const kept = new Set(list.map((room) => room.id))
+  for (const id of [...rooms.keys()]) {
+    if (kept.has(id)) continue
+    rooms.delete(id)
+    document.querySelector(`#side a[data-room="${id}"]`)?.closest("li")?.remove()
+  }
+  for (const room of list) {
+    rooms.set(room.id, room)
+    show(room)
+  }
+  for (const room of list) { // in the server's order
+    const item = document.querySelector(`#side a[data-room="${room.id}"]`)?.closest("li")
+    item?.parentElement?.append(item)
+  }
+  total()
+}
+
+/** Something happened in one of my rooms. @param {import("./page.js").RoomEvent} event */
+export function count(event) {
+  const room = rooms.get(event.room)
+  if (!room || event.seq <= room.seq) return
+  room.seq = event.seq
+  const message = event.message
+  if (event.kind === "room") {
+    room.name = event.name ?? room.name
+    room.topic = event.topic ?? room.topic
+  } else if (event.kind === "post" && message && data.me) {
+    if (event.by.id === data.me.id) { // writing is reading
+      room.unread = room.mentions = 0
+    } else {
+      room.unread = Math.min(1000, room.unread + 1)
+      const mine = message.mentions ? message.mentions.includes(data.me.id) : handle?.test(message.body ?? "")
+      if (mine || room.kind === "direct") room.mentions++
+    }
+  } else return
+  show(room)
+  total()
+}
+
+export function start() {
+  if (data.room) store.set("howdah.room", String(data.room))
+  total()
+  live.on("hello", (frame) => replace(frame.rooms))
+  live.on("rooms", (frame) => replace(frame.rooms))
+  live.on("event", count)
+  live.on("read", (frame) => {
+    const room = rooms.get(frame.room)
+    if (!room) return
+    room.read = Math.max(room.read, frame.seq)
+    room.unread = frame.unread
+    room.mentions = frame.mentions
+    show(room)
+    total()
+  })
+  const state = byId("state")
+  const tell = () => {
+    state.dataset.state = live.current()
+    state.textContent = t("state." + live.current())
+  }
+  live.on("state", tell)
+  tell()
+}

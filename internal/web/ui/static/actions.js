@@ -1,0 +1,124 @@
+// What can be done with one message. There is one toolbar, which moves to the line under the pointer, the finger or
+// the keyboard's focus, so that a long history is not a thousand stops for the Tab key.
+
+import { Refusal, byId, clone, data, t, within } from "./page.js"
+import * as composer from "./composer.js"
+import * as history from "./history.js"
+import * as live from "./live.js"
+import * as outbox from "./outbox.js"
+
+const ROOM = data.room
+const SURE = 4000
+const list = byId("lines")
+const bar = clone("t-actions")
+/** @type {HTMLElement | null} */
+let line = null
+let disarm = 0
+/** @type {(why: string) => void} */
+let complain = () => {}
+
+/** @param {string} name */
+const button = (name) => within(bar, `[data-do=${name}]`)
+
+/** @param {HTMLElement | null} next */
+function move(next) {
+  if (next === line) return
+  line?.classList.remove("on")
+  calm()
+  line = next
+  if (!line) {
+    bar.remove()
+    return
+  }
+  const gone = line.classList.contains("gone")
+  const own = history.mine(line)
+  button("edit").hidden = gone || !own || !data.may?.post
+  button("delete").hidden = gone || !(own || data.may?.deleteAny)
+  line.classList.add("on")
+  line.append(bar)
+}
+
+function calm() {
+  clearTimeout(disarm)
+  const remove = button("delete")
+  remove.classList.remove("armed")
+  within(remove, "span").hidden = true
+}
+
+/** @param {EventTarget | null} target @returns {HTMLElement | null} */
+const lineOf = (target) => (target instanceof Element ? target.closest("#lines > .msg") : null)
+
+/** @param {HTMLElement} pressed @param {HTMLElement} of */
+async function act(pressed, of) {
+  const seq = history.seqOf(of)
+  switch (pressed.dataset.do) {
+    case "edit":
+      move(null)
+      composer.edit(seq)
+      break
+    case "link": {
+      const link = `${location.origin}/room/${ROOM}?at=${seq}`
+      try {
+        await navigator.clipboard.writeText(link)
+        pressed.title = t("copied")
+        pressed.classList.add("done")
+        setTimeout(() => pressed.classList.remove("done"), 1200)
+      } catch {
+        location.assign(link) // not allowed to copy: the address bar has it then
+      }
+      break
+    }
+    case "delete":
+      if (!pressed.classList.contains("armed")) { // the second press means it
+        pressed.classList.add("armed")
+        within(pressed, "span").hidden = false
+        clearTimeout(disarm)
+        disarm = setTimeout(calm, SURE)
+        return
+      }
+      calm()
+      of.tabIndex = -1
+      of.focus({ preventScroll: true })
+      try {
+        await live.ask({ do: "delete", room: ROOM, seq, client_id: outbox.uuid() })
+      } catch (error) {
+        complain(error instanceof Refusal ? error.message : String(error))
+      }
+  }
+}
+
+/** @param {(why: string) => void} say */
+export function start(say) {
+  complain = say
+  list.addEventListener("pointerover", (event) => { if (event.pointerType === "mouse") move(lineOf(event.target)) })
+  list.addEventListener("pointerleave", () => { if (!list.contains(document.activeElement)) move(null) })
+  list.addEventListener("focusin", (event) => move(lineOf(event.target)))
+  list.addEventListener("focusout", (event) => {
+    if (!list.contains(/** @type {Node | null} */ (event.relatedTarget)) && !list.matches(":hover")) move(null)
+  })
+  list.addEventListener("click", (event) => {
+    const target = /** @type {Element} */ (event.target)
+    const pressed = target.closest("button")
+    const of = lineOf(target)
+    if (pressed && of) act(pressed, of)
+    else if (of && !target.closest("a")) move(of) // a finger has no hover
+  })
+  document.addEventListener("pointerdown", (event) => { if (!list.contains(/** @type {Node} */ (event.target))) move(null) })
+  list.addEventListener("keydown", (event) => {
+    const of = lineOf(event.target)
+    if (!of) return
+    if (event.key === "Escape" && event.target !== of) return of.focus()
+    if (event.target !== of) return
+    /** @type {Element | null | undefined} */
+    let next
+    if (event.key === "ArrowUp") for (next = of.previousElementSibling; next && !next.matches(".msg");) next = next.previousElementSibling
+    else if (event.key === "ArrowDown") for (next = of.nextElementSibling; next && !next.matches(".msg");) next = next.nextElementSibling
+    else if (event.key === "Home") next = list.querySelector(".msg")
+    else if (event.key === "End") next = [...list.querySelectorAll(".msg")].at(-1)
+    else return
+    event.preventDefault()
+    if (!(next instanceof HTMLElement)) return
+    history.rove(next)
+    next.focus()
+  })
+}
