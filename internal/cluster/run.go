@@ -148,6 +148,9 @@ func (c *Cluster) startLocked(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
+		if err := clearSockets(want.socket); err != nil {
+			return c.fileFault(err)
+		}
 		if want.pgaudit && !hadAudit {
 			if err := c.single(ctx, c.data(), Database, "CREATE EXTENSION IF NOT EXISTS pgaudit;\n\n"); err != nil {
 				return err
@@ -211,6 +214,22 @@ func (c *Cluster) retireLockFile() error {
 		return os.Remove(path)
 	}
 	return writeFile(path, []byte("2147483646\n"+rest), c.opt.Account)
+}
+
+// clearSockets removes what a killed server left in the socket directory, which is this cluster's alone. PostgreSQL removes it too,
+// but not while the number in the socket's lock file belongs to a process: a stranger, or the dead server itself where
+// process 1 is slow to collect it.
+func clearSockets(dir string) error {
+	if dir == "" {
+		return nil
+	}
+	left, _ := filepath.Glob(filepath.Join(globQuote(dir), ".s.PGSQL.*")) // well formed
+	for _, path := range left {
+		if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
+			return err
+		}
+	}
+	return nil
 }
 
 // launch runs pg_ctl start and gives what the server said when that failed.

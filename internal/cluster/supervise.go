@@ -36,8 +36,8 @@ type Event struct {
 const (
 	shortestPause = 200 * time.Millisecond // the first pause before a start; it doubles with each failure
 	longestPause  = 30 * time.Second
-	steady        = time.Minute // a server that stayed up so long has recovered: the pause is short again
-	lookEvery     = time.Second // at the package on disk, and for a Start by another process
+	steady        = 2 * time.Second // a server that stayed up so long has recovered: the pause is short again
+	lookEvery     = time.Second     // at the package on disk, and for a Start by another process
 )
 
 // Watch keeps the server running until ctx ends, and leaves it running then: it starts it when it is down (after a pause that
