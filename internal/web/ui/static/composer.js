@@ -20,6 +20,8 @@ let editing = null
 let composed = 0 // when an input method last ended
 let typed = 0
 let composing = false
+let taken = false // the Enter that is down has been acted upon
+const touch = matchMedia("(pointer: coarse) and (hover: none)")
 
 /** @type {(why: string) => void} */
 let complain = () => {}
@@ -128,8 +130,9 @@ function keydown(event) {
   if (methodical(event)) return
   if (choosing(event)) return
   if (event.key === "Enter" && !event.shiftKey && !event.altKey) {
-    if (matchMedia("(pointer: coarse) and (hover: none)").matches && !event.ctrlKey && !event.metaKey) return // the button sends
+    if (touch.matches && !event.ctrlKey && !event.metaKey) return // the button sends
     event.preventDefault()
+    taken = true
     submit()
   } else if (event.key === "Escape" && editing) {
     event.preventDefault()
@@ -219,6 +222,7 @@ function choosing(event) {
   else if (event.key === "Escape") close()
   else return false
   event.preventDefault()
+  taken = event.key === "Enter"
   return true
 }
 
@@ -243,7 +247,9 @@ export function start(say) {
     submit()
     box.focus()
   })
-  box.addEventListener("keydown", keydown)
+  box.addEventListener("keydown", (event) => { taken = false; keydown(event) })
+  // Screen keyboards and remote ones may deliver the character apart from the key that was taken.
+  box.addEventListener("keypress", (event) => { if (taken && event.key === "Enter") event.preventDefault() })
   box.addEventListener("compositionstart", () => { composing = true })
   box.addEventListener("compositionend", (event) => {
     composing = false
@@ -264,5 +270,5 @@ export function start(say) {
       grow()
     }
   })
-  if (matchMedia("(hover: hover)").matches && !data.at) box.focus({ preventScroll: true })
+  if (!touch.matches && !data.at) box.focus({ preventScroll: true })
 }
