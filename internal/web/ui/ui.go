@@ -47,10 +47,12 @@ type File struct {
 // Localized is page data that knows its language. Every page struct does, through Chrome.
 type Localized interface{ Language() lang.Locale }
 
-// css is the stylesheet as pages carry it: it is written for people, and sent without its comments and indentation.
+// css is the stylesheet as pages carry it: it is written for people, and sent without its comments and spaces.
 var css = sync.OnceValue(func() string {
 	text := regexp.MustCompile(`(?s)/\*.*?\*/`).ReplaceAllString(stylesheet, "")
-	return regexp.MustCompile(`\n\s*`).ReplaceAllString(strings.TrimSpace(text), "\n")
+	text = regexp.MustCompile(`\s+`).ReplaceAllString(text, " ")
+	text = regexp.MustCompile(` ?([{};,]) ?`).ReplaceAllString(text, "$1")
+	return strings.TrimSpace(strings.ReplaceAll(text, ": ", ":")) // a selector never has a space after its colon
 })
 
 // StyleHash is the CSP source of the stylesheet that every page carries in its <style>, without quotes: sha256-...

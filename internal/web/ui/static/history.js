@@ -262,6 +262,7 @@ export async function newest() {
     replay(page.seq)
   }
   box.scrollTop = 0
+  if (location.search) window.history.replaceState(null, "", location.pathname) // no longer at ?at=
   button()
   see()
 }

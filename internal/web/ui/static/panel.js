@@ -121,10 +121,13 @@ export function start() {
     typists.set(frame.person.id, { name: frame.person.name, timer: setTimeout(() => stopped(frame.person.id), SHOWN) })
     typing()
   })
-  live.on("rooms", () => { if (rooms.has(ROOM)) heading() })
+  live.on("rooms", () => {
+    if (rooms.has(ROOM)) heading()
+    else if (data.self?.role) location.reload() // no longer mine; the server says what there is to see
+  })
   live.on("hello", () => {
     members = null
     heading()
-    live.send({ do: "view", room: ROOM })
+    if (data.self?.role) live.send({ do: "view", room: ROOM })
   })
 }

@@ -37,7 +37,7 @@ function complain(why) {
   }, 8000)
 }
 
-sidebar.start()
+sidebar.start((room) => room === data.room && history.atEnd() && history.watching())
 history.onEvent(sidebar.count)
 history.onEvent(panel.hear)
 history.start({
@@ -49,4 +49,5 @@ composer.start(complain)
 actions.start(complain)
 outbox.start()
 live.on("state", state)
-live.start(() => ({ room: data.room, since: history.position() }))
+// A reader from outside hears nothing live: events go to members.
+live.start(() => (data.self?.role ? { room: data.room, since: history.position() } : { room: 0, since: 0 }))

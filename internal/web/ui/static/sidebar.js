@@ -10,6 +10,9 @@ export const rooms = new Map((data.rooms ?? []).map((room) => [room.id, room]))
 const title = document.title
 const handle = data.me ? new RegExp(`(^|[^\\p{L}\\p{N}_@])@${data.me.handle.replace(/[^\w]/g, "\\$&")}(?![\\p{L}\\p{N}_-])`, "iu") : null
 
+/** Whether somebody is looking at the end of this room. @type {(room: number) => boolean} */
+let seen = () => false
+
 /** @param {Room} room */
 export const label = (room) => (room.kind === "direct" && room.other ? room.other.name : room.name)
 
@@ -91,7 +94,7 @@ export function count(event) {
   } else if (event.kind === "post" && message && data.me) {
     if (event.by.id === data.me.id) { // writing is reading
       room.unread = room.mentions = 0
-    } else {
+    } else if (!seen(room.id)) {
       room.unread = Math.min(1000, room.unread + 1)
       const mine = message.mentions ? message.mentions.includes(data.me.id) : handle?.test(message.body ?? "")
       if (mine || room.kind === "direct") room.mentions++
@@ -101,7 +104,9 @@ export function count(event) {
   total()
 }
 
-export function start() {
+/** @param {(room: number) => boolean} [isSeen] */
+export function start(isSeen) {
+  if (isSeen) seen = isSeen
   if (data.room) store.set("howdah.room", String(data.room))
   total()
   live.on("hello", (frame) => replace(frame.rooms))
