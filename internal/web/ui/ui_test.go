@@ -281,3 +281,21 @@ func TestLinesAreArranged(t *testing.T) {
 		t.Errorf("have\n%s\nwant\n%s", strings.Join(have, "\n"), strings.Join(want, "\n"))
 	}
 }
+
+func TestScriptsSpeakOnlyTextsThatExist(t *testing.T) {
+	spoken := lang.English.Under("web.js.")
+	used := regexp.MustCompile(`\bt\((?:[^"()]*\? )?"([a-z_.]+)"(?: : "([a-z_.]+)")?( \+)?`)
+	for _, f := range Files() {
+		for _, call := range used.FindAllStringSubmatch(string(f.Raw), -1) {
+			for _, key := range call[1:3] {
+				found := key == ""
+				for one := range spoken {
+					found = found || one == key || call[3] != "" && strings.HasPrefix(one, key)
+				}
+				if !found {
+					t.Errorf("%s says %q, which is in no catalog", f.Path, key)
+				}
+			}
+		}
+	}
+}

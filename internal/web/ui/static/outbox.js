@@ -140,8 +140,28 @@ export function start() {
   })
   live.on("hello", () => { pause = 0; flush() })
   live.on("back", flush)
-  const own = () => { owner = true; flush() }
+  claim()
+  addEventListener("pageshow", (event) => { if (event.persisted) claim() })
+  // A page that was left may stay in memory for a while, and its lock with it.
+  addEventListener("pagehide", () => {
+    owner = false
+    release()
+  })
+}
+
+let release = () => {}
+
+function claim() {
+  const own = () => {
+    owner = true
+    flush()
+  }
   // Without locks every tab sends: the server knows a client id that it has seen, so nothing doubles.
-  if (navigator.locks) navigator.locks.request(prefix + "owner", () => { own(); return new Promise(() => {}) }).catch(own)
-  else own()
+  if (!navigator.locks) return own()
+  const patience = new AbortController()
+  release = () => patience.abort()
+  navigator.locks.request(prefix + "owner", { signal: patience.signal }, () => new Promise((done) => {
+    release = () => done(undefined)
+    own()
+  })).catch(() => { if (!patience.signal.aborted) own() })
 }
