@@ -1,13 +1,18 @@
+//go:build unix
+
 package cluster
 
 import (
 	"context"
+	"errors"
+	"flag"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -24,6 +29,16 @@ func TestMain(m *testing.M) {
 			c, err := New(dir, mustFind(ctx), Options{Account: testAccount(ctx)})
 			if err == nil {
 				err = c.Start(ctx)
+			}
+			return err
+		}))
+	}
+	if dir := os.Getenv("HOWDAH_TEST_INIT"); dir != "" {
+		os.Exit(play(func(ctx context.Context) error {
+			c, err := New(dir, mustFind(ctx), Options{Account: testAccount(ctx)})
+			if err == nil {
+				fmt.Println("done") // beginning, that is
+				err = c.Init(ctx)
 			}
 			return err
 		}))
@@ -47,7 +62,14 @@ func TestMain(m *testing.M) {
 			return nil
 		}))
 	}
-	os.Exit(m.Run())
+	// Most of the time goes into waiting for other processes and the disk: more at once than there are processors.
+	flag.Parse()
+	_ = flag.Set("test.parallel", "6")
+	code := m.Run()
+	if root, _ := template(); root != "" {
+		_ = os.RemoveAll(root)
+	}
+	os.Exit(code)
 }
 
 // play does something, says "done", and stays until it is killed.
@@ -114,7 +136,7 @@ func place(t *testing.T) string {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		if err := os.RemoveAll(dir); err != nil {
+		if err := removeAll(context.WithoutCancel(t.Context()), dir); err != nil {
 			t.Error(err)
 		}
 	})
@@ -148,14 +170,35 @@ func newCluster(t *testing.T, dir string, in Installation) *Cluster {
 	return c
 }
 
-// made is an initialised cluster that is not running.
+// template is initialised once; TestMain removes it.
+var template = sync.OnceValues(func() (string, error) {
+	ctx := context.Background()
+	root, err := os.MkdirTemp("/tmp", "howdah-test-")
+	if err != nil {
+		return "", err
+	}
+	if err := errors.Join(os.Chmod(root, 0o755), testAccount(ctx).own(root)); err != nil {
+		return root, err
+	}
+	c, err := New(filepath.Join(root, "howdah-data"), mustFind(ctx), Options{Account: testAccount(ctx), Port: 15432})
+	if err == nil {
+		err = c.Init(ctx)
+	}
+	return root, err
+})
+
+// made is an initialised cluster that is not running: a copy, for a cluster may be moved while it is stopped.
 func made(t *testing.T) *Cluster {
 	t.Helper()
-	c := newCluster(t, filepath.Join(place(t), "howdah-data"), mustFind(t.Context()))
-	if err := c.Init(t.Context()); err != nil {
+	from, err := template()
+	if err != nil {
 		t.Fatal(err)
 	}
-	return c
+	root := place(t)
+	if out, err := exec.CommandContext(t.Context(), "cp", "-Rp", filepath.Join(from, "howdah-data"), root).CombinedOutput(); err != nil {
+		t.Fatalf("%s: %v", out, err)
+	}
+	return newCluster(t, filepath.Join(root, "howdah-data"), mustFind(t.Context()))
 }
 
 func started(t *testing.T) *Cluster {
@@ -218,6 +261,18 @@ func wantFault(t *testing.T, err error, key string, names ...string) {
 	for _, name := range names {
 		if !strings.Contains(args, name) {
 			t.Errorf("%s names %s, want %q in it", key, args, name)
+		}
+	}
+}
+
+// eventually waits until it is so.
+func eventually(t *testing.T, what string, so func() bool) {
+	t.Helper()
+	again := time.NewTicker(5 * time.Millisecond)
+	defer again.Stop()
+	for deadline := time.Now().Add(10 * time.Second); !so(); <-again.C {
+		if time.Now().After(deadline) {
+			t.Fatalf("not within ten seconds: %s", what)
 		}
 	}
 }

@@ -1,9 +1,12 @@
+//go:build unix
+
 package cluster
 
 import (
 	"errors"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -50,6 +53,20 @@ func TestAClusterIsAsPromised(t *testing.T) {
 		if have := ask(t, c, Superuser, "select count(*)::text from pg_extension where extname = 'pgaudit'"); have != "1" {
 			t.Errorf("pgaudit is loaded and not created")
 		}
+		owner, err := connect(t, c, Owner, Database)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := owner.Exec(t.Context(), "create table noticed_by_the_audit (x int)"); err != nil {
+			t.Fatal(err)
+		}
+		eventually(t, "a record of pgAudit in the log", func() bool {
+			logs, _ := filepath.Glob(filepath.Join(c.LogDir(), "*.json"))
+			return slices.ContainsFunc(logs, func(log string) bool {
+				raw, err := os.ReadFile(log)
+				return err == nil && strings.Contains(string(raw), "AUDIT: SESSION") && strings.Contains(string(raw), "noticed_by_the_audit")
+			})
+		})
 	}
 	if hasSockets {
 		if st, err := os.Stat(c.path(secretsName)); err != nil || st.Mode().Perm() != 0o600 || ownerOf(st) != c.opt.Account.uid() {
@@ -139,6 +156,36 @@ func TestInitLeavesNothingHalf(t *testing.T) {
 	}
 	if left, _ := filepath.Glob(filepath.Join(dir, ".*")); len(left) > 0 {
 		t.Errorf("left behind: %v", left)
+	}
+	if have := ask(t, c, App, "select current_user::text"); have != App {
+		t.Error(have)
+	}
+}
+
+func TestInitAfterAKilledInit(t *testing.T) {
+	t.Parallel()
+	dir := filepath.Join(place(t), "data")
+	c := newCluster(t, dir, mustFind(t.Context()))
+	for _, until := range []string{".init-*", ".init-*/pgdata/base/1/*", ".init-*/pgdata/postgresql.conf"} {
+		cmd, _ := other(t, "HOWDAH_TEST_INIT="+dir)
+		eventually(t, until, func() bool {
+			found, _ := filepath.Glob(filepath.Join(dir, until))
+			return len(found) > 0
+		})
+		_ = cmd.Process.Kill() // initdb goes on for a while
+		_ = cmd.Wait()
+		if s := c.Status(); s.State != Absent {
+			t.Fatalf("%+v", s)
+		}
+	}
+	if err := c.Init(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if left, _ := filepath.Glob(filepath.Join(dir, ".init-*")); len(left) > 0 {
+		t.Errorf("left behind: %v", left)
+	}
+	if err := c.Start(t.Context()); err != nil {
+		t.Fatal(err)
 	}
 	if have := ask(t, c, App, "select current_user::text"); have != App {
 		t.Error(have)

@@ -1,7 +1,10 @@
+//go:build unix
+
 package cluster
 
 import (
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"strings"
@@ -108,11 +111,11 @@ func TestInstallWithoutRightsSaysWhatToType(t *testing.T) {
 
 func TestInstallElsewhere(t *testing.T) {
 	m, _ := machine(t, "ID=fedora\nPRETTY_NAME=\"Fedora Linux 43\"\n", nil)
-	wantFault(t, m.install(t.Context(), os.Stderr), "cluster.install_elsewhere", "Fedora Linux 43", "https://www.postgresql.org/download/linux/")
+	wantFault(t, m.install(t.Context(), io.Discard), "cluster.install_elsewhere", "Fedora Linux 43", "https://www.postgresql.org/download/linux/")
 	m.goos = "windows"
-	wantFault(t, m.install(t.Context(), os.Stderr), "cluster.install_elsewhere", "https://www.postgresql.org/download/windows/")
+	wantFault(t, m.install(t.Context(), io.Discard), "cluster.install_elsewhere", "https://www.postgresql.org/download/windows/")
 	m, _ = machine(t, debian, map[string]string{"apt-get": "", "apt-cache": policy("13+225"), "dpkg-query": notThere})
-	wantFault(t, m.install(t.Context(), os.Stderr), "cluster.install_old", "13")
+	wantFault(t, m.install(t.Context(), io.Discard), "cluster.install_old", "13")
 	m, _ = machine(t, debian, map[string]string{"apt-get": "exit 100", "apt-cache": policy("15+1"), "dpkg-query": notThere})
-	wantFault(t, m.install(t.Context(), os.Stderr), "cluster.install_failed", "apt-get")
+	wantFault(t, m.install(t.Context(), io.Discard), "cluster.install_failed", "apt-get")
 }

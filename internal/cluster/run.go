@@ -248,7 +248,7 @@ func (c *Cluster) launch(ctx context.Context) (said string, err error) {
 	if err == nil {
 		return "", nil
 	}
-	said = c.saidSince(mark)
+	said = c.lastWords(ctx, mark)
 	var failed *commandError
 	if errors.As(err, &failed) {
 		failed.output = strings.TrimSpace(failed.output + "\n" + lastLines(said, 12))
@@ -273,6 +273,25 @@ func (c *Cluster) markLog() (map[string]int64, error) {
 		}
 	}
 	return mark, nil
+}
+
+// lastWords is what a server that has failed said. The process that writes the log outlives it for a moment, so this waits (two
+// seconds at the longest) until the end is in it.
+func (c *Cluster) lastWords(ctx context.Context, mark map[string]int64) string {
+	again := time.NewTicker(20 * time.Millisecond)
+	defer again.Stop()
+	for deadline := time.Now().Add(2 * time.Second); ; {
+		said := c.saidSince(mark)
+		if strings.Contains(said, "FATAL") || strings.Contains(said, "PANIC") ||
+			strings.Contains(said, "database system is shut down") || time.Now().After(deadline) {
+			return said
+		}
+		select {
+		case <-ctx.Done():
+			return said
+		case <-again.C:
+		}
+	}
 }
 
 // saidSince is what came into the log since the mark: messages only, oldest first; at most the last 64 KiB of each file.
