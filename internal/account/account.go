@@ -158,6 +158,20 @@ func (a *Accounts) Person(ctx context.Context, id int64) (Person, error) {
 	return person, err
 }
 
+// ByHandle finds somebody whom me can see (see People) by their handle.
+func (a *Accounts) ByHandle(ctx context.Context, me Person, raw string) (Person, error) {
+	handle, err := Handle(raw)
+	if err != nil {
+		return Person{}, err
+	}
+	person, found, err := pg.One[Person](ctx, a.db, `
+		SELECT `+personColumns+` FROM account.person p WHERE p.handle = $1 AND p.disabled_at IS NULL`, handle)
+	if err == nil && (!found || me.Role == Guest && person.ID != me.ID) {
+		err = fault.New(fault.NotFound, "account.no_handle", fault.Args{"handle": handle})
+	}
+	return person, err
+}
+
 // People lists everybody who is not disabled (admins may ask for those too), by name, at most limit after the name
 // and id of the last one seen. A guest sees only those who share a room with them.
 func (a *Accounts) People(ctx context.Context, me Person, disabledToo bool) ([]Person, error) {

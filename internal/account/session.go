@@ -138,6 +138,15 @@ func (a *Accounts) EndSession(ctx context.Context, person, session int64) error 
 	return err
 }
 
+// EndOtherSessions ends all of a person's sessions but one.
+func (a *Accounts) EndOtherSessions(ctx context.Context, person, keep int64) error {
+	ids, err := deleteSessions(ctx, a.db, `person_id = $1 AND id <> $2`, person, keep)
+	if err == nil {
+		a.ended(ids, 0)
+	}
+	return err
+}
+
 // deleteSessions deletes the sessions for which where holds and says which they were. where is ours, never input.
 func deleteSessions(ctx context.Context, q pg.Queryer, where string, args ...any) ([]int64, error) {
 	rows, err := q.Query(ctx, `DELETE FROM account.session WHERE `+where+` RETURNING id`, args...)

@@ -16,6 +16,7 @@ package chat
 
 import (
 	"context"
+	"sync/atomic"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -106,7 +107,12 @@ type Rooms struct {
 	posts []*lane[*post]
 	reads *lane[*read]
 	live  *live
+
+	commits atomic.Int64
 }
+
+// Commits counts the transactions that have stored posts.
+func (r *Rooms) Commits() int64 { return r.commits.Load() }
 
 // Open starts the lanes and loops; they live until Close, and take values but no cancellation from ctx. steady is a
 // pool opened with pg.Options.Steady: posts run on it.

@@ -187,6 +187,27 @@ func (r *Rooms) Typing(who Listener, room int64) {
 // Poke wakes a person's listeners as if their rooms had changed (a name, a right): they read Mine again.
 func (r *Rooms) Poke(person int64) { r.live.tickPerson(person) }
 
+// Grown tells a room's loop that its log has grown: after a transaction with CreateIn or JoinIn.
+func (r *Rooms) Grown(room int64) { r.live.tick(room, nil) }
+
+// Epoch is the state of the database as it was last seen (see pg.Epoch); "" before that.
+func (r *Rooms) Epoch() string {
+	r.live.mu.Lock()
+	defer r.live.mu.Unlock()
+	return r.live.epoch
+}
+
+// Here tells which people have a page of the house open.
+func (r *Rooms) Here() map[int64]bool {
+	r.live.mu.Lock()
+	defer r.live.mu.Unlock()
+	here := make(map[int64]bool, len(r.live.people))
+	for id := range r.live.people {
+		here[id] = true
+	}
+	return here
+}
+
 // ToPerson hands something to every listener of a person: their other windows.
 func (r *Rooms) ToPerson(person int64, give func(Listener)) {
 	l := r.live

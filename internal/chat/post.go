@@ -266,6 +266,7 @@ func (r *Rooms) tryBatch(ctx context.Context, steady *pg.Pool, batch []*post) er
 	if mPeople != nil {
 		b.Queue(storeMentions, mRooms, mAuthors, mClients, mPeople)
 	}
+	r.commits.Add(1)
 	return pg.Fault(steady.SendBatch(ctx, &b).Close())
 }
 

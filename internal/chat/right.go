@@ -75,6 +75,17 @@ func power(s Standing) account.Role {
 	return s.Room
 }
 
+// MayGive lists the ranks that somebody may give to others in a room, highest first.
+func MayGive(s Standing) []account.Role {
+	var roles []account.Role
+	for _, role := range account.Roles {
+		if May(SetRole, s) && (power(s) == account.Owner || !role.AtLeast(power(s))) {
+			roles = append(roles, role)
+		}
+	}
+	return roles
+}
+
 func standing(me account.Person, kind Kind, role account.Role) Standing {
 	return Standing{House: me.Role, Kind: kind, Room: role}
 }

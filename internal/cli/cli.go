@@ -1,0 +1,144 @@
+// Package cli is the command line: one table of commands, one file per command. It is the only place that ends the
+// process, and it speaks the language of the terminal (LC_ALL, LC_MESSAGES, LANG, or --lang).
+package cli
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"strings"
+	"syscall"
+
+	"github.com/alecthomas/kong"
+
+	"howdah/internal/config"
+	"howdah/internal/fault"
+	"howdah/internal/lang"
+)
+
+// commands is the table: what the program understands.
+type commands struct {
+	Lang   string          `help:"${help_lang}" placeholder:"en|zh-TW"`
+	Config kong.ConfigFlag `help:"${help_config}" placeholder:"FILE"`
+
+	Up        upCmd        `cmd:"" help:"${help_up}"`
+	Init      initCmd      `cmd:"" help:"${help_init}"`
+	SetupLink setupLinkCmd `cmd:"" help:"${help_setup_link}"`
+	Say       sayCmd       `cmd:"" help:"${help_say}"`
+	Version   versionCmd   `cmd:"" help:"${help_version}"`
+}
+
+// terminal is what a command has to talk with.
+type terminal struct {
+	in       io.Reader
+	out, err io.Writer
+	lang     lang.Locale
+}
+
+// say writes a text of the catalogs as a line.
+func (t *terminal) say(key string, args ...fault.Args) {
+	fmt.Fprintln(t.out, t.lang.T(key, args...))
+}
+
+// Main runs a command line and returns the exit code: 0 done, 1 failed, 2 wrong usage or input, 69 a part is away
+// (try again), 77 not allowed; as in sysexits.h where it has a code.
+func Main(args []string, in io.Reader, out, errs io.Writer) int {
+	ctx, cancel := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer cancel()
+	context.AfterFunc(ctx, cancel) // a second Ctrl-C ends at once
+	t := &terminal{in: in, out: out, err: errs, lang: lang.Match(langFlag(args), os.Getenv("LC_ALL"), os.Getenv("LC_MESSAGES"), os.Getenv("LANG"))}
+
+	exited := -1
+	var table commands
+	parser, err := kong.New(&table,
+		kong.Name("howdah"), kong.Description(t.lang.T("cli.help")), vars(t.lang),
+		kong.DefaultEnvars("HOWDAH"), kong.Configuration(config.Load, config.Files...),
+		kong.Writers(out, errs), kong.Help(t.help), kong.Exit(func(code int) { exited = code }),
+		kong.BindTo(ctx, (*context.Context)(nil)), kong.Bind(t),
+	)
+	if err != nil {
+		return t.fail(err)
+	}
+	if len(args) == 0 {
+		args = []string{"--help"}
+	}
+	parsed, err := parser.Parse(args)
+	if exited >= 0 {
+		return exited // --help has been printed
+	}
+	if err != nil {
+		var f *fault.Fault
+		if !errors.As(err, &f) {
+			err = fault.New(fault.Invalid, "cli.usage", fault.Args{"message": err.Error()})
+		}
+		return t.fail(err)
+	}
+	return t.fail(parsed.Run())
+}
+
+// langFlag finds --lang before the parser does: the parser's own messages need it.
+func langFlag(args []string) string {
+	for i, arg := range args {
+		if value, ok := strings.CutPrefix(arg, "--lang="); ok {
+			return value
+		}
+		if arg == "--lang" && i+1 < len(args) {
+			return args[i+1]
+		}
+	}
+	return os.Getenv("HOWDAH_LANG")
+}
+
+// vars are the help texts, for the ${help_...} in the table.
+func vars(l lang.Locale) kong.Vars {
+	out := kong.Vars{}
+	for key, forms := range l.Under("cli.help.") {
+		out["help_"+key] = forms["other"]
+	}
+	return out
+}
+
+// help prints kong's help with the words of kong itself in the person's language too.
+func (t *terminal) help(options kong.HelpOptions, ctx *kong.Context) error {
+	var page bytes.Buffer
+	to := ctx.Stdout
+	ctx.Stdout = &page
+	options.Compact, options.NoExpandSubcommands = true, true
+	err := kong.DefaultHelpPrinter(options, ctx)
+	ctx.Stdout = to
+	text := page.String()
+	for _, word := range []string{"usage", "flags", "commands", "arguments", "context", "more"} {
+		text = strings.ReplaceAll(text, lang.English.T("cli.kong."+word), t.lang.T("cli.kong."+word))
+	}
+	_, writeErr := io.WriteString(to, text)
+	return errors.Join(err, writeErr)
+}
+
+// fail says what is wrong and what to do next, and gives the exit code.
+func (t *terminal) fail(err error) int {
+	if err == nil {
+		return 0
+	}
+	f := fault.Of(err)
+	message, hint := t.lang.Fault(f)
+	fmt.Fprintf(t.err, "howdah: %s\n", message)
+	if hint != "" {
+		fmt.Fprintf(t.err, "        %s\n", strings.ReplaceAll(hint, "\n", "\n        "))
+	}
+	if f.Err != nil && f.Code != fault.Invalid {
+		fmt.Fprintf(t.err, "        (%v)\n", f.Err)
+	}
+	switch f.Code {
+	case fault.Invalid, fault.TooLarge:
+		return 2
+	case fault.Unavailable, fault.RateLimited:
+		return 69
+	case fault.Forbidden, fault.Unauthenticated:
+		return 77
+	}
+	return 1
+}

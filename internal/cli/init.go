@@ -1,0 +1,132 @@
+package cli
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"howdah/internal/account"
+	"howdah/internal/cluster"
+	"howdah/internal/config"
+	"howdah/internal/fault"
+	"howdah/internal/pg"
+)
+
+// initCmd makes somebody else's PostgreSQL ready for Howdah.
+type initCmd struct {
+	config.House
+	DSN      string `help:"${help_init_dsn}" name:"dsn" required:"" placeholder:"URL"`
+	Database string `help:"${help_init_database}" default:"howdah" placeholder:"NAME"`
+}
+
+// Run is howdah init.
+func (c *initCmd) Run(ctx context.Context, t *terminal) error {
+	prepared, err := pg.Prepare(ctx, c.DSN, c.Database, cluster.Owner, cluster.App)
+	if err != nil {
+		return err
+	}
+	if err := pg.Migrate(ctx, prepared.Owner, cluster.App); err != nil {
+		return err
+	}
+	if err := saveRoles(c.Data, prepared); err != nil {
+		return err
+	}
+	t.say("cli.init.done", fault.Args{"place": prepared.Place, "file": rolesFile(c.Data), "dsn": "postgres://" + prepared.Place})
+	return nil
+}
+
+// rolesFile keeps the ways into databases that are not ours: passwords that only this account may read.
+func rolesFile(dir string) string { return filepath.Join(dir, "roles.json") }
+
+func loadRoles(dir string) (map[string]pg.Prepared, error) {
+	raw, err := os.ReadFile(rolesFile(dir))
+	if errors.Is(err, fs.ErrNotExist) {
+		return map[string]pg.Prepared{}, nil
+	}
+	all := map[string]pg.Prepared{}
+	if err == nil {
+		err = json.Unmarshal(raw, &all)
+	}
+	if err != nil {
+		return nil, fault.Wrap(err, fault.Unavailable, "cli.roles_file", fault.Args{"file": rolesFile(dir)})
+	}
+	return all, nil
+}
+
+func saveRoles(dir string, p pg.Prepared) error {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return fault.Wrap(err, fault.Forbidden, "cli.data_dir", fault.Args{"dir": dir})
+	}
+	all, err := loadRoles(dir)
+	if err != nil {
+		return err
+	}
+	all[p.Place] = p
+	raw, err := json.MarshalIndent(all, "", "  ")
+	if err != nil {
+		return err
+	}
+	temp := rolesFile(dir) + ".tmp"
+	if err := os.WriteFile(temp, raw, 0o600); err != nil {
+		return err
+	}
+	return os.Rename(temp, rolesFile(dir))
+}
+
+// readRoles finds what init saved for the database of a DSN; nil where it saved nothing.
+func readRoles(dir, dsn string) (*pg.Prepared, error) {
+	place, err := pg.Place(dsn)
+	if err != nil {
+		return nil, err
+	}
+	all, err := loadRoles(dir)
+	if err != nil {
+		return nil, err
+	}
+	if found, ok := all[place]; ok {
+		return &found, nil
+	}
+	return nil, nil
+}
+
+// setupLinkCmd makes a new set-up link, for who has lost the first.
+type setupLinkCmd struct {
+	config.House
+	DSN       string `help:"${help_dsn}" name:"dsn" placeholder:"URL"`
+	PublicURL string `help:"${help_public_url}" name:"public-url" default:"http://localhost:8432" placeholder:"URL"`
+}
+
+// Run is howdah setup-link.
+func (c *setupLinkCmd) Run(ctx context.Context, t *terminal) error {
+	dsn := c.DSN
+	if dsn == "" {
+		own, err := cluster.New(c.Data, cluster.Installation{}, cluster.Options{})
+		if err == nil {
+			dsn, err = own.DSN(cluster.App, cluster.Database)
+		}
+		if err != nil {
+			return err
+		}
+	} else if saved, err := readRoles(c.Data, dsn); err != nil {
+		return err
+	} else if saved != nil {
+		dsn = saved.App
+	}
+	db, err := pg.Open(ctx, dsn, pg.Options{MaxConns: 1})
+	if err != nil {
+		return err
+	}
+	defer db.Close()
+	token, err := account.Open(db, nil).SetupToken(ctx)
+	if err != nil {
+		return err
+	}
+	if token == "" {
+		return fault.New(fault.Conflict, "cli.set_up_already")
+	}
+	t.say("cli.up.setup", fault.Args{"url": c.PublicURL + "/setup/" + token})
+	return nil
+}

@@ -1,0 +1,229 @@
+package cli
+
+import (
+	"context"
+	"encoding/json"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"howdah/internal/cluster"
+	"howdah/internal/config"
+	"howdah/internal/fault"
+	"howdah/internal/server"
+)
+
+// upCmd starts everything, or attaches to what runs.
+type upCmd struct {
+	config.Server
+}
+
+// Run is howdah up.
+func (c *upCmd) Run(ctx context.Context, t *terminal) error {
+	log := c.logger(t)
+	options := server.Options{Listen: c.Listen, MetricsListen: c.MetricsListen, PublicURL: c.PublicURL, Log: log}
+	var in cluster.Installation
+	var err error
+	if c.DSN == "" {
+		if in, err = c.postgres(ctx, t, log); err != nil {
+			return err
+		}
+	}
+	account, err := c.settleDown(ctx, t)
+	if err != nil {
+		return err
+	}
+	dir, err := filepath.Abs(c.Data)
+	if err != nil {
+		return err
+	}
+	running, held, err := holdHouse(dir)
+	if err != nil {
+		return err
+	}
+	if !held {
+		return t.attach(ctx, dir)
+	}
+	defer running.release()
+	if c.DSN == "" {
+		if options.Cluster, err = cluster.New(dir, in, cluster.Options{Account: account, Port: c.PgPort}); err != nil {
+			return err
+		}
+	} else if options.AppDSN, options.OwnerDSN, options.AppRole, err = c.elsewhere(dir); err != nil {
+		return err
+	}
+	options.Ready = func(url, setup string) {
+		if err := running.announce(runningHouse{PID: os.Getpid(), URL: url, Setup: setup, Since: time.Now().UTC()}); err != nil {
+			log.Warn("others will not find this server", "error", err)
+		}
+		t.say("cli.up.ready", fault.Args{"url": url})
+		if setup != "" {
+			t.say("cli.up.setup", fault.Args{"url": setup})
+		}
+		t.say("cli.up.stop")
+	}
+	return server.Run(ctx, options)
+}
+
+func (c *upCmd) logger(t *terminal) *slog.Logger {
+	var level slog.Level
+	_ = level.UnmarshalText([]byte(c.LogLevel)) // one of the enum
+	options := &slog.HandlerOptions{Level: level}
+	if c.LogFormat == "json" {
+		return slog.New(slog.NewJSONHandler(t.err, options))
+	}
+	return slog.New(slog.NewTextHandler(t.err, options))
+}
+
+// postgres finds PostgreSQL, and installs what is missing when told to.
+func (c *upCmd) postgres(ctx context.Context, t *terminal, log *slog.Logger) (cluster.Installation, error) {
+	in, err := cluster.FindFor(ctx, c.PgBin, c.Data)
+	if err != nil && c.Install && c.PgBin == "" && fault.Is(err, fault.NotFound) {
+		t.say("cli.up.install")
+		in, err = cluster.Install(ctx, t.err)
+	}
+	if err != nil {
+		return in, err
+	}
+	if !in.PgAudit {
+		if c.Install && c.PgBin == "" {
+			t.say("cli.up.install_pgaudit")
+			with, installErr := cluster.InstallPgAudit(ctx, t.err, in)
+			if installErr == nil {
+				return with, nil
+			}
+			log.Debug("pgAudit was not installed", "error", installErr)
+		}
+		message, _ := t.lang.Fault(fault.New(fault.NotFound, "cluster.no_pgaudit"))
+		log.Warn(message)
+	}
+	return in, nil
+}
+
+// settleDown gives up root for good, where we are it: from here on all is done as an unprivileged account.
+func (c *upCmd) settleDown(ctx context.Context, t *terminal) (*cluster.Account, error) {
+	if os.Geteuid() != 0 { // -1 on Windows
+		return nil, nil
+	}
+	account, err := cluster.EnsureAccount(ctx, c.Account)
+	if err != nil {
+		return nil, err
+	}
+	place, moved, err := cluster.Place(c.Data, account)
+	if err != nil {
+		return nil, err
+	}
+	if moved {
+		t.say("cli.up.moved", fault.Args{"dir": c.Data, "place": place, "account": account.Name})
+	}
+	if err := os.MkdirAll(place, 0o700); err != nil {
+		return nil, err
+	}
+	if err := os.Chown(place, account.UID, account.GID); err != nil {
+		return nil, err
+	}
+	c.Data = place
+	return account, cluster.Drop(account)
+}
+
+// elsewhere gives the addresses of a database that is not ours: as saved by init, or as given.
+func (c *upCmd) elsewhere(dir string) (app, owner, appRole string, err error) {
+	app, owner = c.DSN, c.OwnerDSN
+	if owner != "" {
+		return app, owner, roleOf(app), nil
+	}
+	saved, err := readRoles(dir, c.DSN)
+	if err != nil {
+		return "", "", "", err
+	}
+	if saved != nil {
+		return saved.App, saved.Owner, cluster.App, nil
+	}
+	return app, app, "", nil
+}
+
+// runningHouse is what a running server tells others on the same machine, in the file running.json of the data folder.
+type runningHouse struct {
+	PID   int       `json:"pid"`
+	URL   string    `json:"url"`
+	Setup string    `json:"setup,omitempty"` // the set-up link, as long as there was no owner at the start
+	Since time.Time `json:"since"`
+}
+
+type houseLock struct {
+	file   string
+	unlock func() error
+}
+
+// holdHouse makes this process the one that runs the house in dir; held is false when another is.
+func holdHouse(dir string) (lock *houseLock, held bool, err error) {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, false, fault.Wrap(err, fault.Forbidden, "cli.data_dir", fault.Args{"dir": dir})
+	}
+	unlock, held, err := cluster.Lock(filepath.Join(dir, "running.lock"))
+	if err != nil {
+		return nil, false, fault.Wrap(err, fault.Forbidden, "cli.data_dir", fault.Args{"dir": dir})
+	}
+	return &houseLock{filepath.Join(dir, "running.json"), unlock}, held, nil
+}
+
+func (l *houseLock) announce(r runningHouse) error {
+	raw, err := json.Marshal(r)
+	if err != nil {
+		return err
+	}
+	if err := os.WriteFile(l.file+".tmp", raw, 0o600); err != nil {
+		return err
+	}
+	return os.Rename(l.file+".tmp", l.file)
+}
+
+func (l *houseLock) release() {
+	_ = os.Remove(l.file)
+	_ = l.unlock()
+}
+
+// attach stays with the server that runs already, until it ends or this terminal is left.
+func (t *terminal) attach(ctx context.Context, dir string) error {
+	told := false
+	ticker := time.NewTicker(500 * time.Millisecond)
+	defer ticker.Stop()
+	for {
+		var r runningHouse
+		if raw, err := os.ReadFile(filepath.Join(dir, "running.json")); err == nil && json.Unmarshal(raw, &r) == nil && !told {
+			told = true
+			t.say("cli.up.attached", fault.Args{"url": r.URL, "pid": r.PID})
+			if r.Setup != "" {
+				t.say("cli.up.setup", fault.Args{"url": r.Setup})
+			}
+		}
+		lock, held, err := holdHouse(dir)
+		if err != nil {
+			return err
+		}
+		if held {
+			lock.release()
+			t.say("cli.up.gone")
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			t.say("cli.up.detached")
+			return nil
+		case <-ticker.C:
+		}
+	}
+}
+
+func roleOf(dsn string) string {
+	if i := strings.Index(dsn, "://"); i >= 0 {
+		user, _, found := strings.Cut(dsn[i+3:], "@")
+		if found {
+			name, _, _ := strings.Cut(user, ":")
+			return name
+		}
+	}
+	return ""
+}

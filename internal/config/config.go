@@ -1,0 +1,119 @@
+// Package config is the one table of options: what a flag is called is what its environment variable (HOWDAH_ and the
+// name in capitals) and its key in a configuration file are called. Flags win over the environment, that over the
+// file, that over the default.
+package config
+
+import (
+	"fmt"
+	"io"
+	"sort"
+	"strings"
+
+	"github.com/alecthomas/kong"
+	"github.com/pelletier/go-toml/v2"
+
+	"howdah/internal/fault"
+)
+
+// House says where things are; every command that touches a house has it. The help texts are in the catalogs, under
+// "cli.help." and the name.
+type House struct {
+	Data string `help:"${help_data}" default:"./howdah-data" placeholder:"DIR"`
+}
+
+// Server are the options of a running Howdah.
+type Server struct {
+	House
+	Listen        string `help:"${help_listen}" default:"localhost:8432" placeholder:"ADDRESS"`
+	MetricsListen string `help:"${help_metrics_listen}" default:"localhost:8433" placeholder:"ADDRESS"`
+	PublicURL     string `help:"${help_public_url}" name:"public-url" placeholder:"URL"`
+	PgBin         string `help:"${help_pg_bin}" name:"pg-bin" placeholder:"DIR"`
+	PgPort        int    `help:"${help_pg_port}" name:"pg-port" placeholder:"PORT"`
+	DSN           string `help:"${help_dsn}" name:"dsn" placeholder:"URL"`
+	OwnerDSN      string `help:"${help_owner_dsn}" name:"owner-dsn" placeholder:"URL"`
+	Install       bool   `help:"${help_install}"`
+	Account       string `help:"${help_account}" default:"howdah" placeholder:"NAME"`
+	LogFormat     string `help:"${help_log_format}" enum:"text,json" default:"text"`
+	LogLevel      string `help:"${help_log_level}" enum:"debug,info,warn,error" default:"info"`
+}
+
+// Files are read where they exist, the later ones first; --config names another.
+var Files = []string{"/etc/howdah/howdah.toml", "./howdah.toml"}
+
+// Load reads a configuration file (TOML): one key per option, named as its flag. It is a kong.ConfigurationLoader.
+func Load(r io.Reader) (kong.Resolver, error) {
+	values := map[string]any{}
+	if err := toml.NewDecoder(r).Decode(&values); err != nil {
+		return nil, fault.Wrap(err, fault.Invalid, "config.syntax", fault.Args{"message": err.Error()})
+	}
+	return resolver(values), nil
+}
+
+type resolver map[string]any
+
+// Resolve gives the value of a flag.
+func (r resolver) Resolve(_ *kong.Context, _ *kong.Path, flag *kong.Flag) (any, error) {
+	value, ok := r[flag.Name]
+	if !ok {
+		return nil, nil
+	}
+	switch value.(type) {
+	case map[string]any, []any:
+		return nil, fault.New(fault.Invalid, "config.value", fault.Args{"key": flag.Name})
+	}
+	return fmt.Sprint(value), nil
+}
+
+// Validate refuses keys that no command knows: a setting that is silently ignored is a trap.
+func (r resolver) Validate(app *kong.Application) error {
+	known := map[string]bool{}
+	names := []string{}
+	_ = kong.Visit(app, func(node kong.Visitable, next kong.Next) error {
+		if flag, ok := node.(*kong.Flag); ok && !known[flag.Name] {
+			known[flag.Name] = true
+			names = append(names, flag.Name)
+		}
+		return next(nil)
+	})
+	keys := make([]string, 0, len(r))
+	for key := range r {
+		keys = append(keys, key)
+	}
+	sort.Strings(keys)
+	for _, key := range keys {
+		if !known[key] {
+			return fault.New(fault.Invalid, "config.unknown", fault.Args{"key": key, "nearest": Nearest(key, names)})
+		}
+	}
+	return nil
+}
+
+// Nearest is the known name that takes the fewest changes to reach (Levenshtein distance).
+func Nearest(name string, known []string) string {
+	best, least := "", 1<<30
+	for _, k := range known {
+		if d := distance(strings.ToLower(name), k); d < least {
+			best, least = k, d
+		}
+	}
+	return best
+}
+
+func distance(a, b string) int {
+	row := make([]int, len(b)+1)
+	for j := range row {
+		row[j] = j
+	}
+	for i := range len(a) {
+		diagonal := row[0]
+		row[0] = i + 1
+		for j := range len(b) {
+			cost := 1
+			if a[i] == b[j] {
+				cost = 0
+			}
+			diagonal, row[j+1] = row[j+1], min(row[j+1]+1, row[j]+1, diagonal+cost)
+		}
+	}
+	return row[len(b)]
+}

@@ -1,0 +1,51 @@
+package server
+
+import (
+	"context"
+	"net"
+	"net/http"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+)
+
+// serveMetrics opens the side door for Prometheus. That its port is taken is no reason not to chat: it is logged.
+func (s *Server) serveMetrics(ctx context.Context) *http.Server {
+	listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", s.options.MetricsListen)
+	if err != nil {
+		s.options.Log.Warn("no metrics", "error", err)
+		return nil
+	}
+	registry := prometheus.NewRegistry()
+	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	gauge := func(name, help string, value func() float64) {
+		registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: name, Help: help}, value))
+	}
+	counter := func(name, help string, value func() int64) {
+		registry.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{Name: name, Help: help}, func() float64 { return float64(value()) }))
+	}
+	stats := &s.door.Stats
+	counter("howdah_http_requests_total", "HTTP requests.", stats.Requests.Load)
+	counter("howdah_failures_total", "Requests that failed by our own fault; the log names each.", stats.Failures.Load)
+	counter("howdah_posts_total", "Posts received.", stats.Posts.Load)
+	counter("howdah_deliveries_total", "Events put into the queues of live sessions.", stats.Deliveries.Load)
+	counter("howdah_dropped_sessions_total", "Live sessions dropped because they could not keep up.", stats.Dropped.Load)
+	counter("howdah_post_commits_total", "Transactions that stored posts; posts per commit is the group size.", s.rooms.Commits)
+	gauge("howdah_live_sessions", "Live sessions now.", func() float64 { n, _, _ := s.rooms.Listeners(); return float64(n) })
+	gauge("howdah_people_here", "People with a live session now.", func() float64 { _, n, _ := s.rooms.Listeners(); return float64(n) })
+	gauge("howdah_room_loops", "Rooms that somebody follows now.", func() float64 { _, _, n := s.rooms.Listeners(); return float64(n) })
+	gauge("howdah_database_up", "1 while the database answers.", func() float64 {
+		if s.rooms.Away() {
+			return 0
+		}
+		return 1
+	})
+	mux := http.NewServeMux()
+	mux.Handle("GET /metrics", promhttp.HandlerFor(registry, promhttp.HandlerOpts{}))
+	mux.HandleFunc("GET /healthz", s.door.ServeHTTP)
+	side := &http.Server{Handler: mux, ReadHeaderTimeout: 5 * time.Second}
+	go func() { _ = side.Serve(listener) }() // ends with Shutdown
+	return side
+}

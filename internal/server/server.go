@@ -1,0 +1,293 @@
+// Package server puts the parts of a running Howdah together: who starts before whom, who is told what, and who stops
+// first. It is the only room that knows all others.
+package server
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"howdah/internal/account"
+	"howdah/internal/chat"
+	"howdah/internal/cluster"
+	"howdah/internal/fault"
+	"howdah/internal/pg"
+	"howdah/internal/web"
+)
+
+// Options of a server. Either Cluster, or AppDSN and OwnerDSN.
+type Options struct {
+	Cluster          *cluster.Cluster // our own PostgreSQL: started, watched and stopped with the server
+	AppDSN, OwnerDSN string           // somebody else's PostgreSQL
+	AppRole          string           // granted its rows after a migration; "" when it is the owner
+
+	Listen        string // address of the public door
+	MetricsListen string // address of /metrics; "" for none
+	PublicURL     string // how people reach the door; "" is http://localhost and the port
+	Log           *slog.Logger
+	Ready         func(url, setup string) // called when people can come in; setup is the set-up link, "" when there is an owner
+}
+
+// Server is a running Howdah.
+type Server struct {
+	options Options
+	url     string
+	trouble atomic.Pointer[fault.Fault] // what keeps the database away, as far as is known
+	handler atomic.Pointer[http.Handler]
+	started time.Time
+
+	accounts *account.Accounts
+	rooms    *chat.Rooms
+	door     *web.Door
+	pools    []*pg.Pool
+}
+
+// Run serves until ctx ends, then stops in order: people are told, what is under way is finished, PostgreSQL is shut
+// down last. An error is why it could not start; once people could come in, it only ends with ctx.
+func Run(ctx context.Context, options Options) error {
+	s := &Server{options: options, started: time.Now()}
+	listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", options.Listen)
+	if err != nil {
+		return fault.Wrap(err, fault.Conflict, "server.listen", fault.Args{"address": options.Listen, "message": lastOf(err)})
+	}
+	s.url = strings.TrimSuffix(options.PublicURL, "/")
+	if s.url == "" {
+		s.url = localURL(listener.Addr())
+	}
+	s.setHandler(web.Waiting(func() error { return s.why() }))
+	front := &http.Server{
+		Handler:           http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { (*s.handler.Load()).ServeHTTP(w, r) }),
+		ReadHeaderTimeout: 10 * time.Second,
+		ReadTimeout:       time.Minute,
+		IdleTimeout:       2 * time.Minute,
+		MaxHeaderBytes:    16 << 10,
+		ErrorLog:          slog.NewLogLogger(options.Log.Handler(), slog.LevelDebug),
+	}
+	served := make(chan error, 1)
+	go func() { served <- front.Serve(listener) }()
+
+	err = s.start(ctx)
+	var side *http.Server
+	if err == nil && options.MetricsListen != "" {
+		side = s.serveMetrics(ctx)
+	}
+	if err == nil {
+		err = s.welcome(ctx)
+	}
+	if err == nil {
+		select {
+		case <-ctx.Done():
+		case err = <-served:
+		}
+	}
+	return errors.Join(ignoreCanceled(ctx, err), s.stop(context.WithoutCancel(ctx), front, side))
+}
+
+func ignoreCanceled(ctx context.Context, err error) error {
+	if ctx.Err() != nil {
+		return nil // we were asked to stop: what then failed is no news
+	}
+	return err
+}
+
+// start brings up the database, the schema and the rooms, in this order.
+func (s *Server) start(ctx context.Context) error {
+	o := &s.options
+	if o.Cluster != nil {
+		if err := s.startCluster(ctx); err != nil {
+			return err
+		}
+	}
+	if err := s.migrate(ctx); err != nil {
+		return err
+	}
+	open := func(options pg.Options) (*pg.Pool, error) {
+		pool, err := pg.Open(context.WithoutCancel(ctx), o.AppDSN, options)
+		if err == nil {
+			s.pools = append(s.pools, pool)
+		}
+		return pool, err
+	}
+	db, err := open(pg.Options{MaxConns: 16})
+	if err != nil {
+		return err
+	}
+	steady, err := open(pg.Options{MaxConns: 4, Steady: true})
+	if err != nil {
+		return err
+	}
+	var door atomic.Pointer[web.Door]
+	s.accounts = account.Open(db, func(sessions []int64, person int64) {
+		if d := door.Load(); d != nil {
+			d.Ended(sessions, person)
+		}
+	})
+	s.rooms = chat.Open(ctx, db, steady)
+	s.door = web.New(ctx, s.accounts, s.rooms, web.Options{
+		PublicURL: s.url, Secure: strings.HasPrefix(s.url, "https://"), Log: o.Log, Trouble: s.why,
+	})
+	door.Store(s.door)
+	s.setHandler(s.door)
+	return nil
+}
+
+func (s *Server) setHandler(h http.Handler) { s.handler.Store(&h) }
+
+func (s *Server) why() error {
+	if f := s.trouble.Load(); f != nil {
+		return f
+	}
+	return nil
+}
+
+// startCluster starts our PostgreSQL, or takes over the one that a killed Howdah left running, and keeps it running
+// until ctx ends.
+func (s *Server) startCluster(ctx context.Context) error {
+	c, o := s.options.Cluster, &s.options
+	if err := c.Init(ctx); err != nil {
+		return err
+	}
+	if err := c.Start(ctx); err != nil {
+		return err
+	}
+	var err error
+	if o.AppDSN, err = c.DSN(cluster.App, cluster.Database); err != nil {
+		return err
+	}
+	if o.OwnerDSN, err = c.DSN(cluster.Owner, cluster.Database); err != nil {
+		return err
+	}
+	o.AppRole = cluster.App
+	go c.Watch(ctx, s.clusterEvent)
+	return nil
+}
+
+// clusterEvent is told what happens to our PostgreSQL: each thing is logged once, and the waiting page knows why.
+func (s *Server) clusterEvent(e cluster.Event) {
+	log := s.options.Log
+	switch e.Kind {
+	case cluster.Up:
+		s.trouble.Store(nil)
+		log.Info("PostgreSQL is up", "pid", e.PID)
+	case cluster.Begin:
+		log.Info("PostgreSQL is being started")
+	case cluster.Down:
+		s.trouble.Store(fault.Of(e.Err))
+		log.Error("PostgreSQL ended unexpectedly", "pid", e.PID, "error", e.Err, "restart_in", e.Retry)
+	case cluster.Failed:
+		s.trouble.Store(fault.Of(e.Err))
+		log.Error("PostgreSQL did not start", "error", e.Err, "retry_in", e.Retry)
+	case cluster.OnHold:
+		log.Warn("PostgreSQL was stopped on purpose and is left so")
+	case cluster.Upgraded:
+		s.trouble.Store(fault.Of(e.Err))
+		log.Warn("the PostgreSQL package was upgraded underneath the running server; stop and start howdah", "error", e.Err)
+	}
+	if s.rooms != nil {
+		s.rooms.Look()
+	}
+}
+
+// migrate waits for a database that is away (people see the waiting page meanwhile), and fails on what waiting does
+// not mend.
+func (s *Server) migrate(ctx context.Context) error {
+	told := false
+	pause := 250 * time.Millisecond
+	for {
+		err := pg.Migrate(ctx, s.options.OwnerDSN, s.options.AppRole)
+		if !fault.Is(err, fault.Unavailable) || fault.HasKey(err, "pg.sign_in") || fault.HasKey(err, "pg.no_database") {
+			return err
+		}
+		s.trouble.Store(fault.Of(err))
+		if !told {
+			told = true
+			s.options.Log.Error("waiting for the database", "error", err)
+		}
+		timer := time.NewTimer(pause)
+		select {
+		case <-ctx.Done():
+			timer.Stop()
+			return err
+		case <-timer.C:
+		}
+		pause = min(2*pause, 5*time.Second)
+	}
+}
+
+// welcome makes the set-up link where there is no owner yet, and says that people can come in.
+func (s *Server) welcome(ctx context.Context) error {
+	s.trouble.Store(nil)
+	token, err := s.accounts.SetupToken(ctx)
+	if err != nil {
+		return err
+	}
+	setup := ""
+	if token != "" {
+		setup = s.url + "/setup/" + token
+	}
+	s.options.Log.Info("ready", "url", s.url, "after", time.Since(s.started).Round(time.Millisecond))
+	if s.options.Ready != nil {
+		s.options.Ready(s.url, setup)
+	}
+	return nil
+}
+
+// stopTimeout is how long all of stopping may take, PostgreSQL's shutdown checkpoint included.
+const stopTimeout = 60 * time.Second
+
+func (s *Server) stop(ctx context.Context, front, side *http.Server) error {
+	ctx, cancel := context.WithTimeout(ctx, stopTimeout)
+	defer cancel()
+	s.options.Log.Info("stopping")
+	if s.door != nil {
+		s.door.Close()
+	}
+	brief, done := context.WithTimeout(ctx, 5*time.Second)
+	defer done()
+	for _, h := range []*http.Server{front, side} {
+		if h != nil && h.Shutdown(brief) != nil {
+			_ = h.Close() // who still reads is cut off
+		}
+	}
+	if s.rooms != nil {
+		s.rooms.Close()
+	}
+	for _, pool := range s.pools {
+		pool.Close()
+	}
+	if s.options.Cluster != nil {
+		if err := s.options.Cluster.Stop(ctx, cluster.Fast); err != nil {
+			return err
+		}
+	}
+	s.options.Log.Info("stopped")
+	return nil
+}
+
+// localURL is how a person on this machine reaches the door.
+func localURL(addr net.Addr) string {
+	host, port, err := net.SplitHostPort(addr.String())
+	if err != nil {
+		return "http://" + addr.String()
+	}
+	if ip := net.ParseIP(host); ip == nil || ip.IsUnspecified() || ip.IsLoopback() {
+		host = "localhost"
+	}
+	return fmt.Sprintf("http://%s", net.JoinHostPort(host, port))
+}
+
+func lastOf(err error) string {
+	for {
+		inner := errors.Unwrap(err)
+		if inner == nil {
+			return err.Error()
+		}
+		err = inner
+	}
+}

@@ -1,0 +1,256 @@
+package web
+
+import (
+	"context"
+	"crypto/rand"
+	"fmt"
+	"net/http"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"howdah/internal/account"
+	"howdah/internal/chat"
+	"howdah/internal/fault"
+	"howdah/internal/web/ui"
+)
+
+// Pages on the way in: set-up, sign-in, invitation.
+
+// chrome is what is around every page; without a person it has no sidebar.
+func (d *Door) chrome(v *visit) (ui.Chrome, error) {
+	c := ui.Chrome{Locale: v.lang, Zone: zone(v.r), Now: time.Now()}
+	me := v.me()
+	if me.ID == 0 {
+		return c, nil
+	}
+	c.Theme, c.Me = me.Theme, &ui.Person{ID: me.ID, Handle: me.Handle, Name: me.Name, Role: string(me.Role)}
+	rooms, err := d.rooms.Mine(v.ctx(), me)
+	if err != nil {
+		return c, err
+	}
+	for _, r := range rooms {
+		c.Rooms = append(c.Rooms, pageRoom(r))
+	}
+	c.Epoch = d.rooms.Epoch()
+	if n := notices[v.r.URL.Query().Get("done")]; n != "" {
+		c.Notice = v.lang.T(n)
+	}
+	return c, nil
+}
+
+// notices are what a page may say after a form led to it; the address only names which.
+var notices = map[string]string{"saved": "web.done.saved", "password": "web.done.password"}
+
+// complain puts a fault that people can mend onto the page that they came from; others are returned.
+func complain(c *ui.Chrome, err error) error {
+	switch f := fault.Of(err); f.Code {
+	case fault.Internal, fault.Unavailable:
+		return err
+	default:
+		c.Problem, c.Hint = c.Locale.Fault(f)
+		return nil
+	}
+}
+
+func complaintStatus(err error) int { return status(fault.Of(err).Code) }
+
+func (d *Door) home(v *visit) error {
+	if v.me().ID == 0 {
+		done, err := d.accounts.IsSetUp(v.ctx())
+		if err != nil {
+			return err
+		}
+		if !done {
+			c, err := d.chrome(v)
+			if err == nil {
+				d.render(v.w, v.r, http.StatusOK, "unset", ui.UnsetPage{Chrome: c})
+			}
+			return err
+		}
+		redirect(v, "/sign-in")
+		return nil
+	}
+	rooms, err := d.rooms.Mine(v.ctx(), v.me())
+	if err != nil {
+		return err
+	}
+	for _, r := range rooms { // the first that has something new, else the first
+		if r.Unread > 0 {
+			redirect(v, fmt.Sprint("/room/", r.ID))
+			return nil
+		}
+	}
+	if len(rooms) > 0 {
+		redirect(v, fmt.Sprint("/room/", rooms[0].ID))
+	} else {
+		redirect(v, "/rooms")
+	}
+	return nil
+}
+
+func (d *Door) setupForm(v *visit) error {
+	token := v.r.PathValue("token")
+	if err := d.accounts.CheckSetup(v.ctx(), token); err != nil {
+		return err
+	}
+	c, err := d.chrome(v)
+	if err == nil {
+		d.render(v.w, v.r, http.StatusOK, "setup", ui.SetupPage{Chrome: c, Token: token})
+	}
+	return err
+}
+
+func (v *visit) newPerson() (account.NewPerson, error) {
+	err := v.form()
+	return account.NewPerson{Handle: v.field("handle"), Name: v.field("name"), Password: v.field("password")}, err
+}
+
+func (d *Door) setup(v *visit) error {
+	n, err := v.newPerson()
+	if err != nil {
+		return err
+	}
+	token := v.r.PathValue("token")
+	var lobby int64
+	session, _, err := d.accounts.SetUp(v.ctx(), token, n, client(v.r), func(ctx context.Context, tx pgx.Tx, owner account.Person) (err error) {
+		lobby, err = chat.CreateIn(ctx, tx, owner, chat.NewRoomDraft{Kind: chat.Public, Name: v.lang.T("web.lobby.name"), Topic: v.lang.T("web.lobby.topic"), ClientID: newUUID()})
+		return err
+	})
+	if err != nil {
+		c, chromeErr := d.chrome(v)
+		if chromeErr != nil {
+			return chromeErr
+		}
+		if fault.HasKey(err, "account.setup_link") {
+			return err
+		}
+		if err := complain(&c, err); err != nil {
+			return err
+		}
+		d.render(v.w, v.r, complaintStatus(err), "setup", ui.SetupPage{Chrome: c, Token: token, Name: n.Name, Handle: n.Handle})
+		return nil
+	}
+	d.signedIn(v, session, fmt.Sprint("/room/", lobby))
+	return nil
+}
+
+func (d *Door) signInForm(v *visit) error {
+	next := local(v.r.URL.Query().Get("next"))
+	if v.me().ID != 0 {
+		redirect(v, next)
+		return nil
+	}
+	c, err := d.chrome(v)
+	if err == nil {
+		d.render(v.w, v.r, http.StatusOK, "sign-in", ui.SignInPage{Chrome: c, Next: next})
+	}
+	return err
+}
+
+func (d *Door) signIn(v *visit) error {
+	if err := v.form(); err != nil {
+		return err
+	}
+	next := local(v.field("next"))
+	token, person, err := d.accounts.SignIn(v.ctx(), v.field("handle"), v.field("password"), client(v.r))
+	if err == nil {
+		if person.Locale != "" {
+			d.setCookie(v.w, localeCookie, person.Locale, 365*24*3600, false)
+		}
+		d.signedIn(v, token, next)
+		return nil
+	}
+	v.session = account.Session{}
+	c, chromeErr := d.chrome(v)
+	if chromeErr != nil {
+		return chromeErr
+	}
+	code := complaintStatus(err)
+	if err := complain(&c, err); err != nil {
+		return err
+	}
+	d.render(v.w, v.r, code, "sign-in", ui.SignInPage{Chrome: c, Handle: v.field("handle"), Next: next})
+	return nil
+}
+
+func (d *Door) signOut(v *visit) error {
+	if v.token != "" {
+		if err := d.accounts.SignOut(v.ctx(), v.token); err != nil {
+			return err
+		}
+	}
+	d.setCookie(v.w, sessionCookie, "", -1, true)
+	redirect(v, "/sign-in")
+	return nil
+}
+
+// invitePage fills the page of an invitation.
+func (d *Door) invitePage(v *visit) (ui.InvitePage, account.Invite, error) {
+	token := v.r.PathValue("token")
+	invite, err := d.accounts.CheckInvite(v.ctx(), token)
+	if err != nil {
+		return ui.InvitePage{}, invite, err
+	}
+	c, err := d.chrome(v)
+	return ui.InvitePage{Chrome: c, Token: token, By: ui.Person{Name: invite.CreatedBy}, AskRole: string(invite.Role)}, invite, err
+}
+
+func (d *Door) inviteForm(v *visit) error {
+	p, _, err := d.invitePage(v)
+	if err == nil {
+		d.render(v.w, v.r, http.StatusOK, "invite", p)
+	}
+	return err
+}
+
+func (d *Door) acceptInvite(v *visit) error {
+	p, _, err := d.invitePage(v)
+	if err != nil {
+		return err
+	}
+	if v.me().ID != 0 { // they have an account here already: nothing to make
+		redirect(v, "/")
+		return nil
+	}
+	n, err := v.newPerson()
+	if err != nil {
+		return err
+	}
+	var first int64
+	session, _, err := d.accounts.Accept(v.ctx(), p.Token, n, client(v.r), func(ctx context.Context, tx pgx.Tx, newcomer account.Person, invite account.Invite) (err error) {
+		if invite.RoomID != nil {
+			first = *invite.RoomID
+		} else if first, err = chat.FirstRoom(ctx, tx); err != nil || first == 0 {
+			return err
+		}
+		return chat.JoinIn(ctx, tx, newcomer, first)
+	})
+	if err != nil {
+		p.Name, p.Handle = n.Name, n.Handle
+		code := complaintStatus(err)
+		if fault.HasKey(err, "account.invite_link") {
+			return err
+		}
+		if err := complain(&p.Chrome, err); err != nil {
+			return err
+		}
+		d.render(v.w, v.r, code, "invite", p)
+		return nil
+	}
+	d.rooms.Grown(first)
+	if first != 0 {
+		d.signedIn(v, session, fmt.Sprint("/room/", first))
+	} else {
+		d.signedIn(v, session, "/rooms")
+	}
+	return nil
+}
+
+// newUUID is a version 4 UUID, for forms without scripts and rooms that the house makes.
+func newUUID() string {
+	var b [16]byte
+	_, _ = rand.Read(b[:]) // never fails (crypto/rand documentation)
+	b[6], b[8] = b[6]&0x0f|0x40, b[8]&0x3f|0x80
+	return fmt.Sprintf("%x-%x-%x-%x-%x", b[:4], b[4:6], b[6:8], b[8:10], b[10:])
+}

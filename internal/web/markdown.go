@@ -1,0 +1,208 @@
+package web
+
+import (
+	"bytes"
+	"html"
+	"net/url"
+	"strings"
+	"unicode/utf8"
+
+	"github.com/yuin/goldmark"
+	"github.com/yuin/goldmark/ast"
+	"github.com/yuin/goldmark/extension"
+	"github.com/yuin/goldmark/parser"
+	"github.com/yuin/goldmark/renderer"
+	mdhtml "github.com/yuin/goldmark/renderer/html"
+	"github.com/yuin/goldmark/text"
+	"github.com/yuin/goldmark/util"
+
+	"howdah/internal/account"
+)
+
+// markdown is CommonMark (0.31) as a chat wants it: without raw HTML (it is shown as the text that it is), headings and
+// pictures from elsewhere; a line break is a line break; addresses become links; ~~struck~~.
+var markdown = goldmark.New(
+	goldmark.WithParser(parser.NewParser(
+		parser.WithBlockParsers(
+			util.Prioritized(parser.NewThematicBreakParser(), 200),
+			util.Prioritized(parser.NewListParser(), 300),
+			util.Prioritized(parser.NewListItemParser(), 400),
+			util.Prioritized(parser.NewCodeBlockParser(), 500),
+			util.Prioritized(parser.NewFencedCodeBlockParser(), 700),
+			util.Prioritized(parser.NewBlockquoteParser(), 800),
+			util.Prioritized(parser.NewParagraphParser(), 1000),
+		),
+		parser.WithInlineParsers(
+			util.Prioritized(parser.NewCodeSpanParser(), 100),
+			util.Prioritized(parser.NewLinkParser(), 200),
+			util.Prioritized(parser.NewAutoLinkParser(), 300),
+			util.Prioritized(mentionParser{}, 450),
+			util.Prioritized(parser.NewEmphasisParser(), 500),
+		),
+		parser.WithParagraphTransformers(util.Prioritized(parser.LinkReferenceParagraphTransformer, 100)),
+	)),
+	goldmark.WithExtensions(extension.Strikethrough, extension.Linkify),
+	goldmark.WithRendererOptions(mdhtml.WithHardWraps(), renderer.WithNodeRenderers(util.Prioritized(safeLinks{}, 100))),
+)
+
+// maxNesting bounds how deep quotes and lists may nest before a message is shown as plain text: a parser's time may
+// grow with the depth.
+const maxNesting = 24
+
+var mentionsKey = parser.NewContextKey()
+
+// render makes a message's Markdown into HTML that holds nothing but the elements of Markdown. handles are the people
+// whom it names.
+func render(body string, handles []string) string {
+	if nesting(body) > maxNesting {
+		return plain(body)
+	}
+	pc := parser.NewContext()
+	if len(handles) > 0 {
+		pc.Set(mentionsKey, handles)
+	}
+	var out bytes.Buffer
+	if err := markdown.Convert([]byte(body), &out, parser.WithContext(pc)); err != nil {
+		return plain(body)
+	}
+	return out.String()
+}
+
+func plain(body string) string {
+	return "<p>" + strings.ReplaceAll(html.EscapeString(body), "\n", "<br>\n") + "</p>\n"
+}
+
+// nesting is how many block markers the deepest line begins with.
+func nesting(body string) int {
+	deepest := 0
+	for line := range strings.SplitSeq(body, "\n") {
+		depth := 0
+		for _, r := range line {
+			if r == '>' || r == '-' || r == '*' || r == '+' {
+				depth++
+			} else if r != ' ' && r != '\t' {
+				break
+			}
+		}
+		deepest = max(deepest, depth)
+	}
+	return deepest
+}
+
+// mentionParser makes @handle of somebody who was called into a mention.
+type mentionParser struct{}
+
+var kindMention = ast.NewNodeKind("Mention")
+
+type mention struct {
+	ast.BaseInline
+	text string
+}
+
+func (*mention) Kind() ast.NodeKind { return kindMention }
+
+func (m *mention) Dump(source []byte, level int) { ast.DumpHelper(m, source, level, nil, nil) }
+
+func (mentionParser) Trigger() []byte { return []byte{'@'} }
+
+func (mentionParser) Parse(_ ast.Node, block text.Reader, pc parser.Context) ast.Node {
+	handles, _ := pc.Get(mentionsKey).([]string)
+	if len(handles) == 0 {
+		return nil
+	}
+	line, _ := block.PeekLine()
+	rest := string(line[1:])
+	longest := 0
+	for end, runes := 0, 0; end < len(rest) && runes < 32; runes++ {
+		r, size := utf8.DecodeRuneInString(rest[end:])
+		if !account.HandleRune(r) {
+			break
+		}
+		end += size
+		if handle, err := account.Handle(rest[:end]); err == nil {
+			for _, h := range handles {
+				if h == handle {
+					longest = end
+				}
+			}
+		}
+	}
+	if longest == 0 {
+		return nil
+	}
+	block.Advance(1 + longest)
+	return &mention{text: "@" + rest[:longest]}
+}
+
+// safeLinks renders what leads elsewhere: only http, https and mailto addresses, in a new window that knows nothing of
+// ours; a picture is a link to it.
+type safeLinks struct{}
+
+func (s safeLinks) RegisterFuncs(reg renderer.NodeRendererFuncRegisterer) {
+	reg.Register(kindMention, s.mention)
+	reg.Register(ast.KindLink, s.link)
+	reg.Register(ast.KindImage, s.link)
+	reg.Register(ast.KindAutoLink, s.autoLink)
+}
+
+func (safeLinks) mention(w util.BufWriter, _ []byte, n ast.Node, entering bool) (ast.WalkStatus, error) {
+	if entering {
+		_, _ = w.WriteString(`<span class="mention">` + html.EscapeString(n.(*mention).text) + `</span>`)
+	}
+	return ast.WalkContinue, nil
+}
+
+func safeAddress(raw string) (string, bool) {
+	u, err := url.Parse(raw)
+	if err != nil {
+		return "", false
+	}
+	switch u.Scheme {
+	case "http", "https":
+		return u.String(), u.Host != ""
+	case "mailto":
+		return u.String(), true
+	}
+	return "", false
+}
+
+func (safeLinks) link(w util.BufWriter, _ []byte, n ast.Node, entering bool) (ast.WalkStatus, error) {
+	var raw []byte
+	switch l := n.(type) {
+	case *ast.Link:
+		raw = l.Destination
+	case *ast.Image:
+		raw = l.Destination
+	}
+	address, ok := safeAddress(string(raw))
+	switch {
+	case !ok: // the words stay, the address does not
+	case entering:
+		openLink(w, address)
+	default:
+		_, _ = w.WriteString("</a>")
+	}
+	return ast.WalkContinue, nil
+}
+
+func openLink(w util.BufWriter, address string) {
+	_, _ = w.WriteString(`<a href="` + html.EscapeString(address) + `" target="_blank" rel="noopener noreferrer nofollow">`)
+}
+
+func (safeLinks) autoLink(w util.BufWriter, source []byte, n ast.Node, entering bool) (ast.WalkStatus, error) {
+	if !entering {
+		return ast.WalkContinue, nil
+	}
+	l := n.(*ast.AutoLink)
+	raw := string(l.URL(source))
+	if l.AutoLinkType == ast.AutoLinkEmail && !strings.HasPrefix(strings.ToLower(raw), "mailto:") {
+		raw = "mailto:" + raw
+	}
+	label := html.EscapeString(string(l.Label(source)))
+	if address, ok := safeAddress(raw); ok {
+		openLink(w, address)
+		label += "</a>"
+	}
+	_, _ = w.WriteString(label)
+	return ast.WalkContinue, nil
+}

@@ -1,0 +1,76 @@
+package web
+
+import (
+	"strings"
+	"testing"
+
+	"golang.org/x/net/html"
+)
+
+func TestMarkdown(t *testing.T) {
+	for in, want := range map[string]string{
+		"hello **you**\nand _you_":       "<p>hello <strong>you</strong><br>\nand <em>you</em></p>\n",
+		"`a < b`":                        "<p><code>a &lt; b</code></p>\n",
+		"```go\nx := \"<b>\"\n```":       "<pre><code class=\"language-go\">x := &quot;&lt;b&gt;&quot;\n</code></pre>\n",
+		"- a\n- b":                       "<ul>\n<li>a</li>\n<li>b</li>\n</ul>\n",
+		"> said":                         "<blockquote>\n<p>said</p>\n</blockquote>\n",
+		"# not a heading":                "<p># not a heading</p>\n",
+		"<b>bold</b><script>x</script>":  "<p>&lt;b&gt;bold&lt;/b&gt;&lt;script&gt;x&lt;/script&gt;</p>\n",
+		"<div onclick=x>\n\nhi":          "<p>&lt;div onclick=x&gt;</p>\n<p>hi</p>\n",
+		"[x](javascript:alert(1))":       "<p>x</p>\n",
+		"[x](JaVaScRiPt:alert(1))":       "<p>x</p>\n",
+		"[x](data:text/html,a)":          "<p>x</p>\n",
+		"[x](/sign-out)":                 "<p>x</p>\n",
+		"[x](//evil.example)":            "<p>x</p>\n",
+		"![cat](https://a.example/c)":    `<p><a href="https://a.example/c" target="_blank" rel="noopener noreferrer nofollow">cat</a></p>` + "\n",
+		"see https://a.example/?q=1&b=2": `<p>see <a href="https://a.example/?q=1&amp;b=2" target="_blank" rel="noopener noreferrer nofollow">https://a.example/?q=1&amp;b=2</a></p>` + "\n",
+		"@ann @小明你好 @bob x@ann.org":      `<p><span class="mention">@ann</span> <span class="mention">@小明</span>你好 @bob <a href="mailto:x@ann.org" target="_blank" rel="noopener noreferrer nofollow">x@ann.org</a></p>` + "\n",
+		"~~no~~ yes":                     "<p><del>no</del> yes</p>\n",
+	} {
+		if have := render(in, []string{"ann", "小明"}); have != want {
+			t.Errorf("%q\n have %q\n want %q", in, have, want)
+		}
+	}
+	deep := strings.Repeat("> ", 5000) + "x"
+	if have := render(deep, nil); !strings.HasPrefix(have, "<p>&gt;") {
+		t.Error("deep nesting was parsed")
+	}
+}
+
+// FuzzMarkdown: whatever people write, only Markdown's own elements and harmless attributes come out.
+func FuzzMarkdown(f *testing.F) {
+	for _, seed := range []string{"<script>alert(1)</script>", "[a](javascript:x)", "```\"onload=x\n```", "<a href='x' onclick=y>", "![x](\"onerror=alert(1))",
+		"<javascript:alert(1)>", "https://x\"onmouseover=alert(1)", "@ann<b>", "[x]: javascript:1\n[x]", "&#60;script&#62;", "a\x00b", "```html onload=x\n<", "* > - + 1. x"} {
+		f.Add(seed)
+	}
+	elements := map[string]bool{"p": true, "br": true, "strong": true, "em": true, "del": true, "code": true, "pre": true, "ul": true, "ol": true, "li": true,
+		"blockquote": true, "a": true, "hr": true, "span": true}
+	f.Fuzz(func(t *testing.T, body string) {
+		z := html.NewTokenizer(strings.NewReader(render(body, []string{"ann"})))
+		for {
+			switch z.Next() {
+			case html.ErrorToken:
+				return
+			case html.CommentToken, html.DoctypeToken:
+				t.Fatalf("%q gives a comment or doctype", body)
+			case html.StartTagToken, html.SelfClosingTagToken:
+				token := z.Token()
+				if !elements[token.Data] {
+					t.Fatalf("%q gives <%s>", body, token.Data)
+				}
+				for _, a := range token.Attr {
+					switch {
+					case token.Data == "a" && a.Key == "href":
+						if _, ok := safeAddress(a.Val); !ok {
+							t.Fatalf("%q links to %q", body, a.Val)
+						}
+					case token.Data == "a" && (a.Key == "target" || a.Key == "rel"), token.Data == "span" && a.Key == "class" && a.Val == "mention",
+						token.Data == "code" && a.Key == "class" && strings.HasPrefix(a.Val, "language-"), token.Data == "ol" && a.Key == "start":
+					default:
+						t.Fatalf("%q gives <%s %s=%q>", body, token.Data, a.Key, a.Val)
+					}
+				}
+			}
+		}
+	})
+}

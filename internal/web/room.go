@@ -1,0 +1,186 @@
+package web
+
+import (
+	"fmt"
+	"html/template"
+	"net/http"
+
+	"howdah/internal/account"
+	"howdah/internal/chat"
+	"howdah/internal/fault"
+	"howdah/internal/web/ui"
+)
+
+// The page of a room, and its forms for those without scripts.
+
+func pagePerson(a chat.Author) ui.Person { return ui.Person{ID: a.ID, Handle: a.Handle, Name: a.Name} }
+
+func pageRoom(r chat.Room) ui.Room {
+	out := ui.Room{ID: r.ID, Kind: string(r.Kind), Name: r.Name, Topic: r.Topic, Seq: r.Seq, Read: r.Read, Unread: r.Unread, Mentions: r.Mentions,
+		Role: string(r.Role), Members: r.Members}
+	if r.Other != nil {
+		p := pagePerson(*r.Other)
+		out.Other = &p
+	}
+	return out
+}
+
+func (d *Door) roomPage(v *visit) error {
+	id, err := v.number("room")
+	if err != nil {
+		return err
+	}
+	at, err := v.query("at")
+	if err != nil {
+		return err
+	}
+	p, err := d.fillRoom(v, id, at)
+	if err != nil {
+		return err
+	}
+	if p.Room.ID == 0 {
+		return fault.New(fault.NotFound, "chat.no_room")
+	}
+	d.render(v.w, v.r, http.StatusOK, "room", p)
+	return nil
+}
+
+func (d *Door) fillRoom(v *visit, id, at int64) (ui.RoomPage, error) {
+	me := v.me()
+	room, err := d.rooms.Room(v.ctx(), me, id)
+	if err != nil {
+		return ui.RoomPage{}, err
+	}
+	history, err := d.rooms.History(v.ctx(), me, id, chat.Cursor{Around: at, Limit: 50})
+	if err != nil {
+		return ui.RoomPage{}, err
+	}
+	members, err := d.rooms.Members(v.ctx(), me, id)
+	if err != nil {
+		return ui.RoomPage{}, err
+	}
+	c, err := d.chrome(v)
+	if err != nil {
+		return ui.RoomPage{}, err
+	}
+	c.Title = pageRoom(room).Label()
+	p := ui.RoomPage{Chrome: c, Room: pageRoom(room), Earlier: history.Earlier, Later: history.Later, Seq: history.Seq, At: at,
+		BodyLimit: chat.MaxBody, ClientID: newUUID()}
+	for _, m := range history.Messages {
+		p.Messages = append(p.Messages, ui.Message{Seq: m.Seq, At: m.At, By: pagePerson(m.By), Edited: m.Edited, Deleted: m.Deleted,
+			HTML: template.HTML(render(m.Body, m.Mentions))}) //nolint:gosec // render gives Markdown's own elements only; fuzzed
+	}
+	for _, m := range members[:min(len(members), 200)] {
+		p.Members = append(p.Members, ui.Member{ID: m.ID, Handle: m.Handle, Name: m.Name, Role: string(m.Role), Here: m.Here})
+	}
+	s := chat.Standing{House: me.Role, Kind: room.Kind, Room: room.Role}
+	p.May = ui.May{Post: chat.May(chat.Post, s), Join: chat.May(chat.Join, s), Leave: chat.May(chat.Leave, s), Invite: chat.May(chat.Invite, s),
+		Rename: chat.May(chat.Rename, s), Manage: chat.May(chat.SetRole, s), DeleteAny: chat.May(chat.Moderate, s)}
+	p.Roles = roleNames(chat.MayGive(s))
+	return p, nil
+}
+
+func roleNames(roles []account.Role) []string {
+	names := make([]string, len(roles))
+	for i, r := range roles {
+		names[i] = string(r)
+	}
+	return names
+}
+
+// inRoom runs a form's action and leads back to the room; what people can mend is shown there.
+func (d *Door) inRoom(act func(v *visit, room int64) error) handler {
+	return func(v *visit) error {
+		id, err := v.number("room")
+		if err != nil {
+			return err
+		}
+		if err := v.form(); err != nil {
+			return err
+		}
+		err = act(v, id)
+		if err == nil {
+			redirect(v, fmt.Sprint("/room/", id))
+			return nil
+		}
+		if fault.Is(err, fault.NotFound) && fault.HasKey(err, "chat.no_room") {
+			return err
+		}
+		p, fillErr := d.fillRoom(v, id, 0)
+		if fillErr != nil {
+			return fillErr
+		}
+		code := complaintStatus(err)
+		if err := complain(&p.Chrome, err); err != nil {
+			return err
+		}
+		d.render(v.w, v.r, code, "room", p)
+		return nil
+	}
+}
+
+func (d *Door) roomPost(v *visit) error {
+	return d.inRoom(func(v *visit, room int64) error {
+		d.Stats.Posts.Add(1)
+		_, err := d.rooms.Post(v.ctx(), v.me(), chat.Draft{Room: room, ClientID: v.field("client_id"), Body: v.field("body")})
+		return err
+	})(v)
+}
+
+func (d *Door) roomJoin(v *visit) error {
+	return d.inRoom(func(v *visit, room int64) error { return d.rooms.Join(v.ctx(), v.me(), room) })(v)
+}
+
+func (d *Door) roomLeave(v *visit) error {
+	left := false
+	err := d.inRoom(func(v *visit, room int64) error {
+		err := d.rooms.Leave(v.ctx(), v.me(), room)
+		if err == nil {
+			left = true
+			return fault.New(fault.NotFound, "chat.no_room") // a room that was left is not shown again
+		}
+		return err
+	})(v)
+	if left {
+		redirect(v, "/")
+		return nil
+	}
+	return err
+}
+
+func (d *Door) roomSettings(v *visit) error {
+	return d.inRoom(func(v *visit, room int64) error {
+		name, topic := v.field("name"), v.field("topic")
+		return d.rooms.Rename(v.ctx(), v.me(), room, &name, &topic)
+	})(v)
+}
+
+func (d *Door) roomInvite(v *visit) error {
+	return d.inRoom(func(v *visit, room int64) error {
+		who, err := d.accounts.ByHandle(v.ctx(), v.me(), v.field("handle"))
+		if err != nil {
+			return err
+		}
+		return d.rooms.Invite(v.ctx(), v.me(), room, who.ID)
+	})(v)
+}
+
+func (d *Door) roomRole(v *visit) error {
+	return d.inRoom(func(v *visit, room int64) error {
+		who, err := v.number("person")
+		if err != nil {
+			return err
+		}
+		return d.rooms.SetRole(v.ctx(), v.me(), room, who, account.Role(v.field("role")))
+	})(v)
+}
+
+func (d *Door) roomRemove(v *visit) error {
+	return d.inRoom(func(v *visit, room int64) error {
+		who, err := v.number("person")
+		if err != nil {
+			return err
+		}
+		return d.rooms.Remove(v.ctx(), v.me(), room, who)
+	})(v)
+}

@@ -1,0 +1,248 @@
+package web
+
+import (
+	"encoding/json"
+	"io"
+	"net/http"
+	"strconv"
+	"strings"
+
+	_ "embed"
+
+	"howdah/internal/fault"
+)
+
+// openAPI describes the API to programs (OpenAPI 3.1); a test compares it with the routes.
+//
+//go:embed openapi.json
+var openAPI []byte
+
+type handler func(*visit) error
+
+// page is a route for people: who is not signed in is led to the sign-in page and back.
+type page struct {
+	pattern string
+	handle  handler
+	open    bool // for everybody, signed in or not
+}
+
+// call is a route for programs. It answers with a value for JSON; nil is 204.
+type call struct {
+	pattern string
+	handle  func(*visit) (any, error)
+}
+
+func (d *Door) pages() []page {
+	return []page{
+		{"GET /{$}", d.home, true},
+		{"GET /setup/{token}", d.setupForm, true},
+		{"POST /setup/{token}", d.setup, true},
+		{"GET /sign-in", d.signInForm, true},
+		{"POST /sign-in", d.signIn, true},
+		{"POST /sign-out", d.signOut, true},
+		{"GET /invite/{token}", d.inviteForm, true},
+		{"POST /invite/{token}", d.acceptInvite, true},
+		{"GET /room/{room}", d.roomPage, false},
+		{"POST /room/{room}/messages", d.roomPost, false},
+		{"POST /room/{room}/join", d.roomJoin, false},
+		{"POST /room/{room}/leave", d.roomLeave, false},
+		{"POST /room/{room}/settings", d.roomSettings, false},
+		{"POST /room/{room}/members", d.roomInvite, false},
+		{"POST /room/{room}/members/{person}/role", d.roomRole, false},
+		{"POST /room/{room}/members/{person}/remove", d.roomRemove, false},
+		{"GET /rooms", d.roomsPage, false},
+		{"POST /rooms", d.roomsCreate, false},
+		{"GET /people", d.peoplePage, false},
+		{"POST /people/{person}/direct", d.peopleDirect, false},
+		{"POST /people/{person}/role", d.peopleRole, false},
+		{"POST /people/{person}/disable", d.peopleDisable(true), false},
+		{"POST /people/{person}/enable", d.peopleDisable(false), false},
+		{"POST /people/invites", d.peopleInvite, false},
+		{"POST /people/invites/{invite}/revoke", d.peopleRevoke, false},
+		{"GET /me", d.mePage, false},
+		{"POST /me/profile", d.meProfile, false},
+		{"POST /me/language", d.meLanguage, false},
+		{"POST /me/theme", d.meTheme, false},
+		{"POST /me/password", d.mePassword, false},
+		{"POST /me/sessions/{session}/end", d.meEnd, false},
+		{"POST /me/sessions/end", d.meEndOthers, false},
+		{"POST /me/tokens", d.meToken, false},
+		{"POST /me/tokens/{token}/revoke", d.meRevoke, false},
+	}
+}
+
+func (d *Door) calls() []call {
+	return []call{
+		{"GET /api/v1/me", d.apiMe},
+		{"PATCH /api/v1/me", d.apiUpdateMe},
+		{"GET /api/v1/rooms", d.apiRooms},
+		{"GET /api/v1/rooms/public", d.apiPublicRooms},
+		{"POST /api/v1/rooms", d.apiCreateRoom},
+		{"POST /api/v1/direct", d.apiDirect},
+		{"GET /api/v1/rooms/{room}", d.apiRoom},
+		{"PATCH /api/v1/rooms/{room}", d.apiRename},
+		{"POST /api/v1/rooms/{room}/join", d.apiJoin},
+		{"POST /api/v1/rooms/{room}/leave", d.apiLeave},
+		{"GET /api/v1/rooms/{room}/members", d.apiMembers},
+		{"PUT /api/v1/rooms/{room}/members/{person}", d.apiPutMember},
+		{"DELETE /api/v1/rooms/{room}/members/{person}", d.apiRemoveMember},
+		{"GET /api/v1/rooms/{room}/messages", d.apiMessages},
+		{"POST /api/v1/rooms/{room}/messages", d.apiPost},
+		{"PATCH /api/v1/rooms/{room}/messages/{seq}", d.apiEdit},
+		{"DELETE /api/v1/rooms/{room}/messages/{seq}", d.apiDelete},
+		{"GET /api/v1/rooms/{room}/since", d.apiSince},
+		{"PUT /api/v1/rooms/{room}/read", d.apiRead},
+		{"GET /api/v1/people", d.apiPeople},
+		{"GET /api/v1/invites", d.apiInvites},
+		{"POST /api/v1/invites", d.apiInvite},
+		{"DELETE /api/v1/invites/{invite}", d.apiRevokeInvite},
+		{"GET /api/v1/sessions", d.apiSessions},
+		{"DELETE /api/v1/sessions/{session}", d.apiEndSession},
+		{"GET /api/v1/tokens", d.apiTokens},
+		{"POST /api/v1/tokens", d.apiNewToken},
+		{"DELETE /api/v1/tokens/{token}", d.apiRevokeToken},
+	}
+}
+
+func (d *Door) routes() http.Handler {
+	mux := http.NewServeMux()
+	for _, p := range d.pages() {
+		mux.HandleFunc(p.pattern, func(w http.ResponseWriter, r *http.Request) {
+			v, err := d.visit(w, r)
+			if err == nil && r.URL.Query().Get("locale") != "" {
+				d.setCookie(w, localeCookie, string(v.lang), 365*24*3600, false)
+			}
+			if err == nil && !p.open && v.me().ID == 0 {
+				next := r.URL.RequestURI()
+				if r.Method != http.MethodGet {
+					next = "/"
+				}
+				redirect(v, "/sign-in?next="+escape(next))
+				return
+			}
+			if err == nil {
+				err = p.handle(v)
+			}
+			if err != nil {
+				d.fail(w, r, err)
+			}
+		})
+	}
+	for _, c := range d.calls() {
+		mux.HandleFunc(c.pattern, func(w http.ResponseWriter, r *http.Request) {
+			v, err := d.visit(w, r)
+			if err == nil && v.me().ID == 0 {
+				err = fault.New(fault.Unauthenticated, "account.sign_in")
+			}
+			var value any
+			if err == nil {
+				value, err = c.handle(v)
+			}
+			switch {
+			case err != nil:
+				d.fail(w, r, err)
+			case value == nil:
+				w.WriteHeader(http.StatusNoContent)
+			default:
+				writeJSON(w, r, http.StatusOK, value)
+			}
+		})
+	}
+	mux.HandleFunc("GET /api/v1/live", d.live)
+	mux.HandleFunc("GET /api/openapi.json", func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Type", "application/json; charset=utf-8")
+		write(w, r, http.StatusOK, openAPI)
+	})
+	mux.HandleFunc("GET /static/{hash}/{path...}", d.static)
+	mux.HandleFunc("GET /healthz", d.health)
+	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) { d.fail(w, r, fault.New(fault.NotFound, "web.no_page")) })
+	return mux
+}
+
+// health is for load balancers and the waiting page: 200 while people can talk, 503 with the reason while they cannot.
+func (d *Door) health(w http.ResponseWriter, r *http.Request) {
+	if _, err := d.accounts.IsSetUp(r.Context()); err != nil {
+		if d.options.Trouble != nil {
+			if trouble := d.options.Trouble(); trouble != nil {
+				err = trouble
+			}
+		}
+		writeJSON(w, r, http.StatusServiceUnavailable, map[string]any{"status": "waiting", "error": failure(requestLocale(r), fault.Of(err))})
+		return
+	}
+	writeJSON(w, r, http.StatusOK, map[string]any{"status": "ok"})
+}
+
+// number reads an id from the path; what is no number names nothing.
+func (v *visit) number(name string) (int64, error) {
+	n, err := strconv.ParseInt(v.r.PathValue(name), 10, 64)
+	if err != nil || n <= 0 {
+		return 0, fault.New(fault.NotFound, "web.no_page")
+	}
+	return n, nil
+}
+
+// query reads a number from the query; 0 where it is not given.
+func (v *visit) query(name string) (int64, error) {
+	raw := v.r.URL.Query().Get(name)
+	if raw == "" {
+		return 0, nil
+	}
+	n, err := strconv.ParseInt(raw, 10, 64)
+	if err != nil || n < 0 {
+		return 0, fault.New(fault.Invalid, "web.bad_number", fault.Args{"name": name})
+	}
+	return n, nil
+}
+
+// body reads a JSON object into value; unknown fields and anything after the object are refused.
+func (v *visit) body(value any) error {
+	if kind := v.r.Header.Get("Content-Type"); !strings.HasPrefix(kind, "application/json") {
+		return fault.New(fault.Invalid, "web.not_json")
+	}
+	decoder := json.NewDecoder(v.r.Body)
+	decoder.DisallowUnknownFields()
+	if err := decoder.Decode(value); err != nil {
+		return fault.Wrap(err, fault.Invalid, "web.bad_json", fault.Args{"message": jsonMessage(err)})
+	}
+	if decoder.Decode(new(any)) != io.EOF {
+		return fault.New(fault.Invalid, "web.bad_json", fault.Args{"message": "more than one value"})
+	}
+	return nil
+}
+
+func jsonMessage(err error) string { return strings.TrimPrefix(err.Error(), "json: ") }
+
+// form reads a form's fields.
+func (v *visit) form() error {
+	if err := v.r.ParseForm(); err != nil {
+		return fault.Wrap(err, fault.Invalid, "web.bad_form")
+	}
+	return nil
+}
+
+func (v *visit) field(name string) string { return v.r.PostForm.Get(name) }
+
+func (d *Door) setCookie(w http.ResponseWriter, name, value string, seconds int, hidden bool) {
+	http.SetCookie(w, &http.Cookie{Name: name, Value: value, Path: "/", MaxAge: seconds, HttpOnly: hidden, Secure: d.options.Secure, SameSite: http.SameSiteLaxMode})
+}
+
+func (d *Door) signedIn(v *visit, token string, next string) {
+	d.setCookie(v.w, sessionCookie, token, 400*24*3600, true)
+	redirect(v, next)
+}
+
+// redirect leads on after a form; next is a path of ours (see local).
+func redirect(v *visit, next string) { http.Redirect(v.w, v.r, next, http.StatusSeeOther) }
+
+// local lets through only a path of this house, so that nobody is led away by a link to the sign-in page.
+func local(next string) string {
+	if !strings.HasPrefix(next, "/") || strings.HasPrefix(next, "//") || strings.HasPrefix(next, "/\\") || strings.ContainsAny(next, "\r\n\t") {
+		return "/"
+	}
+	return next
+}
+
+func escape(s string) string {
+	return strings.NewReplacer("%", "%25", "&", "%26", "#", "%23", "+", "%2B", "?", "%3F", " ", "%20").Replace(s)
+}

@@ -1,0 +1,516 @@
+package web
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/json"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"time"
+	"unicode/utf8"
+
+	"github.com/gobwas/ws"
+
+	"howdah/internal/account"
+	"howdah/internal/chat"
+	"howdah/internal/fault"
+	"howdah/internal/lang"
+)
+
+// A socket is one live session over WebSocket (RFC 6455). An idle one costs a goroutine that reads, a small buffer and
+// its places in the room loops: what is written goes through a queue that has a goroutine only while it holds something.
+type socket struct {
+	door    *Door
+	conn    net.Conn
+	me      account.Person
+	session int64
+	lang    lang.Locale
+	heard   atomic.Int64 // when the other side was last heard of, Unix seconds
+	posting atomic.Int32 // posts under way
+	syncing atomic.Bool
+	started atomic.Bool // has said hello
+
+	mu      sync.Mutex
+	queue   [][]byte
+	size    int
+	writing bool
+	ended   bool
+
+	followed struct {
+		sync.Mutex
+		rooms map[int64]struct{}
+	}
+}
+
+const (
+	maxFrame    = maxRequest       // bytes of one message from a client
+	maxQueue    = 512 << 10        // bytes that may wait for a slow listener before it is dropped
+	maxPosting  = 64               // posts of one socket under way
+	writeWait   = 15 * time.Second // for one write of what waits
+	beatEvery   = 25 * time.Second
+	silentAfter = 80 // seconds without a sign of life: three heartbeats
+	readBuffer  = 512
+)
+
+// live answers the WebSocket handshake. A page of another site must not open one in a person's name: with a cookie the
+// Origin has to be ours; a program with a token has none.
+func (d *Door) live(w http.ResponseWriter, r *http.Request) {
+	v, err := d.visit(w, r)
+	if err == nil && v.me().ID == 0 {
+		err = fault.New(fault.Unauthenticated, "account.sign_in")
+	}
+	if origin := r.Header.Get("Origin"); err == nil && v.session.TokenID == 0 {
+		if u, parseErr := url.Parse(origin); parseErr != nil || u.Host != r.Host {
+			err = fault.New(fault.Forbidden, "web.cross_site")
+		}
+	}
+	if err != nil {
+		d.fail(w, r, err)
+		return
+	}
+	conn, rw, _, err := ws.UpgradeHTTP(r, w)
+	if err != nil {
+		return // it has answered
+	}
+	_ = conn.SetDeadline(time.Time{})
+	s := &socket{door: d, conn: conn, me: v.me(), session: v.session.ID, lang: v.lang}
+	s.heard.Store(time.Now().Unix())
+	d.mu.Lock()
+	if d.closed {
+		d.mu.Unlock()
+		conn.Close()
+		return
+	}
+	d.sockets[s] = struct{}{}
+	d.done.Add(1)
+	d.mu.Unlock()
+	var from io.Reader = conn
+	if n := rw.Reader.Buffered(); n > 0 {
+		early, _ := rw.Reader.Peek(n)
+		from = io.MultiReader(bytes.NewReader(bytes.Clone(early)), conn)
+	}
+	// A goroutine of its own, so that the one of net/http ends and its stack and buffers are given back.
+	go s.read(d.ctx, bufio.NewReaderSize(from, readBuffer))
+}
+
+// read takes frames until the connection ends.
+func (s *socket) read(ctx context.Context, from *bufio.Reader) {
+	defer s.end()
+	var message []byte
+	for {
+		h, err := ws.ReadHeader(from)
+		if err != nil {
+			return
+		}
+		s.heard.Store(time.Now().Unix())
+		if !h.Masked || h.Rsv != 0 || h.Length > maxFrame || int64(len(message))+h.Length > maxFrame {
+			s.bye("bad_frame")
+			return
+		}
+		payload := make([]byte, h.Length)
+		if _, err := io.ReadFull(from, payload); err != nil {
+			return
+		}
+		ws.Cipher(payload, h.Mask, 0)
+		switch h.OpCode {
+		case ws.OpClose:
+			s.offer(closeFrame)
+			return
+		case ws.OpPing:
+			if len(payload) <= ws.MaxControlFramePayloadSize {
+				s.offer(ws.MustCompileFrame(ws.NewPongFrame(payload)))
+			}
+			continue
+		case ws.OpPong:
+			continue
+		case ws.OpText:
+			if message != nil {
+				s.bye("bad_frame")
+				return
+			}
+			message = payload
+		case ws.OpContinuation:
+			if message == nil {
+				s.bye("bad_frame")
+				return
+			}
+			message = append(message, payload...)
+		default:
+			s.bye("bad_frame")
+			return
+		}
+		if !h.Fin {
+			continue
+		}
+		if !utf8.Valid(message) {
+			s.bye("bad_frame")
+			return
+		}
+		s.take(ctx, message)
+		message = nil
+	}
+}
+
+var (
+	closeFrame = ws.MustCompileFrame(ws.NewCloseFrame(ws.NewCloseFrameBody(ws.StatusNormalClosure, "")))
+	pingFrame  = ws.MustCompileFrame(ws.NewPingFrame(nil))
+)
+
+func textFrame(payload []byte) []byte { return ws.MustCompileFrame(ws.NewTextFrame(payload)) }
+
+func frame(value any) []byte {
+	payload, err := json.Marshal(value)
+	if err != nil {
+		panic(err) // our own structs
+	}
+	return textFrame(payload)
+}
+
+// offer puts a frame into the queue. A listener whose queue is full is dropped: it comes back and heals by since.
+func (s *socket) offer(f []byte) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.ended {
+		return
+	}
+	if s.size+len(f) > maxQueue { // only a queue that is being written can be full
+		s.ended, s.queue = true, [][]byte{s.farewell("too_slow"), closeFrame}
+		s.door.Stats.Dropped.Add(1)
+		_ = s.conn.SetReadDeadline(time.Now().Add(time.Second)) // its reader ends, and takes it out of everything
+		return
+	}
+	s.queue = append(s.queue, f)
+	s.size += len(f)
+	if !s.writing {
+		s.writing = true
+		go s.write()
+	}
+}
+
+// write writes what waits, all of it at once, until nothing does.
+func (s *socket) write() {
+	for {
+		s.mu.Lock()
+		if len(s.queue) == 0 {
+			s.writing = false
+			s.queue = nil
+			s.mu.Unlock()
+			return
+		}
+		waiting := s.queue
+		s.queue, s.size = nil, 0
+		s.mu.Unlock()
+		_ = s.conn.SetWriteDeadline(time.Now().Add(writeWait))
+		var err error
+		if len(waiting) == 1 {
+			_, err = s.conn.Write(waiting[0])
+		} else {
+			list := net.Buffers(waiting)
+			_, err = list.WriteTo(s.conn)
+		}
+		if err != nil {
+			s.conn.Close()
+			s.mu.Lock()
+			s.ended, s.writing, s.queue = true, false, nil
+			s.mu.Unlock()
+			return
+		}
+	}
+}
+
+// bye says why, and closes once that is written or given up.
+func (s *socket) bye(key string) {
+	s.offer(s.farewell(key))
+	s.offer(closeFrame)
+	s.mu.Lock()
+	s.ended = true // nothing more goes in; what is in goes out
+	s.mu.Unlock()
+	_ = s.conn.SetReadDeadline(time.Now().Add(time.Second)) // the other side's answer, then the reader ends
+}
+
+func (s *socket) farewell(key string) []byte {
+	return frame(object{"is": "bye", "key": key, "message": s.lang.T("fault.web.bye." + key)})
+}
+
+func (s *socket) end() {
+	s.door.rooms.Unlisten(s)
+	s.door.mu.Lock()
+	delete(s.door.sockets, s)
+	s.door.mu.Unlock()
+	s.mu.Lock()
+	s.ended = true
+	writing := s.writing
+	s.mu.Unlock()
+	if writing {
+		_ = s.conn.SetWriteDeadline(time.Now().Add(time.Second))
+	}
+	s.conn.Close()
+	s.door.done.Done()
+}
+
+// heartbeat asks silent sockets for a sign of life and hangs up those that gave none; one goroutine for all.
+func (d *Door) heartbeat(ctx context.Context) {
+	defer d.done.Done()
+	ticker := time.NewTicker(beatEvery)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticker.C:
+		}
+		now := time.Now().Unix()
+		d.mu.Lock()
+		all := make([]*socket, 0, len(d.sockets))
+		for s := range d.sockets {
+			all = append(all, s)
+		}
+		d.mu.Unlock()
+		for _, s := range all {
+			if now-s.heard.Load() > silentAfter {
+				s.conn.Close()
+			} else {
+				s.offer(pingFrame)
+			}
+		}
+	}
+}
+
+// order is a frame from a client.
+type order struct {
+	Do       string `json:"do"`
+	ID       int64  `json:"id"`
+	Room     int64  `json:"room"`
+	Seq      int64  `json:"seq"`
+	Since    int64  `json:"since"`
+	Epoch    string `json:"epoch"`
+	ClientID string `json:"client_id"`
+	Body     string `json:"body"`
+}
+
+// take obeys one frame. Frames of one socket are taken one after the other, but for posts, which do not wait.
+func (s *socket) take(ctx context.Context, raw []byte) {
+	var o order
+	if err := json.Unmarshal(raw, &o); err != nil {
+		s.refuse(0, fault.Wrap(err, fault.Invalid, "web.bad_json", fault.Args{"message": jsonMessage(err)}))
+		return
+	}
+	var got chat.Receipt
+	var err error
+	switch o.Do {
+	case "hello":
+		if err = s.hello(ctx, o); err != nil {
+			s.refuse(o.ID, err)
+			s.bye("away")
+		}
+		return
+	case "post":
+		s.post(o)
+		return
+	case "edit":
+		got, err = s.door.rooms.Edit(ctx, s.me, chat.Draft{Room: o.Room, ClientID: o.ClientID, Body: o.Body}, o.Seq)
+	case "delete":
+		got, err = s.door.rooms.Delete(ctx, s.me, o.Room, o.Seq, o.ClientID)
+	case "read":
+		_, err = s.door.markRead(ctx, s.me, o.Room, o.Seq)
+		if err == nil {
+			return // every window of the person is told, this one too
+		}
+	case "view":
+		s.door.rooms.View(s, o.Room)
+		return
+	case "typing":
+		s.door.rooms.Typing(s, o.Room)
+		return
+	default:
+		err = fault.New(fault.Invalid, "web.unknown_order", fault.Args{"do": o.Do})
+	}
+	if err != nil {
+		s.refuse(o.ID, err)
+	} else {
+		s.done(o.ID, got)
+	}
+}
+
+func (s *socket) done(id int64, got chat.Receipt) {
+	b := make([]byte, 0, 64)
+	b = append(b, `{"is":"ok","id":`...)
+	b = strconv.AppendInt(b, id, 10)
+	b = append(b, `,"seq":`...)
+	b = strconv.AppendInt(b, got.Seq, 10)
+	b = append(b, '}')
+	s.offer(textFrame(b))
+}
+
+func (s *socket) refuse(id int64, err error) {
+	f := fault.Of(err)
+	if f.Code == fault.Internal {
+		s.door.Stats.Failures.Add(1)
+		s.door.options.Log.Error("live request failed", "error", f.Error())
+	}
+	if f.Code == fault.Unavailable {
+		s.door.rooms.Look()
+	}
+	why := failure(s.lang, f)
+	s.offer(frame(struct {
+		Is string `json:"is"`
+		ID int64  `json:"id"`
+		failureJSON
+	}{"error", id, why}))
+}
+
+func (s *socket) post(o order) {
+	if s.posting.Add(1) > maxPosting {
+		s.posting.Add(-1)
+		s.refuse(o.ID, fault.New(fault.RateLimited, "web.too_many_posts"))
+		return
+	}
+	s.door.Stats.Posts.Add(1)
+	s.door.rooms.PostThen(s.me, chat.Draft{Room: o.Room, ClientID: o.ClientID, Body: o.Body}, func(got chat.Receipt, err error) {
+		s.posting.Add(-1)
+		if err != nil {
+			s.refuse(o.ID, err)
+		} else {
+			s.done(o.ID, got)
+		}
+	})
+}
+
+// hello brings a page up to date: its rooms with their counts, then all that it has missed of the room it shows.
+func (s *socket) hello(ctx context.Context, o order) error {
+	epoch, err := s.door.rooms.Listen(ctx, s)
+	if err != nil {
+		return err
+	}
+	rooms, err := s.door.rooms.Mine(ctx, s.me)
+	if err != nil {
+		return err
+	}
+	if o.Epoch != "" && o.Epoch != epoch {
+		s.Reset(epoch)
+	}
+	s.offer(frame(object{"is": "hello", "epoch": epoch, "me": toMe(s.me), "rooms": toRooms(rooms)}))
+	s.followed.Lock()
+	s.followed.rooms = make(map[int64]struct{}, len(rooms))
+	for _, r := range rooms {
+		since := r.Seq
+		if r.ID == o.Room && o.Since > 0 && (o.Epoch == "" || o.Epoch == epoch) {
+			since = min(since, o.Since)
+		}
+		s.followed.rooms[r.ID] = struct{}{}
+		s.door.rooms.Follow(s, r.ID, since)
+	}
+	s.followed.Unlock()
+	s.door.rooms.View(s, o.Room)
+	s.started.Store(true)
+	if s.door.rooms.Away() {
+		s.Away(true)
+	}
+	return nil
+}
+
+// Person is who listens.
+func (s *socket) Person() account.Person { return s.me }
+
+// Deliver puts events into the queue, encoded once for all listeners.
+func (s *socket) Deliver(delivery *chat.Delivery) {
+	if len(delivery.Events) == 0 {
+		s.offer(frame(object{"is": "gap", "room": delivery.Room}))
+		return
+	}
+	s.door.Stats.Deliveries.Add(int64(len(delivery.Events)))
+	s.offer(delivery.Frame(encodeDelivery))
+}
+
+func encodeDelivery(delivery *chat.Delivery) []byte {
+	var out []byte
+	for _, e := range delivery.Events {
+		out = append(out, frame(toEvent(e))...)
+	}
+	return out
+}
+
+// Ephemeral passes on what is not written down.
+func (s *socket) Ephemeral(w *chat.Whisper) { s.offer(w.Frame(encodeWhisper)) }
+
+func encodeWhisper(w *chat.Whisper) []byte {
+	if w.Typing != nil {
+		return frame(object{"is": "typing", "room": w.Room, "person": toPerson(*w.Typing)})
+	}
+	return frame(object{"is": "here", "room": w.Room, "people": w.Here, "count": w.Count})
+}
+
+// Reset tells the page that the database was restored.
+func (s *socket) Reset(epoch string) {
+	s.offer(frame(object{"is": "reset", "epoch": epoch}))
+	if s.started.Load() {
+		s.RoomsChanged()
+	}
+}
+
+// Away tells the page that the database went away or came back.
+func (s *socket) Away(away bool) {
+	is := "back"
+	if away {
+		is = "waiting"
+	}
+	s.offer(frame(object{"is": is}))
+}
+
+// RoomsChanged reads the person's rooms again, soon and in a goroutine of its own: the caller must not wait.
+func (s *socket) RoomsChanged() {
+	if s.syncing.CompareAndSwap(false, true) {
+		go s.sync()
+	}
+}
+
+func (s *socket) sync() {
+	s.syncing.Store(false) // before reading: a change after this moment starts another
+	s.followed.Lock()
+	defer s.followed.Unlock()
+	if s.followed.rooms == nil {
+		return // hello is yet to read them
+	}
+	ctx, cancel := context.WithTimeout(s.door.ctx, 15*time.Second)
+	defer cancel()
+	rooms, err := s.door.rooms.Mine(ctx, s.me)
+	if err != nil {
+		s.conn.Close() // it comes back and says hello
+		return
+	}
+	now := make(map[int64]struct{}, len(rooms))
+	for _, r := range rooms {
+		now[r.ID] = struct{}{}
+		if _, before := s.followed.rooms[r.ID]; !before {
+			s.door.rooms.Follow(s, r.ID, r.Seq)
+		}
+	}
+	for id := range s.followed.rooms {
+		if _, still := now[id]; !still {
+			s.door.rooms.Unfollow(s, id)
+		}
+	}
+	s.followed.rooms = now
+	s.offer(frame(object{"is": "rooms", "rooms": toRooms(rooms)}))
+}
+
+// markRead notes what was read and tells all windows of the person.
+func (d *Door) markRead(ctx context.Context, me account.Person, room, seq int64) (chat.Room, error) {
+	r, err := d.rooms.MarkRead(ctx, me, room, seq)
+	if err != nil {
+		return r, err
+	}
+	told := frame(object{"is": "read", "room": room, "seq": r.Read, "unread": r.Unread, "mentions": r.Mentions})
+	d.rooms.ToPerson(me.ID, func(l chat.Listener) {
+		if s, ok := l.(*socket); ok {
+			s.offer(told)
+		}
+	})
+	return r, nil
+}

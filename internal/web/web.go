@@ -1,0 +1,381 @@
+// Package web is the HTTP door: pages for people, a JSON API and a live socket for their scripts and programs. It
+// checks who asks and how much they send, hands the rest to the rooms, and translates their answers; it decides nothing
+// that another door would have to decide again.
+package web
+
+import (
+	"bytes"
+	"compress/gzip"
+	"context"
+	"encoding/json"
+	"errors"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"howdah/internal/account"
+	"howdah/internal/chat"
+	"howdah/internal/fault"
+	"howdah/internal/lang"
+	"howdah/internal/web/ui"
+)
+
+// Options of the door.
+type Options struct {
+	PublicURL string       // how people reach it, without a slash at the end: in links that are sent to others
+	Secure    bool         // people come over TLS: cookies say so
+	Log       *slog.Logger // what people cannot mend goes here
+	// Trouble, where set, says in a fault what keeps the database away, for the waiting page; nil when nothing is known.
+	Trouble func() error
+}
+
+// Door serves HTTP. Serve it with any http.Server, and Close it to send the live sessions away.
+type Door struct {
+	accounts *account.Accounts
+	rooms    *chat.Rooms
+	options  Options
+	handler  http.Handler
+
+	mu      sync.Mutex
+	sockets map[*socket]struct{}
+	closed  bool
+	ctx     context.Context // of all that outlives a request
+	cancel  context.CancelFunc
+	done    sync.WaitGroup
+
+	Stats Stats
+}
+
+// Stats counts since the start, for metrics.
+type Stats struct {
+	Requests, Failures, Posts, Deliveries, Dropped atomic.Int64
+}
+
+// New makes the door. Call Ended from the accounts' callback, so that sessions that end are hung up.
+func New(ctx context.Context, accounts *account.Accounts, rooms *chat.Rooms, options Options) *Door {
+	d := &Door{accounts: accounts, rooms: rooms, options: options, sockets: map[*socket]struct{}{}}
+	if d.options.Log == nil {
+		d.options.Log = slog.New(slog.DiscardHandler)
+	}
+	d.handler = d.chain(d.routes())
+	d.ctx, d.cancel = context.WithCancel(context.WithoutCancel(ctx))
+	d.done.Add(1)
+	go d.heartbeat(d.ctx)
+	return d
+}
+
+// Waiting is the door while there is no database yet: every page is the waiting page.
+func Waiting(why func() error) http.Handler {
+	d := &Door{options: Options{Trouble: why, Log: slog.New(slog.DiscardHandler)}}
+	return d.chain(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if path, ok := strings.CutPrefix(r.URL.Path, "/static/"); ok {
+			hash, name, _ := strings.Cut(path, "/")
+			r.SetPathValue("hash", hash)
+			r.SetPathValue("path", name)
+			d.static(w, r)
+			return
+		}
+		d.fail(w, r, fault.New(fault.Unavailable, "pg.away"))
+	}))
+}
+
+// ServeHTTP answers a request.
+func (d *Door) ServeHTTP(w http.ResponseWriter, r *http.Request) { d.handler.ServeHTTP(w, r) }
+
+// Close says goodbye to every live session and waits until their last words are written or given up.
+func (d *Door) Close() {
+	d.mu.Lock()
+	d.closed = true
+	all := make([]*socket, 0, len(d.sockets))
+	for s := range d.sockets {
+		all = append(all, s)
+	}
+	d.mu.Unlock()
+	for _, s := range all {
+		s.bye("stopping")
+	}
+	d.cancel()
+	d.done.Wait()
+}
+
+// Ended hangs up the sockets of sessions that no longer hold; person, where not 0, all of theirs.
+func (d *Door) Ended(sessions []int64, person int64) {
+	d.mu.Lock()
+	var ended []*socket
+	for s := range d.sockets {
+		if person != 0 && s.me.ID == person {
+			ended = append(ended, s)
+		}
+		for _, id := range sessions {
+			if s.session == id {
+				ended = append(ended, s)
+			}
+		}
+	}
+	d.mu.Unlock()
+	for _, s := range ended {
+		s.bye("session_ended")
+	}
+}
+
+// A request's body may be as large as the largest message with every character escaped, and no larger.
+const maxRequest = 256 << 10
+
+// chain puts around every route what all of them need.
+func (d *Door) chain(next http.Handler) http.Handler {
+	origin := http.NewCrossOriginProtection() // Sec-Fetch-Site and Origin: no foreign page posts in a person's name
+	origin.SetDenyHandler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		d.fail(w, r, fault.New(fault.Forbidden, "web.cross_site"))
+	}))
+	next = origin.Handler(next)
+	policy := "default-src 'none'; script-src 'self'; style-src '" + ui.StyleHash() + "'; img-src 'self' data:; connect-src 'self'; " +
+		"form-action 'self'; base-uri 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'; trusted-types message"
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		d.Stats.Requests.Add(1)
+		h := w.Header()
+		h.Set("Content-Security-Policy", policy)
+		h.Set("X-Content-Type-Options", "nosniff")
+		h.Set("Referrer-Policy", "same-origin")
+		h.Set("X-Frame-Options", "DENY")
+		h.Set("Cross-Origin-Opener-Policy", "same-origin")
+		h.Set("Cross-Origin-Resource-Policy", "same-origin")
+		if d.options.Secure {
+			h.Set("Strict-Transport-Security", "max-age=31536000")
+		}
+		r.Body = http.MaxBytesReader(w, r.Body, maxRequest)
+		defer func() {
+			if p := recover(); p != nil {
+				if p == http.ErrAbortHandler { //nolint:errorlint // net/http compares it so too
+					panic(p)
+				}
+				d.options.Log.Error("panic", "path", r.URL.Path, "panic", p)
+				d.fail(w, r, fault.New(fault.Internal, "internal"))
+			}
+		}()
+		next.ServeHTTP(w, r)
+	})
+}
+
+// visit is a request and who makes it.
+type visit struct {
+	w       http.ResponseWriter
+	r       *http.Request
+	session account.Session // Person.ID 0: nobody is signed in
+	token   string          // of the session's cookie
+	lang    lang.Locale
+}
+
+func (v *visit) me() account.Person   { return v.session.Person }
+func (v *visit) ctx() context.Context { return v.r.Context() }
+
+const (
+	sessionCookie = "howdah_session"
+	localeCookie  = "locale"
+)
+
+// visit finds out who asks. With a cookie or token that no longer holds it is nobody.
+func (d *Door) visit(w http.ResponseWriter, r *http.Request) (*visit, error) {
+	v := &visit{w: w, r: r, lang: requestLocale(r)}
+	var err error
+	if bearer, ok := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer "); ok {
+		if v.session, err = d.accounts.Bearer(r.Context(), strings.TrimSpace(bearer)); err != nil {
+			return v, err
+		}
+	} else if cookie, cookieErr := r.Cookie(sessionCookie); cookieErr == nil {
+		v.session, err = d.accounts.Session(r.Context(), cookie.Value)
+		if err != nil && !fault.Is(err, fault.Unauthenticated) {
+			return v, err
+		}
+		v.token = cookie.Value
+	}
+	if l := v.session.Person.Locale; l != "" {
+		v.lang = lang.Match(l)
+	}
+	return v, nil
+}
+
+func requestLocale(r *http.Request) lang.Locale {
+	chosen := ""
+	if cookie, err := r.Cookie(localeCookie); err == nil {
+		chosen = cookie.Value
+	}
+	return lang.Match(r.URL.Query().Get("locale"), chosen, r.Header.Get("Accept-Language"))
+}
+
+func client(r *http.Request) account.Client {
+	host, _, err := net.SplitHostPort(r.RemoteAddr)
+	if err != nil {
+		host = r.RemoteAddr
+	}
+	return account.Client{Address: host, Agent: r.UserAgent()}
+}
+
+// status is how HTTP says a code.
+func status(code fault.Code) int {
+	switch code {
+	case fault.Invalid:
+		return http.StatusBadRequest
+	case fault.Unauthenticated:
+		return http.StatusUnauthorized
+	case fault.Forbidden:
+		return http.StatusForbidden
+	case fault.NotFound:
+		return http.StatusNotFound
+	case fault.Conflict:
+		return http.StatusConflict
+	case fault.TooLarge:
+		return http.StatusRequestEntityTooLarge
+	case fault.RateLimited:
+		return http.StatusTooManyRequests
+	case fault.Unavailable:
+		return http.StatusServiceUnavailable
+	}
+	return http.StatusInternalServerError
+}
+
+// note logs what people cannot mend; the database being away is logged once by who watches it, not by every request.
+func (d *Door) note(r *http.Request, f *fault.Fault) {
+	if f.Code == fault.Internal && r.Context().Err() == nil {
+		d.Stats.Failures.Add(1)
+		d.options.Log.Error("request failed", "method", r.Method, "path", r.URL.Path, "error", f.Error())
+	}
+	if f.Code == fault.Unavailable && d.rooms != nil {
+		d.rooms.Look()
+	}
+}
+
+// fail answers with a fault, as JSON to programs and as a page to people.
+func (d *Door) fail(w http.ResponseWriter, r *http.Request, err error) {
+	var tooLarge *http.MaxBytesError
+	if errors.As(err, &tooLarge) {
+		err = fault.Wrap(err, fault.TooLarge, "web.too_large", fault.Args{"limit": tooLarge.Limit >> 10})
+	}
+	f := fault.Of(err)
+	d.note(r, f)
+	locale := requestLocale(r)
+	if seconds, ok := f.Args["seconds"].(int); ok && f.Code == fault.RateLimited {
+		w.Header().Set("Retry-After", strconv.Itoa(seconds))
+	}
+	if f.Code == fault.Unavailable {
+		w.Header().Set("Retry-After", "2")
+	}
+	if strings.HasPrefix(r.URL.Path, "/api/") {
+		writeJSON(w, r, status(f.Code), map[string]any{"error": failure(locale, f)})
+		return
+	}
+	chrome := ui.Chrome{Locale: locale, Theme: "", Now: time.Now(), Zone: zone(r)}
+	if f.Code == fault.Unavailable {
+		page := ui.WaitingPage{Chrome: chrome}
+		if d.options.Trouble != nil {
+			if trouble := d.options.Trouble(); trouble != nil {
+				page.Reason, _ = locale.Fault(trouble)
+			}
+		}
+		d.render(w, r, status(f.Code), "waiting", page)
+		return
+	}
+	message, hint := locale.Fault(f)
+	d.render(w, r, status(f.Code), "error", ui.ErrorPage{Chrome: chrome, Status: status(f.Code), Message: message, Advice: hint})
+}
+
+type failureJSON struct {
+	Code    fault.Code `json:"code"`
+	Key     string     `json:"key"`
+	Message string     `json:"message"`
+	Hint    string     `json:"hint,omitempty"`
+}
+
+func failure(locale lang.Locale, f *fault.Fault) failureJSON {
+	message, hint := locale.Fault(f)
+	return failureJSON{f.Code, f.Key, message, hint}
+}
+
+// render writes a page of package ui.
+func (d *Door) render(w http.ResponseWriter, r *http.Request, code int, name string, page ui.Localized) {
+	var body bytes.Buffer
+	if err := ui.Render(&body, name, page); err != nil {
+		d.options.Log.Error("page", "name", name, "error", err)
+		http.Error(w, "page "+name, http.StatusInternalServerError)
+		return
+	}
+	w.Header().Set("Content-Type", "text/html; charset=utf-8")
+	w.Header().Set("Cache-Control", "no-store")
+	write(w, r, code, body.Bytes())
+}
+
+func writeJSON(w http.ResponseWriter, r *http.Request, code int, value any) {
+	body, err := json.Marshal(value)
+	if err != nil {
+		http.Error(w, err.Error(), http.StatusInternalServerError)
+		return
+	}
+	w.Header().Set("Content-Type", "application/json; charset=utf-8")
+	w.Header().Set("Cache-Control", "no-store")
+	write(w, r, code, append(body, '\n'))
+}
+
+var packers = sync.Pool{New: func() any { return gzip.NewWriter(io.Discard) }}
+
+// write sends a body, compressed where that pays and the other side can read it.
+func write(w http.ResponseWriter, r *http.Request, code int, body []byte) {
+	w.Header().Add("Vary", "Accept-Encoding")
+	if len(body) > 1000 && strings.Contains(r.Header.Get("Accept-Encoding"), "gzip") {
+		w.Header().Set("Content-Encoding", "gzip")
+		w.WriteHeader(code)
+		packer := packers.Get().(*gzip.Writer)
+		defer packers.Put(packer)
+		packer.Reset(w)
+		_, _ = packer.Write(body) // the other side has gone away: nobody to tell
+		_ = packer.Close()
+		return
+	}
+	w.Header().Set("Content-Length", strconv.Itoa(len(body)))
+	w.WriteHeader(code)
+	_, _ = w.Write(body)
+}
+
+// static serves the files of package ui, for ever under their hash.
+func (d *Door) static(w http.ResponseWriter, r *http.Request) {
+	file, current, ok := ui.Static(r.PathValue("hash"), r.PathValue("path"))
+	if !ok {
+		d.fail(w, r, fault.New(fault.NotFound, "web.no_page"))
+		return
+	}
+	h := w.Header()
+	h.Set("Content-Type", file.Type)
+	h.Set("Cache-Control", "no-store")
+	if current {
+		h.Set("Cache-Control", "public, max-age=31536000, immutable")
+	}
+	h.Add("Vary", "Accept-Encoding")
+	body := file.Raw
+	if file.Gzip != nil && strings.Contains(r.Header.Get("Accept-Encoding"), "gzip") {
+		h.Set("Content-Encoding", "gzip")
+		body = file.Gzip
+	}
+	h.Set("Content-Length", strconv.Itoa(len(body)))
+	_, _ = w.Write(body)
+}
+
+// zone is the time zone that a page's scripts have found, for the times that the server writes.
+func zone(r *http.Request) *time.Location {
+	cookie, err := r.Cookie("zone")
+	if err != nil {
+		return time.UTC
+	}
+	name := strings.ReplaceAll(cookie.Value, "%2F", "/")
+	if strings.ContainsAny(name, ".\\") || len(name) > 64 {
+		return time.UTC
+	}
+	location, err := time.LoadLocation(name)
+	if err != nil {
+		return time.UTC
+	}
+	return location
+}
