@@ -3,6 +3,7 @@ package main
 
 import (
 	"os"
+	_ "time/tzdata" // people's time zones, also where the system has none (Windows, small containers)
 
 	"howdah/internal/cli"
 )

@@ -186,7 +186,7 @@ func TestBadPostsAreRefusedAloneWithAReason(t *testing.T) {
 	ann, eve := h.person("ann", account.Member), h.person("eve", account.Member)
 	room := h.room(ann, Private)
 	for body, key := range map[string]string{
-		" \n\t": "chat.empty", "a\x00b": "chat.not_text", "\xff": "chat.not_text", strings.Repeat("長", MaxBody+1): "chat.too_long",
+		" \n\t": "chat.empty", "a\x00b": "chat.not_text", "\xff": "chat.not_text", strings.Repeat("長", MaxBody/3+1): "chat.too_long",
 	} {
 		_, err := h.Post(t.Context(), ann, Draft{room, newID(), body})
 		h.wantFault(err, key)

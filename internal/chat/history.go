@@ -25,8 +25,9 @@ const PageLimit = 100
 // Page is a stretch of a room's posts, oldest first.
 type Page struct {
 	Messages       []Message
-	Earlier, Later bool  // there is more on that side
-	Seq            int64 // the room's newest change, read no later than the posts: Since(Seq) continues from here
+	Events         []Event // who came, went, was ranked or what was renamed between and (at the end) after these posts
+	Earlier, Later bool    // there is more on that side
+	Seq            int64   // the room's newest change, read no later than the posts: Since(Seq) continues from here
 }
 
 const messageColumns = `
@@ -104,7 +105,34 @@ func (r *Rooms) History(ctx context.Context, me account.Person, room int64, c Cu
 		// readers take by seq, once.
 		page.Messages, page.Earlier, err = down(1<<62, c.Limit)
 	}
+	if err != nil {
+		return Page{}, err
+	}
+	page.Events, err = r.passing(ctx, room, c, page)
 	return page, err
+}
+
+// passing are the changes other than posts, edits and deletions in the stretch of the log that a page covers, the
+// newest of them: a room where people come and go all day does not make its pages long.
+func (r *Rooms) passing(ctx context.Context, room int64, c Cursor, page Page) ([]Event, error) {
+	// Pages that follow each other leave no change out: what lies between two messages belongs to the page that was
+	// asked for by a cursor on that side.
+	first, last := int64(1), page.Seq
+	switch n := len(page.Messages); {
+	case c.After > 0:
+		first = c.After + 1
+	case n > 0 && page.Earlier:
+		first = page.Messages[0].Seq
+	}
+	switch n := len(page.Messages); {
+	case c.Before > 0:
+		last = c.Before - 1
+	case n > 0 && page.Later:
+		last = page.Messages[n-1].Seq
+	}
+	events, err := r.changes(ctx, room, `c.seq >= $2 AND c.seq <= $3 AND c.kind NOT IN ('edit', 'delete') ORDER BY c.seq DESC LIMIT 50`, first, last)
+	slices.Reverse(events)
+	return events, err
 }
 
 // SinceLimit bounds one answer of Since.
@@ -138,7 +166,7 @@ func (r *Rooms) since(ctx context.Context, room, seq int64, limit int) ([]Event,
 	if err != nil {
 		return nil, err
 	}
-	changes, err := r.changes(ctx, room, seq, top)
+	changes, err := r.changes(ctx, room, `c.seq > $2 AND c.seq <= $3 ORDER BY c.seq`, seq, top)
 	if err != nil {
 		return nil, err
 	}
@@ -151,11 +179,11 @@ func (r *Rooms) since(ctx context.Context, room, seq int64, limit int) ([]Event,
 	return events, nil
 }
 
-func (r *Rooms) changes(ctx context.Context, room, seq, top int64) ([]Event, error) {
+func (r *Rooms) changes(ctx context.Context, room int64, where string, from, to int64) ([]Event, error) {
 	rows, err := r.db.Query(ctx, `
 		SELECT c.seq, c.at, c.kind, b.id, b.handle, b.name, c.message_seq, w.id, w.handle, w.name, c.detail
 		FROM chat.change c JOIN account.person b ON b.id = c.actor_id LEFT JOIN account.person w ON w.id = c.person_id
-		WHERE c.room_id = $1 AND c.seq > $2 AND c.seq <= $3 ORDER BY c.seq`, room, seq, top)
+		WHERE c.room_id = $1 AND `+where, room, from, to)
 	if err != nil {
 		return nil, pg.Fault(err)
 	}

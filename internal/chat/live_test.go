@@ -180,7 +180,11 @@ func TestTypingAndPresencePassAndAreNotWritten(t *testing.T) {
 	here := func(e *ear) []int64 { e.mu.Lock(); defer e.mu.Unlock(); return e.here }
 	pgtest.Await(t, "both are here", func() bool { return slices.Equal(here(annHears), []int64{ann.ID, bob.ID}) })
 	h.Typing(bobHears, room)
-	pgtest.Await(t, "ann sees bob typing", func() bool { annHears.mu.Lock(); defer annHears.mu.Unlock(); return slices.Equal(annHears.typing, []string{"bob"}) })
+	pgtest.Await(t, "ann sees bob typing", func() bool {
+		annHears.mu.Lock()
+		defer annHears.mu.Unlock()
+		return slices.Equal(annHears.typing, []string{"bob"})
+	})
 	h.Unlisten(bobHears)
 	pgtest.Await(t, "bob has gone", func() bool { return slices.Equal(here(annHears), []int64{ann.ID}) })
 	if r := h.mine(ann, room); r.Seq != 2 {

@@ -11,9 +11,9 @@ import (
 	"howdah/internal/fault"
 )
 
-// Limits of what people write, in characters.
+// Limits of what people write: a body in bytes of UTF-8, names and topics in characters.
 const (
-	MaxBody  = 16000
+	MaxBody  = 48000
 	maxName  = 80
 	maxTopic = 300
 )
@@ -22,6 +22,9 @@ const (
 func cleanBody(body string) (string, error) {
 	if err := checkText(body, MaxBody); err != nil {
 		return "", err
+	}
+	if n := len(body); n > MaxBody {
+		return "", fault.New(fault.TooLarge, "chat.too_long", fault.Args{"n": n, "limit": MaxBody})
 	}
 	body = strings.TrimRightFunc(strings.ReplaceAll(body, "\r\n", "\n"), unicode.IsSpace)
 	body = strings.TrimLeft(body, "\n\r")

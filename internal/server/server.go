@@ -150,8 +150,11 @@ func (s *Server) why() error {
 // until ctx ends.
 func (s *Server) startCluster(ctx context.Context) error {
 	c, o := s.options.Cluster, &s.options
-	if err := c.Init(ctx); err != nil {
-		return err
+	if c.Status().State == cluster.Absent {
+		s.options.Log.Info("making a PostgreSQL cluster", "dir", c.DataDir(), "version", c.Installation().Version.String())
+		if err := c.Init(ctx); err != nil {
+			return err
+		}
 	}
 	if err := c.Start(ctx); err != nil {
 		return err

@@ -161,7 +161,11 @@ func (d *Door) apiMessages(v *visit) (any, error) {
 	for i, m := range page.Messages {
 		list[i] = toMessage(m)
 	}
-	return object{"messages": list, "earlier": page.Earlier, "later": page.Later, "seq": page.Seq}, nil
+	events := make([]eventJSON, len(page.Events))
+	for i, e := range page.Events {
+		events[i] = toEvent(e)
+	}
+	return object{"messages": list, "events": events, "earlier": page.Earlier, "later": page.Later, "seq": page.Seq}, nil
 }
 
 type wordsIn struct {

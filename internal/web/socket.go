@@ -40,7 +40,8 @@ type socket struct {
 	queue   [][]byte
 	size    int
 	writing bool
-	ended   bool
+	ended   bool // nothing more goes in
+	closing bool // whoever writes closes, when all is written
 
 	followed struct {
 		sync.Mutex
@@ -200,7 +201,11 @@ func (s *socket) write() {
 		if len(s.queue) == 0 {
 			s.writing = false
 			s.queue = nil
+			closing := s.closing
 			s.mu.Unlock()
+			if closing {
+				s.conn.Close()
+			}
 			return
 		}
 		waiting := s.queue
@@ -244,13 +249,12 @@ func (s *socket) end() {
 	delete(s.door.sockets, s)
 	s.door.mu.Unlock()
 	s.mu.Lock()
-	s.ended = true
+	s.ended, s.closing = true, true
 	writing := s.writing
 	s.mu.Unlock()
-	if writing {
-		_ = s.conn.SetWriteDeadline(time.Now().Add(time.Second))
+	if !writing { // else the last words are on their way
+		s.conn.Close()
 	}
-	s.conn.Close()
 	s.door.done.Done()
 }
 

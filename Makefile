@@ -1,0 +1,43 @@
+# Howdah: `make up` starts it, `make test` checks it. Needed beforehand: Go and make.
+.DEFAULT_GOAL := help
+SHELL := /bin/bash
+GO ?= go
+export GOFLAGS ?= -trimpath
+
+help: ## this list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
+
+howdah: $(shell find . -name '*.go' -o -path './internal/web/ui/*' -type f -o -path './internal/lang/catalog/*' -type f -o -name '*.sql' -o -name openapi.json) go.mod go.sum
+	$(GO) build -o howdah .
+
+up: howdah ## start PostgreSQL, the chat room and its page (installs PostgreSQL where it is missing)
+	./howdah up --install
+
+test: deps check ## all checks and tests on real parts (installs PostgreSQL, pgAudit and Chromium where they are missing)
+	$(GO) test -race -timeout 20m ./...
+
+deps: ## what the tests need beside Go
+	@./.ci/deps
+
+check: ## format, vet, linter, cross builds, JavaScript types
+	@test -z "$$(gofmt -l .)" || { gofmt -l .; echo 'gofmt would change these files'; exit 1; }
+	$(GO) vet ./...
+	GOOS=windows $(GO) vet ./...
+	GOOS=windows $(GO) build -o /dev/null .
+	GOOS=darwin $(GO) build -o /dev/null .
+	$(GO) run honnef.co/go/tools/cmd/staticcheck@v0.8.2 ./...
+	@./.ci/types
+
+bench: howdah ## measure the chat room (some minutes; a quiet machine is best)
+	./howdah bench chat
+
+torture: ## kill everything at random, 300 rounds (about an hour)
+	$(GO) test ./internal/torture -run TestTorture -torture.rounds=300 -timeout 3h -v
+
+fuzz: ## every parser of outside bytes, half a minute each
+	$(GO) test ./internal/web -run '^$$' -fuzz FuzzMarkdown -fuzztime 30s
+	$(GO) test ./internal/web -run '^$$' -fuzz FuzzFrames -fuzztime 30s
+	$(GO) test ./internal/chat -run '^$$' -fuzz FuzzCandidates -fuzztime 30s
+	$(GO) test ./internal/account -run '^$$' -fuzz FuzzNames -fuzztime 30s
+
+.PHONY: help up test deps check bench torture fuzz

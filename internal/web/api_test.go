@@ -1,0 +1,349 @@
+package web
+
+import (
+	"fmt"
+	"net/http"
+	"net/url"
+	"strings"
+	"testing"
+
+	"github.com/gobwas/ws"
+
+	"howdah/internal/account"
+	"howdah/internal/pg/pgtest"
+)
+
+func TestTheAPIFromFirstRoomToLast(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t)
+	owner := h.owner()
+	bob, gus := h.newcomer(owner, "bob", account.Member, nil), h.newcomer(owner, "小明", account.Member, nil)
+
+	if me := owner.must("GET", "/me", nil); me["handle"] != "owner" || me["role"] != "owner" {
+		t.Error(me)
+	}
+	if me := bob.must("PATCH", "/me", answer{"name": "Bob B.", "theme": "dark", "locale": "zh-TW"}); me["name"] != "Bob B." || me["theme"] != "dark" {
+		t.Error(me)
+	}
+	made := answer{"client_id": newUUID(), "kind": "public", "name": "茶水間", "topic": "tea"}
+	room := owner.must("POST", "/rooms", made).num("id")
+	if again := owner.must("POST", "/rooms", made).num("id"); again != room {
+		t.Error("a retry made another room")
+	}
+	path := fmt.Sprint("/rooms/", room)
+	bob.refused(403, "chat.not_member", "POST", path+"/messages", answer{"client_id": newUUID(), "body": "hi"})
+	bob.must("POST", path+"/join", nil)
+	owner.must("PUT", fmt.Sprintf("%s/members/%d", path, gus.id), answer{})
+	owner.must("PUT", fmt.Sprintf("%s/members/%d", path, gus.id), answer{"role": "admin"})
+	words := answer{"client_id": newUUID(), "body": "hello **@bob** and @小明"}
+	seq := owner.must("POST", path+"/messages", words).num("seq")
+	if again := owner.must("POST", path+"/messages", words).num("seq"); again != seq {
+		t.Error("a retry made another message")
+	}
+	if r := bob.must("GET", path, nil); r.num("unread") != 1 || r.num("mentions") != 1 || r.num("members") != 3 {
+		t.Error(r)
+	}
+	bob.must("PUT", path+"/read", answer{"seq": seq})
+	page := bob.must("GET", path+"/messages?limit=10", nil)
+	message := page["messages"].([]any)[0].(map[string]any)
+	if message["html"] != "<p>hello <strong><span class=\"mention\">@bob</span></strong> and <span class=\"mention\">@小明</span></p>\n" {
+		t.Error(message["html"])
+	}
+	if events := page["events"].([]any); len(events) != 4 { // three came, one was ranked
+		t.Errorf("%d events", len(events))
+	}
+	owner.must("PATCH", fmt.Sprintf("%s/messages/%d", path, seq), answer{"client_id": newUUID(), "body": "bye"})
+	bob.refused(403, "chat.not_author", "PATCH", fmt.Sprintf("%s/messages/%d", path, seq), answer{"client_id": newUUID(), "body": "mine"})
+	bob.refused(403, "chat.may_not_moderate", "DELETE", fmt.Sprintf("%s/messages/%d", path, seq), nil)
+	gus.must("DELETE", fmt.Sprintf("%s/messages/%d", path, seq), nil)
+	gus.must("PATCH", path, answer{"topic": "coffee"})
+	since := bob.must("GET", path+"/since?seq=0", nil)
+	if n := len(since["events"].([]any)); int64(n) != since.num("seq") || since["more"] != false {
+		t.Error(since)
+	}
+	direct := bob.must("POST", "/direct", answer{"person": gus.id})
+	if again := gus.must("POST", "/direct", answer{"person": bob.id}); again.num("id") != direct.num("id") {
+		t.Error("two direct rooms of two people")
+	}
+	if n := len(bob.must("GET", "/rooms", nil)["rooms"].([]any)); n != 2 {
+		t.Error(n, "rooms")
+	}
+	bob.must("GET", "/rooms/public", nil)
+	bob.must("GET", path+"/members", nil)
+	owner.must("DELETE", fmt.Sprintf("%s/members/%d", path, bob.id), nil)
+	gus.must("POST", path+"/leave", nil)
+	owner.must("GET", "/people", nil)
+
+	invite := owner.must("POST", "/invites", answer{"role": "guest", "room": room})
+	if !strings.Contains(invite["url"].(string), "/invite/") {
+		t.Error(invite)
+	}
+	owner.must("GET", "/invites", nil)
+	owner.must("DELETE", fmt.Sprint("/invites/", invite.num("id")), nil)
+	bob.refused(403, "account.admins_only", "GET", "/invites", nil)
+	owner.must("GET", "/sessions", nil)
+	owner.refused(404, "account.no_session", "DELETE", "/sessions/999999", nil)
+	token := owner.must("POST", "/tokens", answer{"name": "ci"})
+	owner.must("GET", "/tokens", nil)
+	owner.must("DELETE", fmt.Sprint("/tokens/", token.num("id")), nil)
+	owner.refused(404, "account.no_token", "DELETE", fmt.Sprint("/tokens/", token.num("id")), nil)
+
+	document().mu.Lock()
+	defer document().mu.Unlock()
+	for _, c := range h.door.calls() {
+		method, path, _ := strings.Cut(c.pattern, " ")
+		if pattern := method + " " + strings.TrimPrefix(path, "/api/v1"); !document().seen[pattern] && pattern != "DELETE /sessions/{session}" {
+			t.Errorf("no answer of %s was checked", pattern)
+		}
+	}
+}
+
+func TestBadInputIsRefusedWithAReason(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t)
+	owner := h.owner()
+	eve := h.newcomer(owner, "eve", account.Member, nil)
+	room := owner.must("POST", "/rooms", answer{"client_id": newUUID(), "kind": "private", "name": "board"}).num("id")
+	path := fmt.Sprintf("/rooms/%d", room)
+	post := path + "/messages"
+	for _, bad := range []struct {
+		code      int
+		key, body string
+	}{
+		{400, "web.bad_json", `{`},
+		{400, "web.bad_json", `{"client_id":1}`},
+		{400, "web.bad_json", `{"surprise":true}`},
+		{400, "web.bad_json", `{"client_id":"` + newUUID() + `","body":"x"} {}`},
+		{400, "chat.client_id", `{"body":"x"}`},
+		{400, "chat.empty", `{"client_id":"` + newUUID() + `","body":"  \n"}`},
+		{400, "chat.not_text", `{"client_id":"` + newUUID() + `","body":"a\u0000b"}`},
+		{413, "chat.too_long", `{"client_id":"` + newUUID() + `","body":"` + strings.Repeat("x", 50000) + `"}`},
+		{413, "web.too_large", `{"client_id":"` + newUUID() + `","body":"` + strings.Repeat("x", maxRequest) + `"}`},
+	} {
+		owner.refused(bad.code, bad.key, "POST", post, bad.body)
+	}
+	for _, forged := range []string{"/rooms/0", "/rooms/-1", "/rooms/99999999999999999999", "/rooms/x", "/rooms/1%00"} {
+		if code, out := eve.call("GET", forged, nil); code != 404 {
+			t.Errorf("%s: %d %v", forged, code, out)
+		}
+	}
+	for _, c := range []struct{ method, path string }{
+		{"GET", path}, {"GET", post}, {"GET", path + "/since?seq=0"}, {"GET", path + "/members"}, {"POST", path + "/join"}, {"PATCH", path}, {"PUT", path + "/read"},
+	} {
+		body := any(nil)
+		if c.method == "PATCH" {
+			body = answer{"name": "x"}
+		}
+		if c.method == "PUT" {
+			eve.call(c.method, c.path, answer{"seq": 1})
+			continue
+		}
+		eve.refused(404, "chat.no_room", c.method, c.path, body)
+	}
+	eve.refused(403, "chat.not_member", "POST", post, answer{"client_id": newUUID(), "body": "let me in"})
+	owner.refused(400, "web.bad_number", "GET", post+"?before=x", nil)
+	nobody := &person{h, "hwd_nothing", 0}
+	nobody.refused(401, "account.bad_token", "GET", "/me", nil)
+	nobody.token = ""
+	nobody.refused(401, "account.sign_in", "GET", "/me", nil)
+}
+
+func TestForeignSitesCannotActInAPersonsName(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t)
+	browser := h.browser()
+	fields := url.Values{"name": {"Ann"}, "handle": {"ann"}, "password": {password}}
+	if code, path, body := h.submit(browser, "/setup/"+h.setup, fields); code != 200 || !strings.HasPrefix(path, "/room/") {
+		t.Fatal(code, path, body)
+	}
+	for _, header := range [][]string{{"Sec-Fetch-Site", "cross-site"}, {"Sec-Fetch-Site", "same-site"}, {"Origin", "https://evil.example"}} {
+		if code, _, _ := h.submit(browser, "/rooms", url.Values{"name": {"x"}, "kind": {"public"}, "client_id": {newUUID()}}, header...); code != http.StatusForbidden {
+			t.Errorf("%v: %d", header, code)
+		}
+	}
+	if code, path, _ := h.submit(browser, "/rooms", url.Values{"name": {"y"}, "kind": {"public"}, "client_id": {newUUID()}}, "Sec-Fetch-Site", "same-origin"); code != 200 || !strings.HasPrefix(path, "/room/") {
+		t.Error(code, path)
+	}
+	u, err := url.Parse(h.url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cookie := browser.Jar.Cookies(u)[0]
+	if cookie.Name != sessionCookie {
+		t.Fatal(cookie)
+	}
+	for origin, want := range map[string]bool{h.url: true, "https://evil.example": false, "null": false, "": false, h.url + ".evil.example": false} {
+		header := http.Header{"Cookie": {cookie.String()}}
+		if origin != "" {
+			header.Set("Origin", origin)
+		}
+		conn, _, _, err := ws.Dialer{Header: ws.HandshakeHeaderHTTP(header)}.Dial(t.Context(), strings.Replace(h.url, "http", "ws", 1)+"/api/v1/live")
+		if (err == nil) != want {
+			t.Errorf("socket from origin %q: %v", origin, err)
+		}
+		if err == nil {
+			conn.Close()
+		}
+	}
+}
+
+func TestTheSetupLinkWorksOnceAndSignInIsLimited(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t)
+	first := h.browser()
+	fields := url.Values{"name": {"Ann"}, "handle": {"Ann"}, "password": {"short"}}
+	if code, _, body := h.submit(first, "/setup/"+h.setup, fields); code != 400 || !strings.Contains(body, "10 to 256") {
+		t.Error(code, body)
+	}
+	if code, _, _ := h.submit(first, "/setup/wrong", fields); code != 400 && code != 404 {
+		t.Error(code)
+	}
+	fields.Set("password", password)
+	if code, path, _ := h.submit(first, "/setup/"+h.setup, fields); code != 200 || !strings.HasPrefix(path, "/room/") {
+		t.Fatal(code, path)
+	}
+	if code, _, _ := h.submit(h.browser(), "/setup/"+h.setup, url.Values{"name": {"Eve"}, "handle": {"eve"}, "password": {password}}); code != 404 {
+		t.Errorf("the link worked twice: %d", code)
+	}
+	other := h.browser()
+	sign := func(c *http.Client, handle, password, next string) (int, string) {
+		code, path, _ := h.submit(c, "/sign-in", url.Values{"handle": {handle}, "password": {password}, "next": {next}})
+		return code, path
+	}
+	if code, path := sign(other, "@ANN", password, "/me"); code != 200 || path != "/me" {
+		t.Error(code, path)
+	}
+	if _, path := sign(h.browser(), "ann", password, "//evil.example/x"); !strings.HasPrefix(path, "/room/") {
+		t.Errorf("led away to %s", path)
+	}
+	limited := false
+	for range 15 {
+		code, _ := sign(h.browser(), "ann", "not this one", "")
+		limited = limited || code == http.StatusTooManyRequests
+		if code != http.StatusUnauthorized && code != http.StatusTooManyRequests {
+			t.Errorf("wrong password: %d", code)
+		}
+	}
+	if !limited {
+		t.Error("guessing was not slowed down")
+	}
+}
+
+func TestTheSocketDeliversAndHeals(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t)
+	owner := h.owner()
+	bob := h.newcomer(owner, "bob", account.Member, nil)
+	room := owner.must("POST", "/rooms", answer{"client_id": newUUID(), "kind": "public", "name": "r"}).num("id")
+	path := fmt.Sprint("/rooms/", room)
+	live := bob.listen(0, 0)
+	bob.must("POST", path+"/join", nil)
+	if rooms := live.await("rooms")["rooms"].([]any); len(rooms) != 1 {
+		t.Error(rooms)
+	}
+	speaker := owner.listen(room, 0)
+	id := newUUID()
+	for range 2 { // the second is a retry
+		speaker.send(answer{"do": "post", "id": 7, "room": room, "client_id": id, "body": "hi <b>"})
+		if ok := speaker.await("ok"); ok.num("id") != 7 || ok.num("seq") != 3 {
+			t.Error(ok)
+		}
+	}
+	event := live.await("event")
+	for event["kind"] != "post" {
+		event = live.await("event")
+	}
+	message := event["message"].(map[string]any)
+	if message["html"] != "<p>hi &lt;b&gt;</p>\n" || message["client_id"] != id {
+		t.Error(message)
+	}
+	speaker.send(answer{"do": "edit", "id": 8, "room": room, "seq": 3, "client_id": newUUID(), "body": "hi"})
+	speaker.await("ok")
+	if e := live.await("event"); e["kind"] != "edit" || e.num("seq") != 4 {
+		t.Error(e)
+	}
+	late := bob.listen(room, 2)
+	for want := int64(3); want <= 4; want++ {
+		if e := late.await("event"); e.num("seq") != want {
+			t.Errorf("healed %v, want seq %d", e, want)
+		}
+	}
+	live.send(answer{"do": "read", "room": room, "seq": 4})
+	if r := late.await("read"); r.num("unread") != 0 || r.num("seq") != 4 {
+		t.Error(r)
+	}
+	for _, bad := range []struct{ frame, key string }{
+		{`{`, "web.bad_json"}, {`{"do":"dance"}`, "web.unknown_order"}, {`{"do":"post","room":999}`, "chat.empty"},
+		{`{"do":"post","room":999,"body":"x","client_id":"` + newUUID() + `"}`, "chat.not_member"},
+		{`{"do":"edit","room":-5,"seq":1,"body":"x","client_id":"` + newUUID() + `"}`, "chat.no_room"},
+	} {
+		if err := wsWrite(speaker, ws.OpText, []byte(bad.frame)); err != nil {
+			t.Fatal(err)
+		}
+		if e := speaker.await("error"); e["key"] != bad.key {
+			t.Errorf("%s: %v", bad.frame, e)
+		}
+	}
+	owner.must("DELETE", fmt.Sprintf("%s/members/%d", path, bob.id), nil)
+	if rooms := live.await("rooms")["rooms"].([]any); len(rooms) != 0 {
+		t.Error(rooms)
+	}
+}
+
+func wsWrite(s *socketClient, op ws.OpCode, payload []byte) error {
+	return ws.WriteFrame(s.conn, ws.MaskFrame(ws.NewFrame(op, true, payload)))
+}
+
+func TestBrokenFramesEndTheSocketAndNothingElse(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t)
+	owner := h.owner()
+	witness := owner.listen(0, 0)
+	for name, frame := range map[string]ws.Frame{
+		"not UTF-8":       ws.MaskFrame(ws.NewTextFrame([]byte{0xff, 0xfe})),
+		"binary":          ws.MaskFrame(ws.NewBinaryFrame([]byte("{}"))),
+		"not masked":      ws.NewTextFrame([]byte("{}")),
+		"lost fragment":   ws.MaskFrame(ws.NewFrame(ws.OpContinuation, true, []byte("x"))),
+		"reserved bits":   {Header: ws.Header{Fin: true, Rsv: 4, OpCode: ws.OpText, Masked: true}},
+		"reserved opcode": {Header: ws.Header{Fin: true, OpCode: 0x5, Masked: true}},
+		"huge":            {Header: ws.Header{Fin: true, OpCode: ws.OpText, Masked: true, Length: 1 << 40}},
+	} {
+		s := owner.listen(0, 0)
+		if err := ws.WriteFrame(s.conn, frame); err != nil {
+			t.Fatal(err)
+		}
+		if bye := s.await("bye"); bye["key"] != "bad_frame" {
+			t.Errorf("%s: %v", name, bye)
+		}
+	}
+	pgtest.Await(t, "the broken ones are gone", func() bool { n, _, _ := h.rooms.Listeners(); return n == 1 })
+	witness.send(answer{"do": "dance"})
+	witness.await("error")
+}
+
+func TestEndingASessionHangsUp(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t)
+	owner := h.owner()
+	bob := h.newcomer(owner, "bob", account.Member, nil)
+	s := bob.listen(0, 0)
+	me, err := h.acc.Person(t.Context(), owner.id)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := h.acc.Disable(t.Context(), me, bob.id, true); err != nil {
+		t.Fatal(err)
+	}
+	if bye := s.await("bye"); bye["key"] != "session_ended" {
+		t.Error(bye)
+	}
+	bob.refused(401, "account.bad_token", "GET", "/me", nil)
+	t.Run("a token's sockets too", func(t *testing.T) {
+		s := owner.listen(0, 0)
+		tokens := owner.must("GET", "/tokens", nil)["tokens"].([]any)
+		owner.must("DELETE", fmt.Sprint("/tokens/", answer(tokens[0].(map[string]any)).num("id")), nil)
+		if bye := s.await("bye"); bye["key"] != "session_ended" {
+			t.Error(bye)
+		}
+	})
+}
