@@ -103,7 +103,9 @@ func Handle(raw string) (string, error) {
 	if !utf8.ValidString(raw) {
 		return "", fault.New(fault.Invalid, "account.handle")
 	}
-	handle := strings.ToLower(norm.NFKC.String(strings.TrimPrefix(strings.TrimSpace(raw), "@")))
+	handle := strings.TrimPrefix(strings.TrimSpace(raw), "@")
+	handle = norm.NFKC.String(strings.ToLower(norm.NFKC.String(handle)))
+	handle = strings.TrimRight(handle, ".-") // the end of a sentence rather than of a name
 	if n := utf8.RuneCountInString(handle); n < 2 || n > 32 {
 		return "", fault.New(fault.Invalid, "account.handle")
 	}
@@ -112,7 +114,7 @@ func Handle(raw string) (string, error) {
 			return "", fault.New(fault.Invalid, "account.handle")
 		}
 	}
-	return strings.TrimRight(handle, ".-"), nil
+	return handle, nil
 }
 
 // HandleRune tells whether r may stand in a handle.

@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"io"
 	"net"
 	"net/http"
@@ -13,7 +14,6 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
-	"unicode/utf8"
 
 	"github.com/gobwas/ws"
 
@@ -100,61 +100,27 @@ func (d *Door) live(w http.ResponseWriter, r *http.Request) {
 	go s.read(d.ctx, bufio.NewReaderSize(from, readBuffer))
 }
 
-// read takes frames until the connection ends.
+// read takes messages until the connection ends.
 func (s *socket) read(ctx context.Context, from *bufio.Reader) {
 	defer s.end()
-	var message []byte
+	frames := frameReader{from: from, limit: maxFrame}
 	for {
-		h, err := ws.ReadHeader(from)
-		if err != nil {
-			return
-		}
+		op, payload, err := frames.next()
 		s.heard.Store(time.Now().Unix())
-		if !h.Masked || h.Rsv != 0 || h.Length > maxFrame || int64(len(message))+h.Length > maxFrame {
+		switch {
+		case errors.Is(err, errBadFrame):
 			s.bye("bad_frame")
 			return
-		}
-		payload := make([]byte, h.Length)
-		if _, err := io.ReadFull(from, payload); err != nil {
+		case err != nil:
 			return
-		}
-		ws.Cipher(payload, h.Mask, 0)
-		switch h.OpCode {
-		case ws.OpClose:
+		case op == ws.OpText:
+			s.take(ctx, payload)
+		case op == ws.OpPing:
+			s.offer(ws.MustCompileFrame(ws.NewPongFrame(payload)))
+		case op == ws.OpClose:
 			s.offer(closeFrame)
 			return
-		case ws.OpPing:
-			if len(payload) <= ws.MaxControlFramePayloadSize {
-				s.offer(ws.MustCompileFrame(ws.NewPongFrame(payload)))
-			}
-			continue
-		case ws.OpPong:
-			continue
-		case ws.OpText:
-			if message != nil {
-				s.bye("bad_frame")
-				return
-			}
-			message = payload
-		case ws.OpContinuation:
-			if message == nil {
-				s.bye("bad_frame")
-				return
-			}
-			message = append(message, payload...)
-		default:
-			s.bye("bad_frame")
-			return
 		}
-		if !h.Fin {
-			continue
-		}
-		if !utf8.Valid(message) {
-			s.bye("bad_frame")
-			return
-		}
-		s.take(ctx, message)
-		message = nil
 	}
 }
 

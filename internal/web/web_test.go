@@ -195,7 +195,6 @@ type openDocument struct {
 	seen     map[string]bool
 }
 
-
 func (d *openDocument) check(t testing.TB, method, path string, code int, body []byte) {
 	t.Helper()
 	path = strings.TrimPrefix(path, "/api/v1")

@@ -1,0 +1,63 @@
+package lang
+
+import (
+	"io/fs"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+)
+
+// Where the code names a text. Keys that are put together at run time are listed in composed.
+var (
+	faults   = regexp.MustCompile(`fault\.(?:New|Wrap)\((?:[^"\n]*?)"([a-z_]+(?:\.[a-z_]+)*)"`)
+	spoken   = regexp.MustCompile(`(?:\.say|\.T)\("([a-z_]+(?:\.[a-z_]+)+)"`)
+	helps    = regexp.MustCompile(`\$\{help_([a-z_]+)\}`)
+	composed = map[string][]string{
+		"fault.chat.may_not_": {"read", "join", "post", "invite", "moderate", "rename", "role", "leave", "new_room", "new_direct"},
+		"fault.web.bye.":      {"stopping", "session_ended", "too_slow", "bad_frame", "away"},
+		"cli.kong.":           {"usage", "flags", "commands", "arguments", "context", "more"},
+	}
+)
+
+// TestEveryTextThatTheCodeNamesExists reads the sources of all packages.
+func TestEveryTextThatTheCodeNamesExists(t *testing.T) {
+	named := map[string]string{}
+	err := filepath.WalkDir("..", func(path string, entry fs.DirEntry, err error) error {
+		if err != nil || entry.IsDir() || !strings.HasSuffix(path, ".go") || strings.HasSuffix(path, "_test.go") {
+			return err
+		}
+		raw, err := os.ReadFile(path)
+		if err != nil {
+			return err
+		}
+		for _, m := range faults.FindAllSubmatch(raw, -1) {
+			named["fault."+string(m[1])] = path
+		}
+		for _, m := range spoken.FindAllSubmatch(raw, -1) {
+			named[string(m[1])] = path
+		}
+		for _, m := range helps.FindAllSubmatch(raw, -1) {
+			named["cli.help."+string(m[1])] = path
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for prefix, ends := range composed {
+		delete(named, strings.TrimSuffix(prefix, "."))
+		for _, end := range ends {
+			named[prefix+end] = "composed"
+		}
+	}
+	if len(named) < 100 {
+		t.Fatalf("only %d texts found: has the code changed its ways?", len(named))
+	}
+	for key, path := range named {
+		if _, ok := catalogs[English][key]; !ok && composed[key] == nil {
+			t.Errorf("%s names %q, which no catalog has", path, key)
+		}
+	}
+}

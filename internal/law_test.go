@@ -1,0 +1,57 @@
+// Package internal holds the law of the house: which packages may not reach which.
+package internal
+
+import (
+	"os/exec"
+	"regexp"
+	"strings"
+	"testing"
+)
+
+// nevers: a package (first column) never reaches those behind it, not even through others. Half of this product must
+// work while the database is down, and what is below knows nothing of what is above.
+var nevers = map[string][]string{
+	"fault":   {"lang", "config", "pg", "cluster", "account", "chat", "web", "server", "cli"},
+	"lang":    {"config", "pg", "cluster", "account", "chat", "web", "server", "cli"},
+	"config":  {"pg", "cluster", "account", "chat", "web", "server", "cli"},
+	"cluster": {"pg", "config", "lang", "account", "chat", "web", "server", "cli"},
+	"pg":      {"cluster", "config", "lang", "account", "chat", "web", "server", "cli"},
+	"account": {"cluster", "config", "lang", "chat", "web", "server", "cli"},
+	"chat":    {"cluster", "config", "lang", "web", "server", "cli"},
+	"web":     {"cluster", "config", "server", "cli"},
+	"server":  {"config", "cli"},
+}
+
+func TestArrowsOnlyRunDown(t *testing.T) {
+	t.Parallel()
+	for from, never := range nevers {
+		out, err := exec.CommandContext(t.Context(), "go", "list", "-deps", "howdah/internal/"+from).Output()
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, to := range never {
+			if strings.Contains("\n"+string(out), "\nhowdah/internal/"+to+"\n") {
+				t.Errorf("%s reaches %s", from, to)
+			}
+		}
+	}
+}
+
+// TestNothingBelowTheCommandLineEndsTheProcess: errors are returned and logged once, at the top.
+func TestNothingBelowTheCommandLineEndsTheProcess(t *testing.T) {
+	t.Parallel()
+	out, err := exec.CommandContext(t.Context(), "git", "ls-files", "*.go").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	forbidden := regexp.MustCompile(`os\.Exit\(|log\.Fatal|context\.Background\(\)|context\.TODO\(\)`)
+	for name := range strings.FieldsSeq(string(out)) {
+		if strings.HasSuffix(name, "_test.go") || strings.HasPrefix(name, "cli/") || strings.HasPrefix(name, "pg/pgtest/") {
+			continue
+		}
+		found, err := exec.CommandContext(t.Context(), "grep", "-nE", forbidden.String(), name).Output()
+		if err == nil {
+			t.Errorf("%s: %s", name, found)
+		}
+	}
+}
