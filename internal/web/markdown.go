@@ -45,16 +45,22 @@ var markdown = goldmark.New(
 	goldmark.WithRendererOptions(mdhtml.WithHardWraps(), renderer.WithNodeRenderers(util.Prioritized(safeLinks{}, 100))),
 )
 
-// maxNesting bounds how deep quotes and lists may nest before a message is shown as plain text: a parser's time may
-// grow with the depth.
-const maxNesting = 24
+// A Markdown parser's time can grow with the square of some inputs: quotes and lists that nest, brackets and stars that
+// never close, all in one paragraph. A message beyond these bounds is shown as the plain text that it is; nothing that
+// people write for people comes near them.
+const (
+	maxNesting  = 24   // block markers at the beginning of one line
+	maxInline   = 1000 // characters that may begin or end something, in one paragraph outside code blocks
+	maxInlines  = 6000 // ... and in the whole message
+	inlineMarks = "*_~[]()`@<!"
+)
 
 var mentionsKey = parser.NewContextKey()
 
 // render makes a message's Markdown into HTML that holds nothing but the elements of Markdown. handles are the people
 // whom it names.
 func render(body string, handles []string) string {
-	if nesting(body) > maxNesting {
+	if costly(body) {
 		return plain(body)
 	}
 	pc := parser.NewContext()
@@ -72,21 +78,65 @@ func plain(body string) string {
 	return "<p>" + strings.ReplaceAll(html.EscapeString(body), "\n", "<br>\n") + "</p>\n"
 }
 
-// nesting is how many block markers the deepest line begins with.
-func nesting(body string) int {
-	deepest := 0
+// costly tells whether a message is beyond the bounds.
+func costly(body string) bool {
+	if len(body) < maxInline/8 {
+		return false // too short to cost anything
+	}
+	paragraph, all := 0, 0
+	fence := ""
 	for line := range strings.SplitSeq(body, "\n") {
-		depth := 0
-		for _, r := range line {
-			if r == '>' || r == '-' || r == '*' || r == '+' {
-				depth++
-			} else if r != ' ' && r != '\t' {
-				break
+		trimmed := strings.TrimLeft(line, " ")
+		if indent := len(line) - len(trimmed); indent < 4 {
+			if mark := fenceOf(trimmed); fence == "" && mark != "" && !strings.Contains(trimmed[len(mark):], "`") {
+				fence, paragraph = mark, 0
+				continue
+			} else if fence != "" && strings.HasPrefix(mark, fence) && strings.TrimSpace(trimmed[len(mark):]) == "" {
+				fence = ""
+				continue
 			}
 		}
-		deepest = max(deepest, depth)
+		if fence != "" {
+			continue
+		}
+		if strings.TrimSpace(line) == "" {
+			paragraph = 0
+		}
+		for _, r := range line {
+			if strings.ContainsRune(inlineMarks, r) {
+				paragraph++
+				all++
+			}
+		}
+		if paragraph > maxInline || all > maxInlines || nesting(line) > maxNesting {
+			return true
+		}
 	}
-	return deepest
+	return false
+}
+
+// fenceOf is the run of three or more backquotes or tildes at the beginning of a line.
+func fenceOf(line string) string {
+	for _, mark := range []string{"`", "~"} {
+		if run := line[:len(line)-len(strings.TrimLeft(line, mark))]; len(run) >= 3 {
+			return run
+		}
+	}
+	return ""
+}
+
+// nesting is how many block markers a line begins with.
+func nesting(line string) int {
+	depth := 0
+	for _, r := range line {
+		switch {
+		case strings.ContainsRune(">-*+.)", r): // of an ordered item the dot or bracket counts
+			depth++
+		case r != ' ' && r != '\t' && (r < '0' || r > '9'):
+			return depth
+		}
+	}
+	return depth
 }
 
 // mentionParser makes @handle of somebody who was called into a mention.

@@ -31,9 +31,18 @@ func TestMarkdown(t *testing.T) {
 			t.Errorf("%q\n have %q\n want %q", in, have, want)
 		}
 	}
-	deep := strings.Repeat("> ", 5000) + "x"
-	if have := render(deep, nil); !strings.HasPrefix(have, "<p>&gt;") {
-		t.Error("deep nesting was parsed")
+}
+
+func TestMarkdownThatOnlyCostsIsShownAsItIs(t *testing.T) {
+	for _, unit := range []string{"> ", "1. ", "2) ", "- ", "[a](", "*_", "@", "``` `\n[](", "_a*b ", "*a_ \n", "[](\n"} {
+		body := strings.Repeat(unit, 48000/len(unit))
+		if have := render(body, []string{"ann"}); have != plain(body) {
+			t.Errorf("%q over and over was parsed", unit)
+		}
+	}
+	code := "```go\n" + strings.Repeat("a[i] = *b(c_d)\n", 3000) + "```\n*done*"
+	if have := render(code, nil); !strings.HasPrefix(have, "<pre>") || !strings.HasSuffix(have, "<p><em>done</em></p>\n") {
+		t.Error("a long listing was not shown as code")
 	}
 }
 
