@@ -29,6 +29,7 @@ type commands struct {
 	Init      initCmd      `cmd:"" help:"${help_init}"`
 	SetupLink setupLinkCmd `cmd:"" help:"${help_setup_link}"`
 	Say       sayCmd       `cmd:"" help:"${help_say}"`
+	Bench     benchCmd     `cmd:"" help:"${help_bench}"`
 	Version   versionCmd   `cmd:"" help:"${help_version}"`
 }
 

@@ -1,0 +1,167 @@
+package bench
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"time"
+
+	"howdah/internal/cluster"
+	"howdah/internal/fault"
+)
+
+// throwaway is a house of this bench's own: the same binary, started as any person would start it, with a PostgreSQL
+// that is as durable as everybody's.
+type throwaway struct {
+	House
+	program string
+	dir     string
+	listen  string
+	cmd     *exec.Cmd
+	exited  chan struct{}
+	log     *bytes.Buffer // owned by cmd until exited
+}
+
+// newThrowaway makes the place. Not in /tmp, which is memory on many systems: there nothing is durable.
+func newThrowaway(program, dir string) (*throwaway, error) {
+	if dir == "" {
+		dir = os.TempDir()
+		if st, err := os.Stat("/var/tmp"); err == nil && st.IsDir() {
+			dir = "/var/tmp"
+		}
+	}
+	place, err := os.MkdirTemp(dir, "howdah-bench-")
+	if err == nil {
+		err = os.Chmod(place, 0o755) // started as root, the server is another account
+	}
+	if err != nil {
+		return nil, fault.Wrap(err, fault.Forbidden, "bench.place", fault.Args{"dir": dir})
+	}
+	return &throwaway{program: program, dir: place}, nil
+}
+
+func (t *throwaway) data() string { return filepath.Join(t.dir, "data") }
+
+// start starts the server and waits until people could come in; it says how long that took.
+func (t *throwaway) start(ctx context.Context) (time.Duration, error) {
+	if t.listen == "" {
+		listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp4", "127.0.0.1:0")
+		if err != nil {
+			return 0, err
+		}
+		t.listen = listener.Addr().String()
+		t.URL = "http://" + t.listen
+		listener.Close()
+	}
+	t.log = &bytes.Buffer{}
+	t.cmd = exec.Command(t.program, "up", "--data", t.data(), "--listen", t.listen, "--metrics-listen", "127.0.0.1:0", "--log-level", "warn")
+	t.cmd.Stdout, t.cmd.Stderr = t.log, t.log
+	t.cmd.Dir = t.dir
+	t.cmd.Env = environment()
+	t.cmd.WaitDelay = time.Second // PostgreSQL may outlive it, with what it inherited
+	began := time.Now()
+	if err := t.cmd.Start(); err != nil {
+		return 0, fault.Wrap(err, fault.Unavailable, "bench.no_start", fault.Args{"message": err.Error()})
+	}
+	t.exited = make(chan struct{})
+	go func(cmd *exec.Cmd, exited chan struct{}) {
+		_ = cmd.Wait()
+		close(exited)
+	}(t.cmd, t.exited)
+	ctx, cancel := context.WithTimeout(ctx, 2*time.Minute)
+	defer cancel()
+	look := time.NewTicker(time.Millisecond)
+	defer look.Stop()
+	for !healthy(ctx, t.URL) {
+		select {
+		case <-ctx.Done():
+			return 0, fault.Wrap(ctx.Err(), fault.Unavailable, "bench.no_start", fault.Args{"message": ctx.Err().Error()})
+		case <-t.exited:
+			return 0, fault.New(fault.Unavailable, "bench.no_start", fault.Args{"message": strings.TrimSpace(t.log.String())})
+		case <-look.C:
+		}
+	}
+	took := time.Since(began)
+	t.PID = t.cmd.Process.Pid
+	own, err := cluster.New(t.data(), cluster.Installation{}, cluster.Options{})
+	if err != nil {
+		return 0, err
+	}
+	if t.AppDSN, err = own.DSN(cluster.App, cluster.Database); err != nil {
+		return 0, err
+	}
+	t.OwnerDSN, err = own.DSN(cluster.Owner, cluster.Database)
+	return took, err
+}
+
+// environment is ours without what would configure the throw-away house like the one that is lived in.
+func environment() []string {
+	var out []string
+	for _, variable := range os.Environ() {
+		if !strings.HasPrefix(variable, "HOWDAH_") || strings.HasPrefix(variable, "HOWDAH_PG_BIN=") {
+			out = append(out, variable)
+		}
+	}
+	return out
+}
+
+// healthy asks without keeping a connection: the first look comes before anybody listens.
+func healthy(ctx context.Context, url string) bool {
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, url+"/healthz", nil)
+	if err != nil {
+		return false
+	}
+	request.Close = true
+	answer, err := http.DefaultClient.Do(request)
+	if err != nil {
+		return false
+	}
+	_, _ = io.Copy(io.Discard, answer.Body)
+	answer.Body.Close()
+	return answer.StatusCode == http.StatusOK
+}
+
+// kill ends the server as a power cut would, and leaves PostgreSQL running.
+func (t *throwaway) kill() error {
+	if err := t.cmd.Process.Kill(); err != nil && !errors.Is(err, os.ErrProcessDone) {
+		return err
+	}
+	<-t.exited
+	return nil
+}
+
+// close stops everything in order and takes the house away.
+func (t *throwaway) close(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, 2*time.Minute)
+	defer cancel()
+	if t.cmd != nil && t.cmd.Process != nil && t.exited != nil {
+		if err := t.cmd.Process.Signal(syscall.SIGTERM); err != nil { // Windows has no such signal
+			_ = t.cmd.Process.Kill()
+		}
+		select {
+		case <-t.exited:
+		case <-ctx.Done():
+			_ = t.cmd.Process.Kill()
+			<-t.exited
+		}
+		// A server that died on the way has left PostgreSQL behind.
+		if own, err := cluster.New(t.data(), cluster.Installation{}, cluster.Options{}); err == nil {
+			if pid, running := own.Running(); running {
+				return fault.New(fault.Conflict, "bench.left_running", fault.Args{"pid": pid, "dir": t.data(), "message": fmt.Sprint(strings.TrimSpace(t.log.String()))})
+			}
+		}
+	}
+	if real, err := filepath.EvalSymlinks(t.data()); err == nil && real != t.data() {
+		_ = os.RemoveAll(real) // it was placed elsewhere, for an account that could not come here
+	}
+	return os.RemoveAll(t.dir)
+}
