@@ -101,6 +101,7 @@ async function submit() {
   if (!editing) {
     outbox.post(ROOM, text)
     write("")
+    typed = 0 // with the message the others forget that I was typing
     history.newest().catch(() => {}) // offline in the past: the line waits in the outbox and shows up there
     return
   }

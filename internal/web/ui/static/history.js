@@ -90,8 +90,17 @@ function fill(line, message) {
   if (message.deleted) return bury(line)
   line.classList.remove("gone")
   within(line, ".body").innerHTML = markup.createHTML(message.html ?? "")
+  pointOut(line)
   within(line, ".edited").hidden = !message.edited
   if (message.body !== undefined) bodies.set(message.seq, message.body)
+}
+
+/** Makes the mentions of me stand out: the server's markup is the same for everybody. @param {HTMLElement} line */
+function pointOut(line) {
+  for (const mention of line.querySelectorAll(".body .mention")) {
+    const handle = (mention.textContent ?? "").slice(1).normalize("NFKC").toLowerCase()
+    mention.classList.toggle("mine", handle === data.me?.handle)
+  }
 }
 
 /** @param {HTMLElement} line */
@@ -553,14 +562,15 @@ export async function bodyOf(seq) {
   return body
 }
 
-/** The newest message that I wrote and did not delete, in the window. */
-export const lastOfMine = () => seqOf(lines().findLast((line) => mine(line) && line.matches(".msg:not(.gone)")))
+/** The newest message that I wrote and did not delete, in the window; 0 while a newer one is on its way. */
+export const lastOfMine = () => pending.querySelector("li:not(.failed)") ? 0 : seqOf(lines().findLast((line) => mine(line) && line.matches(".msg:not(.gone)")))
 
 /** @param {{again: (id: string) => void, back: (entry: outbox.Entry) => void}} choices what the buttons of a refused line do */
 export function start(choices) {
   for (const line of lines()) {
     stamp(line, new Date(moment(line)))
     line.classList.toggle("mine", mine(line))
+    pointOut(line)
   }
   newestPost = seqOf(lines().at(-1))
   arrange()

@@ -4,7 +4,7 @@
 /** @typedef {{id: number, kind: string, name: string, topic: string, seq: number, read: number, unread: number,
  *    mentions: number, role: string, members: number, other?: Person}} Room */
 /** @typedef {{seq: number, at: string, by: Person, body?: string, html?: string, edited?: boolean, deleted?: boolean,
- *    client_id?: string, mentions?: number[]}} Message */
+ *    client_id?: string, mentions?: string[]}} Message */
 /** @typedef {{is: "event", room: number, seq: number, kind: string, at: string, by: Person, message?: Message,
  *    person?: Person, role?: string, name?: string, topic?: string}} RoomEvent */
 /** @typedef {{post: boolean, manage: boolean, deleteAny: boolean}} May */

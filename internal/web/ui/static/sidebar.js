@@ -8,7 +8,6 @@ import * as live from "./live.js"
 /** @type {Map<number, Room>} */
 export const rooms = new Map((data.rooms ?? []).map((room) => [room.id, room]))
 const title = document.title
-const handle = data.me ? new RegExp(`(^|[^\\p{L}\\p{N}_@])@${data.me.handle.replace(/[^\w]/g, "\\$&")}(?![\\p{L}\\p{N}_-])`, "iu") : null
 
 /** Whether somebody is looking at the end of this room. @type {(room: number) => boolean} */
 let seen = () => false
@@ -96,8 +95,7 @@ export function count(event) {
       room.unread = room.mentions = 0
     } else if (!seen(room.id)) {
       room.unread = Math.min(1000, room.unread + 1)
-      const mine = message.mentions ? message.mentions.includes(data.me.id) : handle?.test(message.body ?? "")
-      if (mine || room.kind === "direct") room.mentions++
+      if (message.mentions?.includes(data.me.handle) || room.kind === "direct") room.mentions++
     }
   } else return
   show(room)
