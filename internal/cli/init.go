@@ -24,6 +24,9 @@ type initCmd struct {
 
 // Run is howdah init.
 func (c *initCmd) Run(ctx context.Context, t *terminal) error {
+	if _, err := t.settleDown(ctx, &c.House); err != nil {
+		return err
+	}
 	prepared, err := pg.Prepare(ctx, c.DSN, c.Database, cluster.Owner, cluster.App)
 	if err != nil {
 		return err
@@ -34,7 +37,7 @@ func (c *initCmd) Run(ctx context.Context, t *terminal) error {
 	if err := saveRoles(c.Data, prepared); err != nil {
 		return err
 	}
-	t.say("cli.init.done", fault.Args{"place": prepared.Place, "file": rolesFile(c.Data), "dsn": "postgres://" + prepared.Place})
+	t.say("cli.init.done", fault.Args{"place": prepared.Place, "file": rolesFile(c.Data), "dsn": prepared.DSN})
 	return nil
 }
 

@@ -31,7 +31,7 @@ func (c *upCmd) Run(ctx context.Context, t *terminal) error {
 			return err
 		}
 	}
-	account, err := c.settleDown(ctx, t)
+	account, err := t.settleDown(ctx, &c.House)
 	if err != nil {
 		return err
 	}
@@ -103,7 +103,7 @@ func (c *upCmd) postgres(ctx context.Context, t *terminal, log *slog.Logger) (cl
 }
 
 // settleDown gives up root for good, where we are it: from here on all is done as an unprivileged account.
-func (c *upCmd) settleDown(ctx context.Context, t *terminal) (*cluster.Account, error) {
+func (t *terminal) settleDown(ctx context.Context, c *config.House) (*cluster.Account, error) {
 	if os.Geteuid() != 0 { // -1 on Windows
 		return nil, nil
 	}

@@ -18,21 +18,21 @@ import (
 // House says where things are; every command that touches a house has it. The help texts are in the catalogs, under
 // "cli.help." and the name.
 type House struct {
-	Data string `help:"${help_data}" default:"./howdah-data" placeholder:"DIR"`
+	Data    string `help:"${help_data}" default:"./howdah-data"`
+	Account string `help:"${help_account}" default:"howdah"`
 }
 
 // Server are the options of a running Howdah.
 type Server struct {
 	House
-	Listen        string `help:"${help_listen}" default:"localhost:8432" placeholder:"ADDRESS"`
-	MetricsListen string `help:"${help_metrics_listen}" default:"localhost:8433" placeholder:"ADDRESS"`
+	Listen        string `help:"${help_listen}" default:"localhost:8432"`
+	MetricsListen string `help:"${help_metrics_listen}" default:"localhost:8433"`
 	PublicURL     string `help:"${help_public_url}" name:"public-url" placeholder:"URL"`
 	PgBin         string `help:"${help_pg_bin}" name:"pg-bin" placeholder:"DIR"`
 	PgPort        int    `help:"${help_pg_port}" name:"pg-port" placeholder:"PORT"`
 	DSN           string `help:"${help_dsn}" name:"dsn" placeholder:"URL"`
 	OwnerDSN      string `help:"${help_owner_dsn}" name:"owner-dsn" placeholder:"URL"`
 	Install       bool   `help:"${help_install}"`
-	Account       string `help:"${help_account}" default:"howdah" placeholder:"NAME"`
 	LogFormat     string `help:"${help_log_format}" enum:"text,json" default:"text"`
 	LogLevel      string `help:"${help_log_level}" enum:"debug,info,warn,error" default:"info"`
 }

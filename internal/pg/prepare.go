@@ -14,6 +14,7 @@ import (
 // Prepared are the two ways into a database that Prepare made ready.
 type Prepared struct {
 	Place string // host, port and database: what both have in common
+	DSN   string // the same as a URL that names nobody
 	Owner string // DSN of the owner role: migrations only
 	App   string // DSN of the application role: rows only
 }
@@ -83,6 +84,9 @@ func Prepare(ctx context.Context, adminURL, database, owner, app string) (Prepar
 			return Prepared{}, Fault(err)
 		}
 	}
+	bare := *u
+	bare.User, bare.Path = nil, "/"+database
+	out.DSN = bare.String()
 	out.Place, err = Place(out.App)
 	return out, err
 }
