@@ -320,7 +320,7 @@ func (s *socket) done(id int64, got chat.Receipt) {
 
 func (s *socket) refuse(id int64, err error) {
 	f := fault.Of(err)
-	if f.Code == fault.Internal {
+	if f.Code == fault.Internal && s.door.ctx.Err() == nil { // cut off because we stop is no failure, and nobody is told any more
 		s.door.Stats.Failures.Add(1)
 		s.door.options.Log.Error("live request failed", "error", f.Error())
 	}
