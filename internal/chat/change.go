@@ -129,6 +129,7 @@ func (r *Rooms) alter(ctx context.Context, me account.Person, room, seq int64, c
 		out.Seq, out.At, err = record(ctx, tx, room, change{kind: kind, by: author(me), client: id, message: &seq, detail: detail})
 		return err
 	})
+	r.suspect(err)
 	if err == nil {
 		r.live.tick(room, nil)
 	}

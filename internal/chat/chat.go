@@ -115,11 +115,15 @@ type Rooms struct {
 func (r *Rooms) Commits() int64 { return r.commits.Load() }
 
 // Open starts the lanes and loops; they live until Close, and take values but no cancellation from ctx. steady is a
-// pool opened with pg.Options.Steady: posts run on it.
-func Open(ctx context.Context, db, steady *pg.Pool) *Rooms {
+// pool opened with pg.Options.Steady: posts run on it. trouble (it may be nil) is told when the database goes away, with
+// the reason, and with nil when it is back: once each time.
+func Open(ctx context.Context, db, steady *pg.Pool, trouble func(error)) *Rooms {
 	ctx = context.WithoutCancel(ctx)
+	if trouble == nil {
+		trouble = func(error) {}
+	}
 	r := &Rooms{db: db}
-	r.live = newLive(ctx, r)
+	r.live = newLive(ctx, r, trouble)
 	for range postLanes {
 		r.posts = append(r.posts, newLane(func(batch []*post) { r.commitPosts(ctx, steady, batch) }))
 	}
@@ -227,7 +231,11 @@ func (r *Rooms) Members(ctx context.Context, me account.Person, room int64) ([]R
 		WHERE m.room_id = $1
 		ORDER BY array_position(ARRAY['owner','admin','member','guest'], m.role), lower(p.name), p.id LIMIT 1000`, room)
 	out := make([]RoomMember, 0, len(found))
-	here := r.live.here(room)
+	ids := make([]int64, len(found))
+	for i, m := range found {
+		ids[i] = m.ID
+	}
+	here := r.Here(ids)
 	for _, m := range found {
 		out = append(out, RoomMember{Author: Author{m.ID, m.Handle, m.Name}, Role: m.Role, Here: here[m.ID]})
 	}

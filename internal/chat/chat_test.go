@@ -29,7 +29,7 @@ type house struct {
 func newHouse(t testing.TB) *house {
 	t.Helper()
 	db := pgtest.New(t)
-	h := &house{Rooms: Open(t.Context(), db.App, db.Steady), t: t, db: db}
+	h := &house{Rooms: Open(t.Context(), db.App, db.Steady, nil), t: t, db: db}
 	t.Cleanup(h.Close)
 	return h
 }

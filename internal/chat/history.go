@@ -288,6 +288,7 @@ func (r *Rooms) commitReads(ctx context.Context, batch []*read) {
 		UPDATE chat.member m SET read_seq = mark.seq FROM mark
 		WHERE m.room_id = mark.room_id AND m.person_id = mark.person_id AND m.read_seq < mark.seq`, roomIDs, people, seqs)
 	err = pg.Fault(err)
+	r.suspect(err)
 	for _, w := range batch {
 		w.done <- err
 	}

@@ -3,9 +3,11 @@ package chat
 import (
 	"context"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"howdah/internal/account"
+	"howdah/internal/fault"
 	"howdah/internal/pg"
 )
 
@@ -16,7 +18,7 @@ type Listener interface {
 	Ephemeral(*Whisper)     // what is never written down
 	RoomsChanged()          // the person came into or out of a room: read Mine again
 	Reset(epoch string)     // the database was restored: nothing known before holds
-	Away(away bool)         // the database went away or came back
+	Away(why error)         // the database went away, and why; nil: it is back
 	Person() account.Person // who listens
 }
 
@@ -68,13 +70,15 @@ type live struct {
 	listeners map[Listener]map[int64]*loop // and the loops that each is attached to
 	people    map[int64]map[Listener]struct{}
 	epoch     string
-	away      bool
+	trouble   error // why the database cannot be used; nil while it can
 
-	look chan struct{} // compare now
+	told    func(error)   // whoever else wants to know of trouble, once each time that it changes
+	look    chan struct{} // compare now
+	suspect atomic.Bool   // a write has failed where reads may not: the next look tries one
 }
 
-func newLive(ctx context.Context, rooms *Rooms) *live {
-	l := &live{rooms: rooms, loops: map[int64]*loop{}, listeners: map[Listener]map[int64]*loop{}, people: map[int64]map[Listener]struct{}{}, look: make(chan struct{}, 1)}
+func newLive(ctx context.Context, rooms *Rooms, told func(error)) *live {
+	l := &live{told: told, rooms: rooms, loops: map[int64]*loop{}, listeners: map[Listener]map[int64]*loop{}, people: map[int64]map[Listener]struct{}{}, look: make(chan struct{}, 1)}
 	l.ctx, l.cancel = context.WithCancel(ctx)
 	l.done.Add(1)
 	go l.poll()
@@ -103,7 +107,9 @@ func (r *Rooms) Listen(ctx context.Context, who Listener) (epoch string, err err
 		}
 	}
 	id := who.Person().ID
-	l.listeners[who] = map[int64]*loop{}
+	if l.listeners[who] == nil {
+		l.listeners[who] = map[int64]*loop{}
+	}
 	if l.people[id] == nil {
 		l.people[id] = map[Listener]struct{}{}
 	}
@@ -197,13 +203,15 @@ func (r *Rooms) Epoch() string {
 	return r.live.epoch
 }
 
-// Here tells which people have a page of the house open.
-func (r *Rooms) Here() map[int64]bool {
+// Here tells which of these people have a page of the house open.
+func (r *Rooms) Here(people []int64) map[int64]bool {
 	r.live.mu.Lock()
 	defer r.live.mu.Unlock()
-	here := make(map[int64]bool, len(r.live.people))
-	for id := range r.live.people {
-		here[id] = true
+	here := make(map[int64]bool, len(people))
+	for _, id := range people {
+		if len(r.live.people[id]) > 0 {
+			here[id] = true
+		}
 	}
 	return here
 }
@@ -247,18 +255,6 @@ func (l *live) tickPerson(person int64) {
 	l.rooms.ToPerson(person, Listener.RoomsChanged)
 }
 
-func (l *live) here(room int64) map[int64]bool {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	out := map[int64]bool{}
-	for who, loops := range l.listeners {
-		if loops[room] != nil {
-			out[who.Person().ID] = true
-		}
-	}
-	return out
-}
-
 // How often the rooms are compared with the database. A tick that was lost (another node's, or one that died between
 // commit and telling) is made up for within pollEvery; a database that is away is looked for more often.
 const (
@@ -293,7 +289,7 @@ func (l *live) compare() error {
 	for id := range l.loops {
 		ids = append(ids, id)
 	}
-	known, wasAway := l.epoch, l.away
+	known, before := l.epoch, l.trouble
 	l.mu.Unlock()
 
 	ctx, cancel := context.WithTimeout(l.ctx, 5*time.Second)
@@ -304,24 +300,31 @@ func (l *live) compare() error {
 	if err == nil && len(ids) > 0 {
 		now, err = pg.All[row](ctx, l.rooms.db, `SELECT id, seq FROM chat.room WHERE id = ANY($1)`, ids)
 	}
+	if err == nil && l.suspect.Load() {
+		// Reads work on a disk that is full and on a standby; whether writes do, only a write can tell.
+		if _, err = l.rooms.db.Exec(ctx, `UPDATE chat.epoch SET epoch = epoch`); err == nil {
+			l.suspect.Store(false)
+		}
+		err = pg.Fault(err)
+	}
 	if l.ctx.Err() != nil {
 		return nil
 	}
-	away := err != nil
-	reset := !away && known != "" && epoch != known
+	reset := err == nil && known != "" && epoch != known
 	l.mu.Lock()
-	l.away = away
-	if !away {
+	l.trouble = err
+	if err == nil {
 		l.epoch = epoch
 	}
 	l.mu.Unlock()
 
-	if away != wasAway {
+	if (err == nil) != (before == nil) || err != nil && fault.Of(err).Key != fault.Of(before).Key {
+		l.told(err)
 		for _, who := range l.everybody() {
-			who.Away(away)
+			who.Away(err)
 		}
 	}
-	if away {
+	if err != nil {
 		return err
 	}
 	seqs := make(map[int64]int64, len(now))
@@ -345,11 +348,19 @@ func (l *live) compare() error {
 	return nil
 }
 
-// Away tells whether the database could not be reached when it was last looked for.
-func (r *Rooms) Away() bool {
+// Trouble is why the database could not be used when it was last looked at; nil when it could.
+func (r *Rooms) Trouble() error {
 	r.live.mu.Lock()
 	defer r.live.mu.Unlock()
-	return r.live.away
+	return r.live.trouble
+}
+
+// suspect has a failed write looked into. Nothing is told before that: a single lost connection is no trouble.
+func (r *Rooms) suspect(err error) {
+	if fault.Is(err, fault.Unavailable) {
+		r.live.suspect.Store(true)
+		r.Look()
+	}
 }
 
 // Look compares with the database soon instead of at the next poll: called when something has learnt that it went away

@@ -53,7 +53,7 @@ func (e *ear) RoomsChanged() { e.mu.Lock(); e.changed++; e.mu.Unlock() }
 
 func (e *ear) Reset(epoch string) { e.mu.Lock(); e.resets = append(e.resets, epoch); e.mu.Unlock() }
 
-func (e *ear) Away(away bool) { e.mu.Lock(); e.away = append(e.away, away); e.mu.Unlock() }
+func (e *ear) Away(why error) { e.mu.Lock(); e.away = append(e.away, why != nil); e.mu.Unlock() }
 
 func (e *ear) heard(room int64) []int64 {
 	e.mu.Lock()
@@ -124,7 +124,7 @@ func TestALostTickLosesNothing(t *testing.T) {
 	ann := h.person("ann", account.Member)
 	room := h.room(ann, Public)
 	e := h.listen(ann, room, 1)
-	other := Open(t.Context(), h.db.App, h.db.Steady) // another node: its ticks do not reach this one
+	other := Open(t.Context(), h.db.App, h.db.Steady, nil) // another node: its ticks do not reach this one
 	t.Cleanup(other.Close)
 	if _, err := other.Post(t.Context(), ann, Draft{room, newID(), "from afar"}); err != nil {
 		t.Fatal(err)

@@ -215,9 +215,7 @@ func (r *Rooms) storeBatch(ctx context.Context, steady *pg.Pool, batch []*post) 
 			return nil
 		}
 		lost := fault.HasKey(err, "pg.away") && ctx.Err() == nil
-		if lost {
-			r.Look()
-		}
+		r.suspect(err)
 		if try < tries && (lost || pg.UniqueViolation(err, "message_client")) {
 			continue
 		}

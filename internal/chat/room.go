@@ -350,6 +350,7 @@ func (r *Rooms) settle(ctx context.Context, me account.Person, room int64, moved
 		}
 		return work(tx, s)
 	})
+	r.suspect(err)
 	if err == nil {
 		r.live.tick(room, nil)
 		for _, person := range moved {

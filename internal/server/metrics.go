@@ -37,7 +37,7 @@ func (s *Server) serveMetrics(ctx context.Context) *http.Server {
 	gauge("howdah_people_here", "People with a live session now.", func() float64 { _, n, _ := s.rooms.Listeners(); return float64(n) })
 	gauge("howdah_room_loops", "Rooms that somebody follows now.", func() float64 { _, _, n := s.rooms.Listeners(); return float64(n) })
 	gauge("howdah_database_up", "1 while the database answers.", func() float64 {
-		if s.rooms.Away() {
+		if s.rooms.Trouble() != nil {
 			return 0
 		}
 		return 1

@@ -38,7 +38,8 @@ type Options struct {
 type Server struct {
 	options Options
 	url     string
-	trouble atomic.Pointer[fault.Fault] // what keeps the database away, as far as is known
+	trouble atomic.Pointer[fault.Fault] // what keeps the database away, as far as its cluster knows
+	warning atomic.Pointer[fault.Fault] // what should be seen to while all still works
 	handler atomic.Pointer[http.Handler]
 	started time.Time
 
@@ -128,9 +129,9 @@ func (s *Server) start(ctx context.Context) error {
 			d.Ended(sessions, person)
 		}
 	})
-	s.rooms = chat.Open(ctx, db, steady)
+	s.rooms = chat.Open(ctx, db, steady, s.databaseTrouble)
 	s.door = web.New(ctx, s.accounts, s.rooms, web.Options{
-		PublicURL: s.url, Secure: strings.HasPrefix(s.url, "https://"), Log: o.Log, Trouble: s.why,
+		PublicURL: s.url, Secure: strings.HasPrefix(s.url, "https://"), Log: o.Log, Trouble: s.why, Warning: s.heed,
 	})
 	door.Store(s.door)
 	s.setHandler(s.door)
@@ -139,11 +140,31 @@ func (s *Server) start(ctx context.Context) error {
 
 func (s *Server) setHandler(h http.Handler) { s.handler.Store(&h) }
 
+// why is what people are told of a database that is away: the cluster's own reason where it has one.
 func (s *Server) why() error {
 	if f := s.trouble.Load(); f != nil {
 		return f
 	}
+	if s.rooms != nil {
+		return s.rooms.Trouble()
+	}
 	return nil
+}
+
+func (s *Server) heed() error {
+	if f := s.warning.Load(); f != nil {
+		return f
+	}
+	return nil
+}
+
+// databaseTrouble is told by the rooms when the database goes away or comes back; this is where it is logged, once.
+func (s *Server) databaseTrouble(err error) {
+	if err != nil {
+		s.options.Log.Error("the database cannot be used; people are told to wait", "error", err)
+	} else {
+		s.options.Log.Info("the database is back")
+	}
 }
 
 // startCluster starts our PostgreSQL, or takes over the one that a killed Howdah left running, and keeps it running
@@ -177,6 +198,7 @@ func (s *Server) clusterEvent(e cluster.Event) {
 	switch e.Kind {
 	case cluster.Up:
 		s.trouble.Store(nil)
+		s.warning.Store(nil)
 		log.Info("PostgreSQL is up", "pid", e.PID)
 	case cluster.Begin:
 		log.Info("PostgreSQL is being started")
@@ -189,7 +211,7 @@ func (s *Server) clusterEvent(e cluster.Event) {
 	case cluster.OnHold:
 		log.Warn("PostgreSQL was stopped on purpose and is left so")
 	case cluster.Upgraded:
-		s.trouble.Store(fault.Of(e.Err))
+		s.warning.Store(fault.Of(e.Err))
 		log.Warn("the PostgreSQL package was upgraded underneath the running server; stop and start howdah", "error", e.Err)
 	}
 	if s.rooms != nil {

@@ -23,6 +23,7 @@ func (d *Door) apiUpdateMe(v *visit) (any, error) {
 		return nil, err
 	}
 	p, err := d.accounts.Update(v.ctx(), v.me().ID, in.Name, in.Locale, in.Theme)
+	d.rooms.Poke(v.me().ID)
 	return meJSON(p), err
 }
 
@@ -272,12 +273,20 @@ func (d *Door) apiRead(v *visit) (any, error) {
 
 func (d *Door) apiPeople(v *visit) (any, error) {
 	people, err := d.accounts.People(v.ctx(), v.me(), false)
-	here := d.rooms.Here()
+	here := d.rooms.Here(idsOf(people))
 	out := make([]object, len(people))
 	for i, p := range people {
 		out[i] = object{"id": p.ID, "handle": p.Handle, "name": p.Name, "role": p.Role, "here": here[p.ID]}
 	}
 	return object{"people": out}, err
+}
+
+func idsOf(people []account.Person) []int64 {
+	ids := make([]int64, len(people))
+	for i, p := range people {
+		ids[i] = p.ID
+	}
+	return ids
 }
 
 func (d *Door) apiInvites(v *visit) (any, error) {

@@ -84,7 +84,7 @@ func (d *Door) showPeopleWith(v *visit, code int, problem error, fresh string) e
 	if err != nil {
 		return err
 	}
-	here := d.rooms.Here()
+	here := d.rooms.Here(idsOf(people))
 	for _, who := range people {
 		row := ui.PersonRow{ID: who.ID, Handle: who.Handle, Name: who.Name, Role: string(who.Role), Here: here[who.ID], Disabled: who.Disabled}
 		if me.Role == account.Owner || me.Role.AtLeast(account.Admin) && !who.Role.AtLeast(me.Role) {
@@ -132,7 +132,9 @@ func (d *Door) peopleDirect(v *visit) error {
 
 func (d *Door) peopleRole(v *visit) error {
 	return d.onPerson(v, func(person int64) (string, error) {
-		return "/people?done=saved", d.accounts.SetRole(v.ctx(), v.me(), person, account.Role(v.field("role")))
+		err := d.accounts.SetRole(v.ctx(), v.me(), person, account.Role(v.field("role")))
+		d.rooms.Poke(person)
+		return "/people?done=saved", err
 	})
 }
 

@@ -161,16 +161,21 @@ func (d *Door) routes() http.Handler {
 
 // health is for load balancers and the waiting page: 200 while people can talk, 503 with the reason while they cannot.
 func (d *Door) health(w http.ResponseWriter, r *http.Request) {
-	if _, err := d.accounts.IsSetUp(r.Context()); err != nil {
-		if d.options.Trouble != nil {
-			if trouble := d.options.Trouble(); trouble != nil {
-				err = trouble
-			}
-		}
-		writeJSON(w, r, http.StatusServiceUnavailable, map[string]any{"status": "waiting", "error": failure(requestLocale(r), fault.Of(err))})
+	_, err := d.accounts.IsSetUp(r.Context())
+	if trouble := d.trouble(); trouble != nil {
+		err = trouble
+	}
+	if err != nil {
+		writeJSON(w, r, http.StatusServiceUnavailable, object{"status": "waiting", "error": failure(requestLocale(r), fault.Of(err))})
 		return
 	}
-	writeJSON(w, r, http.StatusOK, map[string]any{"status": "ok"})
+	answer := object{"status": "ok"}
+	if d.options.Warning != nil {
+		if warning := d.options.Warning(); warning != nil {
+			answer["warning"] = failure(requestLocale(r), fault.Of(warning))
+		}
+	}
+	writeJSON(w, r, http.StatusOK, answer)
 }
 
 // number reads an id from the path; what is no number names nothing.

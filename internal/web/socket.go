@@ -28,7 +28,7 @@ import (
 type socket struct {
 	door    *Door
 	conn    net.Conn
-	me      account.Person
+	person  atomic.Pointer[account.Person]
 	session int64
 	lang    lang.Locale
 	heard   atomic.Int64 // when the other side was last heard of, Unix seconds
@@ -80,7 +80,9 @@ func (d *Door) live(w http.ResponseWriter, r *http.Request) {
 		return // it has answered
 	}
 	_ = conn.SetDeadline(time.Time{})
-	s := &socket{door: d, conn: conn, me: v.me(), session: v.session.ID, lang: v.lang}
+	s := &socket{door: d, conn: conn, session: v.session.ID, lang: v.lang}
+	me := v.me()
+	s.person.Store(&me)
 	s.heard.Store(time.Now().Unix())
 	d.mu.Lock()
 	if d.closed {
@@ -284,11 +286,11 @@ func (s *socket) take(ctx context.Context, raw []byte) {
 		s.post(o)
 		return
 	case "edit":
-		got, err = s.door.rooms.Edit(ctx, s.me, chat.Draft{Room: o.Room, ClientID: o.ClientID, Body: o.Body}, o.Seq)
+		got, err = s.door.rooms.Edit(ctx, s.Person(), chat.Draft{Room: o.Room, ClientID: o.ClientID, Body: o.Body}, o.Seq)
 	case "delete":
-		got, err = s.door.rooms.Delete(ctx, s.me, o.Room, o.Seq, o.ClientID)
+		got, err = s.door.rooms.Delete(ctx, s.Person(), o.Room, o.Seq, o.ClientID)
 	case "read":
-		_, err = s.door.markRead(ctx, s.me, o.Room, o.Seq)
+		_, err = s.door.markRead(ctx, s.Person(), o.Room, o.Seq)
 		if err == nil {
 			return // every window of the person is told, this one too
 		}
@@ -342,7 +344,7 @@ func (s *socket) post(o order) {
 		return
 	}
 	s.door.Stats.Posts.Add(1)
-	s.door.rooms.PostThen(s.me, chat.Draft{Room: o.Room, ClientID: o.ClientID, Body: o.Body}, func(got chat.Receipt, err error) {
+	s.door.rooms.PostThen(s.Person(), chat.Draft{Room: o.Room, ClientID: o.ClientID, Body: o.Body}, func(got chat.Receipt, err error) {
 		s.posting.Add(-1)
 		if err != nil {
 			s.refuse(o.ID, err)
@@ -358,14 +360,14 @@ func (s *socket) hello(ctx context.Context, o order) error {
 	if err != nil {
 		return err
 	}
-	rooms, err := s.door.rooms.Mine(ctx, s.me)
+	rooms, err := s.door.rooms.Mine(ctx, s.Person())
 	if err != nil {
 		return err
 	}
 	if o.Epoch != "" && o.Epoch != epoch {
 		s.Reset(epoch)
 	}
-	s.offer(frame(object{"is": "hello", "epoch": epoch, "me": toMe(s.me), "rooms": toRooms(rooms)}))
+	s.offer(frame(object{"is": "hello", "epoch": epoch, "me": toMe(s.Person()), "rooms": toRooms(rooms)}))
 	s.followed.Lock()
 	s.followed.rooms = make(map[int64]struct{}, len(rooms))
 	for _, r := range rooms {
@@ -379,14 +381,14 @@ func (s *socket) hello(ctx context.Context, o order) error {
 	s.followed.Unlock()
 	s.door.rooms.View(s, o.Room)
 	s.started.Store(true)
-	if s.door.rooms.Away() {
-		s.Away(true)
+	if trouble := s.door.rooms.Trouble(); trouble != nil {
+		s.Away(trouble)
 	}
 	return nil
 }
 
-// Person is who listens.
-func (s *socket) Person() account.Person { return s.me }
+// Person is who listens, as they were when their rooms were last read.
+func (s *socket) Person() account.Person { return *s.person.Load() }
 
 // Deliver puts events into the queue, encoded once for all listeners.
 func (s *socket) Deliver(delivery *chat.Delivery) {
@@ -424,13 +426,17 @@ func (s *socket) Reset(epoch string) {
 	}
 }
 
-// Away tells the page that the database went away or came back.
-func (s *socket) Away(away bool) {
-	is := "back"
-	if away {
-		is = "waiting"
+// Away tells the page that the database went away, and why, or that it came back.
+func (s *socket) Away(why error) {
+	if why == nil {
+		s.offer(frame(object{"is": "back"}))
+		return
 	}
-	s.offer(frame(object{"is": is}))
+	if trouble := s.door.trouble(); trouble != nil {
+		why = trouble
+	}
+	message, hint := s.lang.Fault(why)
+	s.offer(frame(object{"is": "waiting", "message": message, "hint": hint}))
 }
 
 // RoomsChanged reads the person's rooms again, soon and in a goroutine of its own: the caller must not wait.
@@ -449,11 +455,17 @@ func (s *socket) sync() {
 	}
 	ctx, cancel := context.WithTimeout(s.door.ctx, 15*time.Second)
 	defer cancel()
-	rooms, err := s.door.rooms.Mine(ctx, s.me)
+	// The person too: a name or a rank in the house may be what has changed.
+	me, err := s.door.accounts.Person(ctx, s.Person().ID)
+	var rooms []chat.Room
+	if err == nil {
+		rooms, err = s.door.rooms.Mine(ctx, me)
+	}
 	if err != nil {
 		s.conn.Close() // it comes back and says hello
 		return
 	}
+	s.person.Store(&me)
 	now := make(map[int64]struct{}, len(rooms))
 	for _, r := range rooms {
 		now[r.ID] = struct{}{}

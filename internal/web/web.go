@@ -33,6 +33,8 @@ type Options struct {
 	Log       *slog.Logger // what people cannot mend goes here
 	// Trouble, where set, says in a fault what keeps the database away, for the waiting page; nil when nothing is known.
 	Trouble func() error
+	// Warning, where set, is a fault that somebody should see to while all still works; /healthz names it.
+	Warning func() error
 }
 
 // Door serves HTTP. Serve it with any http.Server, and Close it to send the live sessions away.
@@ -109,7 +111,7 @@ func (d *Door) Ended(sessions []int64, person int64) {
 	d.mu.Lock()
 	var ended []*socket
 	for s := range d.sockets {
-		if person != 0 && s.me.ID == person {
+		if person != 0 && s.Person().ID == person {
 			ended = append(ended, s)
 		}
 		for _, id := range sessions {
@@ -272,16 +274,21 @@ func (d *Door) fail(w http.ResponseWriter, r *http.Request, err error) {
 	chrome := ui.Chrome{Locale: locale, Theme: "", Now: time.Now(), Zone: zone(r)}
 	if f.Code == fault.Unavailable {
 		page := ui.WaitingPage{Chrome: chrome}
-		if d.options.Trouble != nil {
-			if trouble := d.options.Trouble(); trouble != nil {
-				page.Reason, _ = locale.Fault(trouble)
-			}
+		if trouble := d.trouble(); trouble != nil {
+			page.Reason, _ = locale.Fault(trouble)
 		}
 		d.render(w, r, status(f.Code), "waiting", page)
 		return
 	}
 	message, hint := locale.Fault(f)
 	d.render(w, r, status(f.Code), "error", ui.ErrorPage{Chrome: chrome, Status: status(f.Code), Message: message, Advice: hint})
+}
+
+func (d *Door) trouble() error {
+	if d.options.Trouble == nil {
+		return nil
+	}
+	return d.options.Trouble()
 }
 
 type failureJSON struct {

@@ -43,7 +43,7 @@ func newHouse(t testing.TB) *house {
 	db := pgtest.New(t)
 	h := &house{t: t}
 	h.acc = account.Open(db.App, func(sessions []int64, person int64) { h.door.Ended(sessions, person) })
-	h.rooms = chat.Open(t.Context(), db.App, db.Steady)
+	h.rooms = chat.Open(t.Context(), db.App, db.Steady, nil)
 	h.door = New(t.Context(), h.acc, h.rooms, Options{})
 	server := httptest.NewServer(h.door)
 	h.url = server.URL
