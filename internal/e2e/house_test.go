@@ -258,6 +258,17 @@ func (h *house) person(t *testing.T, name string) *person {
 	return p
 }
 
+// session signs the person in once more, elsewhere.
+func (h *house) session(t *testing.T, p *person) string {
+	t.Helper()
+	client := account.Client{Address: fmt.Sprintf("192.0.2.%d", h.people.Add(1)), Agent: "elsewhere"}
+	token, _, err := h.accounts.SignIn(t.Context(), p.Handle, password, client)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return token
+}
+
 // call uses the API as this person, and gives what it answers.
 func (p *person) call(t *testing.T, method, path string, body any) map[string]any {
 	t.Helper()

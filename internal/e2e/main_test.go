@@ -139,20 +139,27 @@ func story(t *testing.T) *house {
 // disaster begins a story with a house of its own, in which it may break what it likes.
 func disaster(t *testing.T) *house {
 	t.Helper()
+	h := unsettled(t)
+	if err := h.settle(); err != nil {
+		t.Fatal(err)
+	}
+	return h
+}
+
+// unsettled begins a story with a house of its own that nobody lives in yet.
+func unsettled(t *testing.T) *house {
+	t.Helper()
 	t.Parallel()
 	gate <- struct{}{}
 	t.Cleanup(func() { <-gate })
 	h, err := newHouse(t.Name())
-	if err == nil {
-		t.Cleanup(func() {
-			if err := h.stop(); err != nil {
-				t.Error(err)
-			}
-		})
-		err = h.settle()
-	}
 	if err != nil {
 		t.Fatal(err)
 	}
+	t.Cleanup(func() {
+		if err := h.stop(); err != nil {
+			t.Error(err)
+		}
+	})
 	return h
 }

@@ -224,7 +224,7 @@ func (w *window) wait(what, expression string) {
 
 // says is what the page shows, for failures.
 func (w *window) says() string {
-	text, err := try[string](w, `location.href + "\n" + document.title + "\n" + document.body.innerText.slice(-1500)`)
+	text, err := try[string](w, `location.href + "\n" + document.title + "\n" + document.body.innerText.slice(-500)`)
 	if err != nil {
 		return err.Error()
 	}

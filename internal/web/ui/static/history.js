@@ -75,6 +75,9 @@ function keep(change) {
   button()
 }
 
+/** Where a message is found; a browser without scripts scrolls to the part after #. @param {number} seq */
+const link = (seq) => `?at=${seq}#m${seq}`
+
 /** @param {HTMLElement} line @param {Message} message */
 function fill(line, message) {
   line.id = "m" + message.seq
@@ -85,7 +88,7 @@ function fill(line, message) {
   const who = within(line, ".who")
   who.textContent = message.by.name
   who.title = "@" + message.by.handle
-  within(line, ".when").setAttribute("href", "?at=" + message.seq)
+  within(line, ".when").setAttribute("href", link(message.seq))
   stamp(line, new Date(message.at))
   if (message.deleted) return bury(line)
   line.classList.remove("gone")
@@ -172,7 +175,7 @@ function arrange() {
       if (label.textContent !== name) label.textContent = name
       mark.dataset.date = date
     } else mark?.remove()
-    one.classList.toggle("cont", !!above && !opens && !fresh && together(above, one))
+    one.classList.toggle("cont", !!above && !opens && !fresh && !("seam" in one.dataset) && together(above, one))
     above = one
     mark = null
     fresh = false
@@ -204,8 +207,8 @@ function steps() {
   const all = lines()
   earlierLink.hidden = !earlier
   laterLink.hidden = !later
-  earlierLink.setAttribute("href", "?at=" + seqOf(all[0]))
-  laterLink.setAttribute("href", "?at=" + seqOf(all[all.length - 1]))
+  earlierLink.setAttribute("href", link(seqOf(all[0])))
+  laterLink.setAttribute("href", link(seqOf(all[all.length - 1])))
   byId("begin").hidden = earlier
 }
 
@@ -221,6 +224,8 @@ async function load(side) {
     const all = lines().filter((line) => line.classList.contains("msg"))
     const page = await fetchPage(`${side}=${seqOf(side === "before" ? all[0] : all[all.length - 1])}`)
     if (of !== generation) return
+    // A line in view that began a page keeps its head: losing it would move all lines below.
+    if (side === "before" && all[0]?.getBoundingClientRect().bottom > box.getBoundingClientRect().top) all[0].dataset.seam = ""
     keep(() => {
       page.messages.forEach(put)
       if (side === "before") earlier = page.earlier
@@ -236,9 +241,9 @@ async function load(side) {
   } finally {
     loading = false
   }
-  for (const link of [earlierLink, laterLink]) { // an observer speaks up only when something changes
-    sentinel.unobserve(link)
-    sentinel.observe(link)
+  for (const step of [earlierLink, laterLink]) { // an observer speaks up only when something changes
+    sentinel.unobserve(step)
+    sentinel.observe(step)
   }
 }
 
@@ -579,15 +584,18 @@ export function start(choices) {
   const fresh = list.querySelector(".new")
   if (data.at) around(data.at, true)
   else if (fresh && fresh.getBoundingClientRect().top < box.getBoundingClientRect().top) fresh.scrollIntoView({ block: "start" })
-  for (const link of [earlierLink, laterLink]) {
-    sentinel.observe(link)
-    link.addEventListener("click", (event) => {
+  for (const step of [earlierLink, laterLink]) {
+    sentinel.observe(step)
+    step.addEventListener("click", (event) => {
       event.preventDefault()
-      load(link === earlierLink ? "before" : "after")
+      load(step === earlierLink ? "before" : "after")
     })
   }
   box.addEventListener("scroll", () => { button(); see() }, { passive: true })
-  newestButton.addEventListener("click", () => newest().catch(() => {}))
+  newestButton.addEventListener("click", (event) => {
+    event.preventDefault()
+    newest().catch(() => {})
+  })
   addEventListener("focus", () => { button(); see() })
   addEventListener("blur", () => { left = true })
   document.addEventListener("visibilitychange", () => { if (watching()) { button(); see() } else left = true })
