@@ -6,6 +6,7 @@ package bench
 import (
 	"context"
 	"fmt"
+	"runtime"
 	"slices"
 	"time"
 
@@ -73,6 +74,8 @@ type bench struct {
 	probe  probe
 	began  time.Time
 	report *Report
+
+	windows, others time.Duration // how long was measured, and the CPU that strangers took meanwhile
 }
 
 // Chat runs the chat bench. Whatever it makes in a house that is not its own, it takes away again.
@@ -122,6 +125,9 @@ func Chat(ctx context.Context, options Options) (report *Report, err error) {
 		if err := part.run(ctx); err != nil {
 			return nil, err
 		}
+	}
+	if b.probe.complete() && b.windows > 0 { // how far the figures can be trusted
+		b.report.add(Figure{Name: "others", Value: 100 * b.others.Seconds() / b.windows.Seconds() / float64(runtime.NumCPU()), Unit: "%"})
 	}
 	return b.report, nil
 }

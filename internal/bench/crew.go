@@ -90,6 +90,8 @@ func (b *bench) window(ctx context.Context, length time.Duration, recording *ato
 	err := wait(length)
 	recording.Store(false)
 	out := counts{took: time.Since(began), cpu: b.probe.now().minus(cpu)}
+	b.windows += out.took
+	b.others += out.cpu.machine - out.cpu.server() - out.cpu.load
 	p, d := total()
 	out.posts, out.deliveries = p-posts, d-deliveries
 	return out, err
@@ -188,7 +190,7 @@ func (b *bench) newAudience(ctx context.Context, from, n int, room int64) (*audi
 		e := &ear{conn: c}
 		a.ears = append(a.ears, e)
 		a.done.Go(func() {
-			if err := a.read(e); err != nil && !a.closed.Load() {
+			if err := a.read(e); !a.closed.Load() {
 				a.failed <- fault.Wrap(err, fault.Unavailable, "bench.broken", fault.Args{"message": err.Error()})
 			}
 		})
@@ -196,6 +198,7 @@ func (b *bench) newAudience(ctx context.Context, from, n int, room int64) (*audi
 	return a, nil
 }
 
+// read counts what comes, until the connection ends.
 func (a *audience) read(e *ear) error {
 	for {
 		payload, err := e.next()

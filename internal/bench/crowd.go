@@ -20,6 +20,7 @@ type crowd struct {
 	people []int64
 	tokens []string
 	rooms  []int64
+	others []int64 // people who came with a room that was filled
 }
 
 func newCrowd(_ context.Context, db *pg.Pool) (*crowd, error) {
@@ -91,6 +92,15 @@ func (c *crowd) room(ctx context.Context, from, to int) (id int64, err error) {
 	return id, err
 }
 
+// join lets one of the people into a room of others.
+func (c *crowd) join(ctx context.Context, room, person int64) error {
+	_, err := c.db.Exec(ctx, `
+		WITH room AS (UPDATE chat.room SET seq = seq + 1 WHERE id = $1 RETURNING id, seq),
+		     member AS (INSERT INTO chat.member (room_id, person_id, role, read_seq) SELECT id, $2, 'member', seq FROM room)
+		INSERT INTO chat.change (room_id, seq, at, actor_id, kind, person_id) SELECT id, seq, now(), $2, 'join', $2 FROM room`, room, person)
+	return pg.Fault(err)
+}
+
 // leave takes the crowd and its rooms out of a house that is somebody's.
 func (c *crowd) leave(ctx context.Context) error {
 	return c.db.InTx(ctx, func(tx pgx.Tx) error {
@@ -102,7 +112,7 @@ func (c *crowd) leave(ctx context.Context) error {
 		if _, err := tx.Exec(ctx, `DELETE FROM chat.room WHERE id = ANY($1)`, c.rooms); err != nil {
 			return err
 		}
-		_, err := tx.Exec(ctx, `DELETE FROM account.person WHERE id = ANY($1)`, c.people) // takes their tokens too
+		_, err := tx.Exec(ctx, `DELETE FROM account.person WHERE id = ANY($1)`, append(c.others, c.people...)) // takes their tokens too
 		return err
 	})
 }

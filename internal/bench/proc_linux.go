@@ -21,10 +21,11 @@ const tick = 10 * time.Millisecond
 // usage is CPU time since the start of each process.
 type usage struct {
 	howdah, postgres, load time.Duration
+	machine                time.Duration // all processes and the kernel, and what a hypervisor gave to others
 }
 
 func (u usage) minus(v usage) usage {
-	return usage{u.howdah - v.howdah, u.postgres - v.postgres, u.load - v.load}
+	return usage{u.howdah - v.howdah, u.postgres - v.postgres, u.load - v.load, u.machine - v.machine}
 }
 
 // server is what a message costs the machine that serves it.
@@ -55,7 +56,7 @@ func (p probe) complete() bool { return p.howdah > 0 && p.postmaster > 0 }
 
 // now sums up: PostgreSQL is its parent process, the children alive, and those that it has waited for.
 func (p probe) now() usage {
-	var u usage
+	u := usage{machine: busy()}
 	if s, err := readStat(p.howdah); p.howdah > 0 && err == nil {
 		u.howdah = s.own
 	}
@@ -82,6 +83,22 @@ func (p probe) now() usage {
 		}
 	}
 	return u
+}
+
+// busy sums up what is not idle of the first line of /proc/stat: user, nice, system, idle, iowait, irq, softirq, steal.
+func busy() (sum time.Duration) {
+	raw, err := os.ReadFile("/proc/stat")
+	if err != nil {
+		return 0
+	}
+	line, _, _ := strings.Cut(string(raw), "\n")
+	for i, word := range strings.Fields(line) {
+		if i >= 1 && i <= 8 && i != 4 && i != 5 {
+			n, _ := strconv.ParseInt(word, 10, 64)
+			sum += time.Duration(n) * tick
+		}
+	}
+	return sum
 }
 
 type procStat struct {

@@ -13,7 +13,7 @@ import (
 // Where there is no /proc, rates and times are measured, and CPU and memory are left out.
 
 type usage struct {
-	howdah, postgres, load time.Duration
+	howdah, postgres, load, machine time.Duration
 }
 
 func (u usage) minus(usage) usage     { return u }

@@ -13,6 +13,7 @@ import (
 // benchCmd are the measurements, and what they need.
 type benchCmd struct {
 	Chat benchChatCmd `cmd:"" help:"${help_bench_chat}"`
+	Fill benchFillCmd `cmd:"" help:"${help_bench_fill}"`
 }
 
 // benchChatCmd measures the chat.
@@ -52,7 +53,7 @@ func (c *benchChatCmd) Run(ctx context.Context, t *terminal) error {
 	if c.Window > 0 {
 		options.Window = c.Window
 	}
-	options.Say = func(key string, args ...fault.Args) { _, _ = t.err.Write([]byte(t.lang.T(key, args...) + "\n")) }
+	options.Say = t.whisper
 	var err error
 	if c.Running {
 		options.House, err = c.house()
@@ -74,12 +75,18 @@ func (c *benchChatCmd) Run(ctx context.Context, t *terminal) error {
 
 // house finds the running house: by its data folder, or by what was said of it.
 func (c *benchChatCmd) house() (*bench.House, error) {
-	if c.URL != "" && c.DSN != "" {
-		owner := c.OwnerDSN
-		if owner == "" {
-			owner = c.DSN
-		}
-		return &bench.House{URL: c.URL, PID: c.PID, AppDSN: c.DSN, OwnerDSN: owner}, nil
+	h, err := houseOf(c.Data, c.DSN, c.OwnerDSN)
+	if err != nil {
+		return nil, err
 	}
-	return houseIn(c.Data)
+	if c.URL != "" {
+		h.URL = c.URL
+	}
+	if c.PID != 0 {
+		h.PID = c.PID
+	}
+	if h.URL == "" {
+		return nil, fault.New(fault.Invalid, "bench.no_url")
+	}
+	return h, nil
 }
