@@ -154,7 +154,8 @@ func (l *loop) take(word any) (read bool) {
 			}
 		}
 	case grown:
-		if len(w.events) == 0 || w.events[0].Seq > l.cursor+1 {
+		n := len(w.events)
+		if n == 0 || w.events[0].Seq > l.cursor+1 || w.events[n-1].Seq-w.events[0].Seq != int64(n-1) {
 			return true
 		}
 		for len(w.events) > 0 && w.events[0].Seq <= l.cursor {
@@ -162,7 +163,14 @@ func (l *loop) take(word any) (read bool) {
 		}
 		l.offer(w.events)
 	case behind:
-		return w.seq > l.cursor
+		if w.seq > l.cursor {
+			return true
+		}
+		for _, s := range l.subs { // the read that should have primed it failed
+			if !s.primed {
+				return true
+			}
+		}
 	case rewound: // the database was restored: the log ends here now
 		l.cursor, l.recent = w.seq, nil
 		for _, s := range l.subs {

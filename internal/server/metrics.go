@@ -18,6 +18,14 @@ func (s *Server) serveMetrics(ctx context.Context) *http.Server {
 		s.options.Log.Warn("no metrics", "error", err)
 		return nil
 	}
+	side := &http.Server{Handler: s.metrics(), ReadHeaderTimeout: 5 * time.Second}
+	go func() { _ = side.Serve(listener) }() // ends with Shutdown
+	s.options.Log.Info("metrics", "address", listener.Addr().String())
+	return side
+}
+
+// metrics are the figures of this server, in Prometheus' text format.
+func (s *Server) metrics() http.Handler {
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	gauge := func(name, help string, value func() float64) {
@@ -45,7 +53,5 @@ func (s *Server) serveMetrics(ctx context.Context) *http.Server {
 	mux := http.NewServeMux()
 	mux.Handle("GET /metrics", promhttp.HandlerFor(registry, promhttp.HandlerOpts{}))
 	mux.HandleFunc("GET /healthz", s.door.ServeHTTP)
-	side := &http.Server{Handler: mux, ReadHeaderTimeout: 5 * time.Second}
-	go func() { _ = side.Serve(listener) }() // ends with Shutdown
-	return side
+	return mux
 }

@@ -66,6 +66,7 @@ func Run(ctx context.Context, options Options) error {
 		Handler:           http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { (*s.handler.Load()).ServeHTTP(w, r) }),
 		ReadHeaderTimeout: 10 * time.Second,
 		ReadTimeout:       time.Minute,
+		WriteTimeout:      time.Minute, // not of live sockets: those are ours once they are hijacked
 		IdleTimeout:       2 * time.Minute,
 		MaxHeaderBytes:    16 << 10,
 		ErrorLog:          slog.NewLogLogger(options.Log.Handler(), slog.LevelDebug),
