@@ -216,7 +216,7 @@ func (w *window) wait(what, expression string) {
 		select {
 		case <-deadline:
 			w.keep("waiting")
-			w.t.Fatalf("waited in vain for %s: %s (last: %v)\n%s", what, expression, err, w.says())
+			w.t.Fatalf("waited in vain for %s: %s (last: %v)\n%s", what, expression[:min(len(expression), 300)], err, w.says())
 		case <-tick.C:
 		}
 	}
@@ -274,7 +274,7 @@ const where = `((selector) => {
 func (w *window) click(selector string) {
 	w.t.Helper()
 	spot := where + "(" + quote(selector) + ")"
-	w.wait("something to click", spot)
+	w.wait("something to click: "+selector, spot)
 	at := get[[]float64](w, spot)
 	if at == nil {
 		w.t.Fatalf("%s went away before it was clicked", selector)
@@ -286,7 +286,7 @@ func (w *window) click(selector string) {
 func (w *window) hover(selector string) {
 	w.t.Helper()
 	spot := where + "(" + quote(selector) + ")"
-	w.wait("something to point at", spot)
+	w.wait("something to point at: "+selector, spot)
 	at := get[[]float64](w, spot)
 	w.act(chromedp.MouseEvent(input.DispatchMouseEventTypeMouseMoved, at[0], at[1]))
 }

@@ -15,6 +15,7 @@ let members = null
 /** @type {Set<number> | null} */
 let here = null
 let online = 0
+let going = false // a form of this page leads elsewhere already
 /** @type {Map<number, {name: string, timer: number}>} */
 const typists = new Map()
 
@@ -89,6 +90,11 @@ function heading() {
   byId("room-topic").textContent = room.topic
 }
 
+/** I came in or am out: another page altogether, and the server says what there is to see. */
+function anew() {
+  if (!going) location.reload()
+}
+
 /** @param {import("./page.js").RoomEvent} event */
 export function hear(event) {
   if (event.kind === "post") stopped(event.by.id)
@@ -96,7 +102,7 @@ export function hear(event) {
   if (event.kind !== "join" && event.kind !== "leave" && event.kind !== "role") return
   members = null
   if (event.kind !== "role" && event.person?.id === data.me?.id) {
-    location.reload() // in or out: another page altogether
+    anew()
     return
   }
   const count = byId("members-count")
@@ -106,6 +112,8 @@ export function hear(event) {
 }
 
 export function start() {
+  document.addEventListener("submit", (event) => { going ||= !event.defaultPrevented })
+  addEventListener("pageshow", () => { going = false })
   byId("members").addEventListener("toggle", (event) => {
     if (/** @type {any} */ (event).newState === "open") show()
   })
@@ -123,7 +131,7 @@ export function start() {
   })
   live.on("rooms", () => {
     if (rooms.has(ROOM)) heading()
-    else if (data.self?.role) location.reload() // no longer mine; the server says what there is to see
+    else if (data.self?.role) anew()
   })
   live.on("hello", () => {
     members = null
