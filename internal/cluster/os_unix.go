@@ -34,6 +34,10 @@ func detach(cmd *exec.Cmd, a *Account) error {
 // isRoot tells whether PostgreSQL would refuse to run as we are.
 func isRoot() bool { return os.Geteuid() == 0 }
 
+// taken tells whether PostgreSQL takes the process that a lock file names for another server: it asks the kernel only
+// whether there is such a process (CreateLockFile in src/backend/utils/init/miscinit.c).
+func taken(pid int) bool { return syscall.Kill(pid, 0) == nil }
+
 // ownerOf is the uid that owns a file.
 func ownerOf(st fs.FileInfo) int {
 	if sys, ok := st.Sys().(*syscall.Stat_t); ok {

@@ -23,6 +23,9 @@ const (
 	utf8Ctype = "C"
 )
 
+// taken: on Windows any process counts.
+func taken(int) bool { return true }
+
 // detach gives the command a hidden console and a process group of its own: Ctrl-C and closing our window pass PostgreSQL by.
 // An administrator's rights are taken from it first, because postgres.exe refuses them
 // (https://www.postgresql.org/docs/current/app-postgres.html; pg_ctl does the same for the server it starts).

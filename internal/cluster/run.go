@@ -1,12 +1,14 @@
 package cluster
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"os"
 	"path/filepath"
 	"slices"
@@ -126,7 +128,7 @@ func (c *Cluster) startLocked(ctx context.Context) error {
 		return fault.New(fault.Conflict, "cluster.wrong_major",
 			fault.Args{"dir": c.data(), "data": major, "installed": in.Version.Major})
 	}
-	if err := c.retireLockFile(); err != nil {
+	if err := c.retireLockFile(ctx); err != nil {
 		return c.fileFault(err)
 	}
 	if err := os.Mkdir(c.LogDir(), 0o700); err == nil {
@@ -142,13 +144,13 @@ func (c *Cluster) startLocked(ctx context.Context) error {
 	again := time.NewTicker(100 * time.Millisecond)
 	defer again.Stop()
 	patience := time.Now().Add(10 * time.Second)
-	for {
+	for silent := 0; ; {
 		hadAudit := c.readConf().pgaudit
 		want, err := c.writeConf(ctx, c.data(), in.PgAudit, avoid)
 		if err != nil {
 			return err
 		}
-		if err := clearSockets(want.socket); err != nil {
+		if err := clearSockets(ctx, want.socket); err != nil {
 			return c.fileFault(err)
 		}
 		if want.pgaudit && !hadAudit {
@@ -181,6 +183,10 @@ func (c *Cluster) startLocked(ctx context.Context) error {
 			case <-again.C:
 				continue
 			}
+		// It ended without a word: somebody has killed it while it started, and the next one may be left alone.
+		case !strings.Contains(said, "FATAL") && !strings.Contains(said, "PANIC") && silent < 3:
+			silent++
+			continue
 		}
 		return c.startFault(err, said)
 	}
@@ -200,28 +206,56 @@ func (c *Cluster) startLocked(ctx context.Context) error {
 // retireLockFile makes a postmaster.pid harmless whose process is not our postmaster but somebody else who got its number
 // since: PostgreSQL would refuse to start beside it. The file stays, with a number that no process can have, because PostgreSQL
 // finds orphaned children of a dead postmaster by the rest of it.
-func (c *Cluster) retireLockFile() error {
+//
+// Only that file is touched which PostgreSQL itself would refuse. Any other may change hands at this moment: a Howdah that was
+// killed leaves the start behind that it had begun, and two servers on one data directory would be the end of it.
+func (c *Cluster) retireLockFile(ctx context.Context) error {
 	path := filepath.Join(c.data(), "postmaster.pid")
 	raw, err := os.ReadFile(path)
+	if err == nil && !bytes.Contains(raw, []byte("\n")) { // torn, unless it is being written right now
+		moment := time.NewTimer(200 * time.Millisecond)
+		defer moment.Stop()
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-moment.C:
+		}
+		raw, err = os.ReadFile(path)
+	}
 	if errors.Is(err, os.ErrNotExist) {
 		return nil
 	}
 	if err != nil {
 		return err
 	}
-	_, rest, _ := strings.Cut(string(raw), "\n")
-	if rest == "" { // torn: PostgreSQL would call it bogus and give up
+	number, rest, _ := strings.Cut(string(raw), "\n")
+	if rest == "" { // PostgreSQL would call it bogus and give up
 		return os.Remove(path)
+	}
+	pid, err := strconv.Atoi(strings.TrimSpace(number))
+	if pid < 0 { // of single-user mode
+		pid = -pid
+	}
+	l, _ := readLockFile(c.data())
+	if err == nil && (!taken(pid) || isPostmaster(pid, c.data(), l.started)) {
+		return nil
 	}
 	return writeFile(path, []byte("2147483646\n"+rest), c.opt.Account)
 }
 
 // clearSockets removes what a killed server left in the socket directory, which is this cluster's alone. PostgreSQL removes it too,
 // but not while the number in the socket's lock file belongs to a process: a stranger, or the dead server itself where
-// process 1 is slow to collect it.
-func clearSockets(dir string) error {
+// process 1 is slow to collect it. A socket that somebody answers stays: a Howdah that was killed while it started PostgreSQL
+// leaves a start behind that our look at the lock file may have come too early for.
+func clearSockets(ctx context.Context, dir string) error {
 	if dir == "" {
 		return nil
+	}
+	alive, _ := filepath.Glob(filepath.Join(globQuote(dir), ".s.PGSQL.*[0-9]")) // well formed
+	for _, path := range alive {
+		if conn, err := (&net.Dialer{}).DialContext(ctx, "unix", path); err == nil {
+			return conn.Close()
+		}
 	}
 	left, _ := filepath.Glob(filepath.Join(globQuote(dir), ".s.PGSQL.*")) // well formed
 	for _, path := range left {
@@ -244,7 +278,9 @@ func (c *Cluster) launch(ctx context.Context) (said string, err error) {
 	if !strings.ContainsAny(c.data(), "\"$`\\%") {
 		args = append(args, "-D", c.data())
 	}
-	_, err = c.run(ctx, nil, "pg_ctl", args...)
+	patient, done := c.untilSeen(ctx)
+	defer done()
+	_, err = c.run(patient, nil, "pg_ctl", args...)
 	if err == nil {
 		return "", nil
 	}
@@ -254,6 +290,32 @@ func (c *Cluster) launch(ctx context.Context) (said string, err error) {
 		failed.output = strings.TrimSpace(failed.output + "\n" + lastLines(said, 12))
 	}
 	return said, err
+}
+
+// untilSeen is a context that ends after ctx, but not before the server that is being started can be seen (or five seconds
+// have passed). Without pg_ctl there would be a server that nobody knows of, and Stop would find nothing to stop.
+func (c *Cluster) untilSeen(ctx context.Context) (patient context.Context, done func()) {
+	patient, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	stop := context.AfterFunc(ctx, func() {
+		defer cancel()
+		limit := time.NewTimer(5 * time.Second)
+		defer limit.Stop()
+		again := time.NewTicker(5 * time.Millisecond)
+		defer again.Stop()
+		for {
+			if _, ok := c.running(); ok {
+				return
+			}
+			select {
+			case <-patient.Done():
+				return
+			case <-limit.C:
+				return
+			case <-again.C:
+			}
+		}
+	})
+	return patient, func() { stop(); cancel() }
 }
 
 // markLog empties start.log and remembers how far the other files of the log go.
