@@ -28,6 +28,8 @@ type Options struct {
 	// Steady prefers index lookups always. For statements that touch a handful of rows by key in tables of any size:
 	// a plan made while the tables were empty must not be the one that runs when they are not.
 	Steady bool
+	// Where, if set, gives the DSN anew for each new connection: a server that was restarted may have another address.
+	Where func() (dsn string, err error)
 }
 
 // Open makes a pool for a DSN (URL or key=value form, see the libpq documentation, "Connection Strings"). It does not
@@ -51,6 +53,20 @@ func Open(ctx context.Context, dsn string, options Options) (*Pool, error) {
 	params["jit"] = "off" // our statements are short: compiling them costs more than running them
 	if options.Steady {
 		params["enable_seqscan"], params["enable_hashjoin"], params["enable_mergejoin"] = "off", "off", "off"
+	}
+	if options.Where != nil {
+		config.BeforeConnect = func(_ context.Context, to *pgx.ConnConfig) error {
+			dsn, err := options.Where()
+			if err != nil {
+				return err
+			}
+			now, err := pgx.ParseConfig(dsn)
+			if err != nil {
+				return err
+			}
+			to.Host, to.Port, to.Fallbacks = now.Host, now.Port, now.Fallbacks
+			return nil
+		}
 	}
 	pool, err := pgxpool.NewWithConfig(ctx, config)
 	if err != nil {

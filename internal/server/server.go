@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/http"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -47,6 +48,7 @@ type Server struct {
 	rooms    *chat.Rooms
 	door     *web.Door
 	pools    []*pg.Pool
+	silent   silent
 }
 
 // Run serves until ctx ends, then stops in order: people are told, what is under way is finished, PostgreSQL is shut
@@ -70,6 +72,7 @@ func Run(ctx context.Context, options Options) error {
 		IdleTimeout:       2 * time.Minute,
 		MaxHeaderBytes:    16 << 10,
 		ErrorLog:          slog.NewLogLogger(options.Log.Handler(), slog.LevelDebug),
+		ConnState:         s.silent.note,
 	}
 	served := make(chan error, 1)
 	go func() { served <- front.Serve(listener) }()
@@ -110,6 +113,9 @@ func (s *Server) start(ctx context.Context) error {
 		return err
 	}
 	open := func(options pg.Options) (*pg.Pool, error) {
+		if o.Cluster != nil {
+			options.Where = func() (string, error) { return o.Cluster.DSN(cluster.App, cluster.Database) }
+		}
 		pool, err := pg.Open(context.WithoutCancel(ctx), o.AppDSN, options)
 		if err == nil {
 			s.pools = append(s.pools, pool)
@@ -264,6 +270,34 @@ func (s *Server) welcome(ctx context.Context) error {
 	return nil
 }
 
+// silent are the connections that have not asked for anything yet. Browsers open some ahead of need, and a shutdown of
+// net/http waits five seconds for each.
+type silent struct {
+	mu    sync.Mutex
+	conns map[net.Conn]struct{}
+}
+
+func (s *silent) note(conn net.Conn, state http.ConnState) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if state != http.StateNew {
+		delete(s.conns, conn)
+		return
+	}
+	if s.conns == nil {
+		s.conns = map[net.Conn]struct{}{}
+	}
+	s.conns[conn] = struct{}{}
+}
+
+func (s *silent) close() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for conn := range s.conns {
+		conn.Close()
+	}
+}
+
 // stopTimeout is how long all of stopping may take, PostgreSQL's shutdown checkpoint included.
 const stopTimeout = 60 * time.Second
 
@@ -274,6 +308,7 @@ func (s *Server) stop(ctx context.Context, front, side *http.Server) error {
 	if s.door != nil {
 		s.door.Close()
 	}
+	s.silent.close()
 	brief, done := context.WithTimeout(ctx, 5*time.Second)
 	defer done()
 	for _, h := range []*http.Server{front, side} {
