@@ -65,6 +65,15 @@ func TestTorture(t *testing.T) {
 	// Quiet: every outbox empties, and every page sees all by its socket alone.
 	k.healthy()
 	close(quiet)
+	if !k.calm() {
+		cancel()
+		talking.Wait()
+		k.report(t, tortured)
+		for _, wrong := range l.wrong {
+			t.Error(wrong)
+		}
+		return
+	}
 	db := h.sql(cluster.Superuser)
 	k.until("say all that they want to", func() bool { return allHaveSeen(all, nil) })
 	k.until("see all that was said", func() bool {
@@ -183,8 +192,11 @@ func (k *killer) round(n int) {
 // healthy waits until something is acknowledged that was begun from now on, and tells how long that took.
 func (k *killer) healthy() time.Duration {
 	began := time.Now()
-	if !within(90*time.Second, func() bool { return k.ledger.ackedSince(began) || !k.calm() }) {
+	if !within(90*time.Second, func() bool { return k.ledger.ackedSince(began) || k.h.run.ended() || !k.calm() }) {
 		k.ledger.violation("people cannot talk again after 90 s; /healthz says %q\n%s", k.h.health(), k.h.tail(20))
+	}
+	if k.h.run.ended() {
+		k.ledger.violation("howdah ended by itself: %v\n%s", k.h.run.err, k.h.tail(20))
 	}
 	return time.Since(began)
 }
