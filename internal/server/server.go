@@ -75,7 +75,7 @@ func Run(ctx context.Context, options Options) error {
 		ConnState:         s.silent.note,
 	}
 	served := make(chan error, 1)
-	go func() { served <- front.Serve(listener) }()
+	go func() { served <- front.Serve(newDoorkeeper(listener, options.Log)) }()
 
 	err = s.start(ctx)
 	var side *http.Server
