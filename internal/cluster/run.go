@@ -446,11 +446,10 @@ func (c *Cluster) Stop(ctx context.Context, mode Mode) error {
 	if dataMajor(c.data()) == 0 {
 		return nil
 	}
-	if err := writeFile(c.path(stoppedName), []byte("Stopped on purpose. The next start removes this file.\n"), c.opt.Account); err != nil {
-		return c.fileFault(err)
-	}
+	err := writeFile(c.path(stoppedName), []byte("Stopped on purpose. The next start removes this file.\n"), c.opt.Account)
 	c.poke()
-	return c.stop(ctx, mode)
+	// A disk that has no room for the file is no reason to leave the server running.
+	return errors.Join(c.stop(ctx, mode), c.fileFault(err))
 }
 
 // Restart stops (mode Fast) and starts: after an upgrade of the package, for instance.
