@@ -49,15 +49,15 @@ func Prepare(ctx context.Context, adminURL, database, owner, app string) (Prepar
 		password := rand.Text()
 		// The SCRAM verifier is the server's to make; log_statement could see the password, so it is changed by
 		// nothing but this, over a connection that is the administrator's own.
-		verb := "CREATE"
 		var exists bool
 		if err := conn.QueryRow(ctx, `SELECT EXISTS (SELECT FROM pg_roles WHERE rolname = $1)`, role.name).Scan(&exists); err != nil {
 			return Prepared{}, Fault(err)
 		}
-		if exists {
-			verb = "ALTER"
+		change := `CREATE ROLE %s LOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE PASSWORD '%s'`
+		if exists { // only a superuser may so much as mention the other attributes
+			change = `ALTER ROLE %s LOGIN PASSWORD '%s'`
 		}
-		if _, err := conn.Exec(ctx, fmt.Sprintf(`%s ROLE %s LOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE PASSWORD '%s'`, verb, Quote(role.name), password)); err != nil {
+		if _, err := conn.Exec(ctx, fmt.Sprintf(change, Quote(role.name), password)); err != nil {
 			return Prepared{}, Fault(err)
 		}
 		way := *u
