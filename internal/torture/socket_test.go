@@ -24,15 +24,16 @@ type socket struct {
 
 // frame is any frame from the server.
 type frame struct {
-	Is    string
-	ID    int64
-	Seq   int64
-	Room  int64
-	Epoch string
-	Key   string
-	Code  string
-	Rooms []room
-	event event // of "event" frames
+	Is      string
+	ID      int64
+	Seq     int64
+	Room    int64
+	Epoch   string
+	Key     string
+	Code    string
+	Message json.RawMessage
+	Rooms   []room
+	event   event // of "event" frames
 }
 
 func dial(ctx context.Context, addr, token string) (*socket, error) {
@@ -83,6 +84,7 @@ func (s *socket) receive(patience time.Duration) (f frame, err error) {
 		}
 		switch h.OpCode {
 		case ws.OpPing:
+			_ = s.conn.SetWriteDeadline(time.Now().Add(20 * time.Second))
 			// One write each, here and in send: two goroutines' frames must not mix.
 			if _, err := s.conn.Write(ws.MustCompileFrame(ws.MaskFrame(ws.NewPongFrame(payload)))); err != nil {
 				return f, err

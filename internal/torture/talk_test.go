@@ -65,6 +65,8 @@ type page struct {
 	socket *socket
 	frames chan frame
 	number int64
+	last   frame // that was taken
+	err    error // why there are no more; valid when frames is closed
 }
 
 // open opens the page of a room and waits for hello.
@@ -81,6 +83,7 @@ func (h *house) open(p person, room int64) *page {
 		for {
 			f, err := s.receive(5 * time.Minute)
 			if err != nil {
+				g.err = err
 				return
 			}
 			g.frames <- f
@@ -102,8 +105,9 @@ func (g *page) await(holds func(frame) bool) (frame, error) {
 		select {
 		case f, ok := <-g.frames:
 			if !ok {
-				return f, errClosed
+				return f, fmt.Errorf("after %q %s: %w", g.last.Is, g.last.Key, g.err)
 			}
+			g.last = f
 			if holds(f) {
 				return f, nil
 			}
