@@ -105,17 +105,37 @@ func clientID(s string) (id pgtype.UUID, err error) {
 // statement of its own, so that storePosts has a snapshot from after the locks and sees every member and post before.
 const lockRooms = `SELECT id FROM chat.room WHERE id = ANY($1) ORDER BY id FOR NO KEY UPDATE`
 
-// storePosts judges and stores a batch in one statement: who is not a member is not stored; what was stored before
-// under the same client id is found; the others take the next seqs of their rooms.
+// storePosts judges and stores a batch in one statement: the posts of members take the next seqs of their rooms, others
+// are left out. It does not look for posts that were stored before: the unique index does, a violation undoes the whole
+// batch, and it is stored carefully then. Arrays are read by their subscripts instead of joined, so that the only
+// lookups are those of member and room, each along an index that has all of the columns: whatever the statistics say,
+// there is no bad plan to choose.
 const storePosts = `
+WITH room AS (
+	UPDATE chat.room r SET seq = r.seq + c.n
+	FROM (SELECT p.room_id, count(*) AS n, array_agg(p.ord ORDER BY p.ord) AS ords
+	      FROM unnest($1::bigint[], $2::bigint[]) WITH ORDINALITY AS p (room_id, author_id, ord)
+	      JOIN chat.member m ON m.room_id = p.room_id AND m.person_id = p.author_id
+	      GROUP BY p.room_id) c
+	WHERE r.id = c.room_id RETURNING r.id, r.seq - c.n AS base, c.ords
+)
+INSERT INTO chat.message (room_id, seq, author_id, client_id, at, body, mentions)
+SELECT room.id, room.base + u.n, ($2::bigint[])[u.ord], ($3::uuid[])[u.ord], (SELECT clock_timestamp()), ($4::text[])[u.ord],
+       string_to_array(nullif(($5::text[])[u.ord], ''), ' ')
+FROM room, unnest(room.ords) WITH ORDINALITY AS u (ord, n)
+RETURNING room_id, author_id, client_id, seq, at, true`
+
+// storePostsCarefully is storePosts where some of the batch may have been stored before: those are found, and answered
+// like the first time.
+const storePostsCarefully = `
 WITH post AS MATERIALIZED (
-	SELECT p.*, m.role IS NOT NULL AS member, done.seq AS done_seq, done.at AS done_at
-	FROM unnest($1::int[], $2::bigint[], $3::bigint[], $4::uuid[], $5::text[], $6::text[])
-	     AS p (ord, room_id, author_id, client_id, body, mentions)
-	LEFT JOIN chat.member m ON m.room_id = p.room_id AND m.person_id = p.author_id
+	SELECT p.*, done.seq AS done_seq, done.at AS done_at
+	FROM unnest($1::bigint[], $2::bigint[], $3::uuid[], $4::text[], $5::text[]) WITH ORDINALITY
+	     AS p (room_id, author_id, client_id, body, mentions, ord)
+	JOIN chat.member m ON m.room_id = p.room_id AND m.person_id = p.author_id
 	LEFT JOIN chat.message done ON done.room_id = p.room_id AND done.author_id = p.author_id AND done.client_id = p.client_id
 ), fresh AS (
-	SELECT *, row_number() OVER (PARTITION BY room_id ORDER BY ord) AS n FROM post WHERE member AND done_seq IS NULL
+	SELECT *, row_number() OVER (PARTITION BY room_id ORDER BY ord) AS n FROM post WHERE done_seq IS NULL
 ), room AS (
 	UPDATE chat.room r SET seq = r.seq + c.n
 	FROM (SELECT room_id, count(*) AS n FROM fresh GROUP BY room_id) c
@@ -125,10 +145,11 @@ WITH post AS MATERIALIZED (
 	SELECT f.room_id, room.base + f.n, f.author_id, f.client_id, (SELECT clock_timestamp()), f.body,
 	       string_to_array(nullif(f.mentions, ''), ' ')
 	FROM fresh f JOIN room ON room.id = f.room_id
-	RETURNING room_id, seq, author_id, client_id, at
+	RETURNING room_id, author_id, client_id, seq, at
 )
-SELECT p.ord, p.member, p.done_seq IS NULL, coalesce(p.done_seq, s.seq, 0), coalesce(p.done_at, s.at, 'epoch')
-FROM post p LEFT JOIN stored s ON s.room_id = p.room_id AND s.author_id = p.author_id AND s.client_id = p.client_id`
+SELECT *, true FROM stored
+UNION ALL
+SELECT room_id, author_id, client_id, done_seq, done_at, false FROM post WHERE done_seq IS NOT NULL`
 
 // storeMentions adds who was called by the posts of a batch; again for a retry, without harm.
 const storeMentions = `
@@ -205,12 +226,17 @@ func mergeRetries(batch []*post) []*post {
 	return out
 }
 
-// storeBatch runs one transaction, and again when the connection broke (the outcome is then unknown: the second try
-// finds what the first one stored) or another node stored one of the posts first.
+// storeBatch runs one transaction, and again when the connection broke (the outcome is then unknown) or one of the posts
+// had been stored before: carefully, from the second try on.
 func (r *Rooms) storeBatch(ctx context.Context, steady *pg.Pool, batch []*post) error {
 	const tries = 3
 	for try := 1; ; try++ {
-		err := r.tryBatch(ctx, steady, batch)
+		var err error
+		if try == 1 {
+			err = r.tryBatch(ctx, steady, storePosts, batch)
+		} else {
+			err = r.tryBatch(ctx, r.db, storePostsCarefully, batch)
+		}
 		if err == nil {
 			return nil
 		}
@@ -223,49 +249,54 @@ func (r *Rooms) storeBatch(ctx context.Context, steady *pg.Pool, batch []*post) 
 	}
 }
 
-func (r *Rooms) tryBatch(ctx context.Context, steady *pg.Pool, batch []*post) error {
+func (r *Rooms) tryBatch(ctx context.Context, db *pg.Pool, store string, batch []*post) error {
 	ctx, cancel := context.WithTimeout(ctx, commitTimeout)
 	defer cancel()
-	if err := r.resolve(ctx, steady, batch); err != nil {
+	if err := r.resolve(ctx, db, batch); err != nil {
 		return err
 	}
 	n := len(batch)
-	ords, lockIDs := make([]int32, n), make([]int64, n)
 	roomIDs, authors := make([]int64, n), make([]int64, n)
 	clients, bodies, mentions := make([]pgtype.UUID, n), make([]string, n), make([]string, n)
-	var mRooms, mAuthors, mPeople []int64
-	var mClients []pgtype.UUID
+	var called struct {
+		rooms, authors, people []int64
+		clients                []pgtype.UUID
+	}
+	byKey := make(map[postKey]*post, n)
 	for i, p := range batch {
-		ords[i], lockIDs[i], roomIDs[i], authors[i], clients[i], bodies[i] = int32(i), p.room, p.room, p.author, p.client, p.body
+		roomIDs[i], authors[i], clients[i], bodies[i] = p.room, p.author, p.client, p.body
+		byKey[p.postKey] = p
+		p.outcome, p.err = Receipt{}, fault.New(fault.Forbidden, "chat.not_member") // unless a row says otherwise
+		if len(p.mentions) == 0 {
+			continue
+		}
 		handles := make([]string, len(p.mentions))
 		for j, m := range p.mentions {
 			handles[j] = m.handle
-			mRooms, mAuthors, mClients, mPeople = append(mRooms, p.room), append(mAuthors, p.author), append(mClients, p.client), append(mPeople, m.id)
+			called.rooms, called.authors = append(called.rooms, p.room), append(called.authors, p.author)
+			called.clients, called.people = append(called.clients, p.client), append(called.people, m.id)
 		}
 		mentions[i] = strings.Join(handles, " ")
 	}
 	var b pgx.Batch // without BEGIN: its statements up to the one Sync are one transaction and one round trip
-	b.Queue(lockRooms, lockIDs)
-	b.Queue(storePosts, ords, roomIDs, authors, clients, bodies, mentions).Query(func(rows pgx.Rows) error {
-		var ord int32
-		var member, fresh bool
-		var seq int64
-		var at time.Time
-		_, err := pgx.ForEachRow(rows, []any{&ord, &member, &fresh, &seq, &at}, func() error {
-			p := batch[ord]
-			p.outcome, p.fresh, p.err = Receipt{seq, at}, fresh, nil
-			if seq == 0 {
-				p.err = fault.New(fault.Forbidden, "chat.not_member")
+	b.Queue(lockRooms, roomIDs)
+	b.Queue(store, roomIDs, authors, clients, bodies, mentions).Query(func(rows pgx.Rows) error {
+		var key postKey
+		var got Receipt
+		var fresh bool
+		_, err := pgx.ForEachRow(rows, []any{&key.room, &key.author, &key.client, &got.Seq, &got.At, &fresh}, func() error {
+			if p := byKey[key]; p != nil {
+				p.outcome, p.fresh, p.err = got, fresh, nil
 			}
 			return nil
 		})
 		return err
 	})
-	if mPeople != nil {
-		b.Queue(storeMentions, mRooms, mAuthors, mClients, mPeople)
+	if called.people != nil {
+		b.Queue(storeMentions, called.rooms, called.authors, called.clients, called.people)
 	}
 	r.commits.Add(1)
-	return pg.Fault(steady.SendBatch(ctx, &b).Close())
+	return pg.Fault(db.SendBatch(ctx, &b).Close())
 }
 
 // commitTimeout is how long a commit may take before its callers are told that it is unsure.

@@ -53,6 +53,8 @@ func Open(ctx context.Context, dsn string, options Options) (*Pool, error) {
 	params["jit"] = "off" // our statements are short: compiling them costs more than running them
 	if options.Steady {
 		params["enable_seqscan"], params["enable_hashjoin"], params["enable_mergejoin"] = "off", "off", "off"
+		// Planning a batch costs more than running it, and arrays of another length would be planned anew every time.
+		params["plan_cache_mode"] = "force_generic_plan"
 	}
 	if options.Where != nil {
 		config.BeforeConnect = func(_ context.Context, to *pgx.ConnConfig) error {

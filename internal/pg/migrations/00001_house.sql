@@ -84,7 +84,7 @@ CREATE TABLE chat.member (
     joined_at timestamptz NOT NULL DEFAULT now(),
     PRIMARY KEY (room_id, person_id)
 ) WITH (fillfactor = 80);
-CREATE INDEX member_person ON chat.member (person_id);
+CREATE INDEX member_person ON chat.member (person_id, room_id);
 
 -- No foreign keys here and in chat.change: the statement that inserts has just read the room and the membership
 -- under the room's lock, and neither rooms nor people are ever deleted; checking again would cost a third of a post.
