@@ -90,8 +90,6 @@ func (b *bench) window(ctx context.Context, length time.Duration, recording *ato
 	err := wait(length)
 	recording.Store(false)
 	out := counts{took: time.Since(began), cpu: b.probe.now().minus(cpu)}
-	b.windows += out.took
-	b.others += out.cpu.machine - out.cpu.server() - out.cpu.load
 	p, d := total()
 	out.posts, out.deliveries = p-posts, d-deliveries
 	return out, err

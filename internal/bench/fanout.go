@@ -38,18 +38,20 @@ func (b *bench) fanOut(ctx context.Context) error {
 	}
 
 	var full, slow []counts
-	for round := range b.Rounds {
-		b.Say("bench.say.round", b.round(round))
+	quiet, err := b.rounds(ctx, func(ctx context.Context) error {
 		got, err := speaker.against(ctx, listeners, b.Window, 0)
 		if err != nil {
 			return err
 		}
 		full = append(full, got)
-		if got, err = speaker.against(ctx, listeners, 2*b.Window, time.Duration(b.Receivers)*time.Second/paced); err != nil {
-			return err
-		}
+		got, err = speaker.against(ctx, listeners, 2*b.Window, time.Duration(b.Receivers)*time.Second/paced)
 		slow = append(slow, got)
+		return err
+	})
+	if err != nil {
+		return err
 	}
+	full, slow = pick(full, quiet), pick(slow, quiet)
 	rate := func(c counts) float64 { return float64(c.deliveries) / c.took.Seconds() }
 	b.report.add(
 		Figure{Name: "fanout_rate", Value: median(over(full, rate)), Unit: "deliveries/s"},

@@ -27,13 +27,11 @@ func (b *bench) posts(ctx context.Context) error {
 	defer base.close(context.WithoutCancel(ctx))
 
 	var singles, ceilings []float64
-	for round := range b.Rounds {
-		b.Say("bench.say.round", b.round(round))
+	quiet, err := b.rounds(ctx, func(ctx context.Context) error {
 		single, err := base.single(ctx, b.Window)
 		if err != nil {
 			return err
 		}
-		singles = append(singles, single)
 		for _, l := range loads {
 			got, err := b.once(ctx, l)
 			if err != nil {
@@ -45,12 +43,17 @@ func (b *bench) posts(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		ceilings = append(ceilings, ceiling)
-		// The second half of this round's baseline: what lies between is compared with both.
-		if single, err = base.single(ctx, b.Window/2); err != nil {
-			return err
-		}
-		singles[round] = (singles[round]*2 + single) / 3
+		// The baseline again: what lies between is compared with both halves.
+		half, err := base.single(ctx, b.Window/2)
+		singles, ceilings = append(singles, (single*2+half)/3), append(ceilings, ceiling)
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	singles, ceilings = pick(singles, quiet), pick(ceilings, quiet)
+	for _, l := range loads {
+		l.rounds = pick(l.rounds, quiet)
 	}
 	b.reportPosts(singles, ceilings, loads)
 	return nil

@@ -31,6 +31,9 @@ func (u usage) minus(v usage) usage {
 // server is what a message costs the machine that serves it.
 func (u usage) server() time.Duration { return u.howdah + u.postgres }
 
+// strangers is what everybody else used, in seconds of CPU.
+func (u usage) strangers() float64 { return max(0, u.machine-u.server()-u.load).Seconds() }
+
 // probe reads what the processes of a house use; zero ids are processes on other machines.
 type probe struct {
 	howdah, postmaster int

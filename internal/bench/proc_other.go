@@ -18,6 +18,7 @@ type usage struct {
 
 func (u usage) minus(usage) usage     { return u }
 func (u usage) server() time.Duration { return 0 }
+func (u usage) strangers() float64    { return 0 }
 
 type probe struct{}
 
