@@ -123,6 +123,27 @@ func shows(text string) string {
 	return `[...document.querySelectorAll("#lines > .msg > .body")].some((b) => b.textContent.trim().split(/[\s]{2,}|\n/)[0].startsWith(` + quote(text) + `))`
 }
 
+func TestMoreUnreadThanAPageHoldsLeadsToTheFirst(t *testing.T) {
+	h := story(t)
+	ada, wei := h.person(t, "Ada"), h.person(t, "Wei")
+	room := ada.room(t, "public", "missed", wei)
+	read := ada.say(t, room, "the last one read")
+	wei.call(t, "PUT", fmt.Sprintf("/rooms/%d/read", room), map[string]any{"seq": read})
+	for i := range 110 {
+		ada.say(t, room, fmt.Sprintf("missed %d", i))
+	}
+	w := h.enter(t, wei, room, look{})
+	w.wait("the end", shows("missed 109"))
+	w.click("#unread")
+	w.wait("the first unread one below its divider", `document.querySelector(".new + .msg")?.innerText.includes("missed 0") && !document.getElementById("unread")`)
+	w.wait("it to be in view", `(() => { const r = document.querySelector(".new").getBoundingClientRect(); return r.top > 60 && r.bottom < innerHeight - 100 })()`)
+	w.wait("what was read before it", shows("the last one read"))
+
+	quiet := h.open(t, wei, look{scriptless: true}) // nothing is read without scripts but by looking
+	quiet.visit(fmt.Sprint("/room/", room))
+	quiet.wait("the end", shows("missed 109"))
+}
+
 func TestALinkToAMessageOpensAroundIt(t *testing.T) {
 	h := story(t)
 	ada := h.person(t, "Ada")

@@ -242,6 +242,9 @@ func (h *house) person(t *testing.T, name string) *person {
 	t.Helper()
 	n := h.people.Add(1)
 	first := regexp.MustCompile(`[a-z]+`).FindString(strings.ToLower(name))
+	if first == "" {
+		first = "no"
+	}
 	p := &person{house: h, Name: name, Handle: fmt.Sprintf("%s%d", first, n)}
 	token, _, err := h.accounts.NewInvite(t.Context(), h.owner.account, account.Member, nil)
 	if err != nil {

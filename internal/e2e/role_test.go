@@ -110,6 +110,10 @@ func TestRoomsAreMadeRenamedAndLeft(t *testing.T) {
 	other.wait("the new name, without loading", `document.getElementById("room-name").innerText.includes("orchard") && document.getElementById("room-topic").innerText === "apples" &&
 		[...document.querySelectorAll("#rooms .name")].some((one) => one.innerText.startsWith("orchard"))`)
 	other.wait("and who did it", `[...document.querySelectorAll(".sys")].some((one) => one.innerText.includes("Ada named this room orchard"))`)
+	other.visit(fmt.Sprint("/room/", room)) // the page has it from the server then
+	other.live()
+	other.wait("who did it, after loading", `[...document.querySelectorAll(".sys")].some((one) => one.innerText.includes("Ada named this room orchard")) &&
+		document.querySelectorAll(".sys").length === new Set([...document.querySelectorAll(".sys")].map((one) => one.dataset.seq)).size`)
 	other.click(`button[popovertarget="settings"]`)
 	other.click("#settings .danger")
 	other.wait("to have left", fmt.Sprintf(`location.pathname !== "/room/%d" && !document.querySelector('#rooms a[data-room="%d"]')`, room, room))

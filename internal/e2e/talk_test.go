@@ -81,6 +81,19 @@ func TestMarkdownIsShown(t *testing.T) {
 		.every((one) => document.querySelector("#lines .body " + one))`)
 }
 
+func TestAMessageThatIsTooLongIsCountedInBytesBeforeItIsSent(t *testing.T) {
+	h := story(t)
+	ada := h.person(t, "Ada")
+	room := ada.room(t, "public", "long")
+	w := h.enter(t, ada, room, look{})
+	w.post(strings.Repeat("字", 16001)) // three bytes each
+	w.wait("to be told", `document.querySelector("#limit.over")?.textContent === "too long by 1 character" && document.getElementById("body").value.length === 16001`)
+	w.press(kb.Backspace)
+	w.wait("that it fits", `document.getElementById("limit").textContent.startsWith("room for") && !document.querySelector("#limit.over")`)
+	w.press(kb.Enter)
+	w.wait("it to be taken", `document.querySelector("#lines .msg .body")?.textContent.trim().length === 16000`)
+}
+
 func TestEditAndDeleteAreSeenByTheOther(t *testing.T) {
 	h := story(t)
 	ada, wei := h.person(t, "Ada"), h.person(t, "Wei")
@@ -101,14 +114,14 @@ func TestEditAndDeleteAreSeenByTheOther(t *testing.T) {
 	a.wait("the box to be empty again", `document.getElementById("mode").hidden && document.getElementById("body").value === ""`)
 
 	// The pencil does so for any.
-	a.hover("#lines .msg:first-of-type, #lines .day + .msg")
+	a.hover("#lines .msg")
 	a.click("[data-do=edit]")
 	a.wait("editing", `document.getElementById("body").value === "teh first"`)
 	a.post("the first")
 	b.sees("the first")
 
 	// Deleting asks once.
-	a.hover("#lines .day + .msg")
+	a.hover("#lines .msg")
 	a.click("[data-do=delete]")
 	a.click("[data-do=delete].armed")
 	b.wait("it to be gone", `document.querySelector("#lines .msg.gone")`)

@@ -17,6 +17,7 @@ import (
 	"github.com/chromedp/cdproto/input"
 	"github.com/chromedp/cdproto/log"
 	"github.com/chromedp/cdproto/network"
+	"github.com/chromedp/cdproto/page"
 	"github.com/chromedp/cdproto/runtime"
 	"github.com/chromedp/chromedp"
 	"github.com/chromedp/chromedp/kb"
@@ -231,11 +232,19 @@ func (w *window) says() string {
 	return text
 }
 
-// keep stores a picture of a failure with the test's artifacts (go test -artifacts).
-func (w *window) keep(when string) {
+// shoot takes a picture. A window behind others draws nothing new, so it comes to the front for it.
+func (w *window) shoot() ([]byte, error) {
 	ctx, cancel := context.WithTimeout(w.ctx, patience)
 	defer cancel()
-	if png, err := chromedp.Run(ctx, chromedp.CaptureScreenshot()); err == nil {
+	if _, err := chromedp.Call(ctx, page.BringToFront, cdp.Empty{}); err != nil {
+		return nil, err
+	}
+	return chromedp.Run(ctx, chromedp.CaptureScreenshot())
+}
+
+// keep stores a picture of a failure with the test's artifacts (go test -artifacts).
+func (w *window) keep(when string) {
+	if png, err := w.shoot(); err == nil {
 		name := filepath.Join(w.t.ArtifactDir(), fmt.Sprintf("%s %p.png", when, w))
 		if os.WriteFile(name, png, 0o600) == nil {
 			w.t.Logf("see %s", name)

@@ -25,6 +25,14 @@ func pageRoom(r chat.Room) ui.Room {
 	return out
 }
 
+func pageEvent(e chat.Event) ui.Event {
+	out := ui.Event{Seq: e.Seq, At: e.At, Kind: string(e.Kind), By: pagePerson(e.By), Role: string(e.Role), Name: e.Name, Topic: e.Topic}
+	if e.Person != nil {
+		out.Person = pagePerson(*e.Person)
+	}
+	return out
+}
+
 func (d *Door) roomPage(v *visit) error {
 	id, err := v.number("room")
 	if err != nil {
@@ -69,6 +77,9 @@ func (d *Door) fillRoom(v *visit, id, at int64) (ui.RoomPage, error) {
 	for _, m := range history.Messages {
 		p.Messages = append(p.Messages, ui.Message{Seq: m.Seq, At: m.At, By: pagePerson(m.By), Edited: m.Edited, Deleted: m.Deleted,
 			HTML: template.HTML(render(m.Body, m.Mentions))}) //nolint:gosec // render gives Markdown's own elements only; fuzzed
+	}
+	for _, e := range history.Events {
+		p.Events = append(p.Events, pageEvent(e))
 	}
 	for _, m := range members[:min(len(members), 200)] {
 		p.Members = append(p.Members, ui.Member{ID: m.ID, Handle: m.Handle, Name: m.Name, Role: string(m.Role), Here: m.Here})

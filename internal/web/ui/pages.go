@@ -58,6 +58,18 @@ type Message struct {
 	Deleted bool
 }
 
+// Event is something that happened in a room and is no message.
+type Event struct {
+	Seq    int64
+	At     time.Time
+	Kind   string // join, leave, role, room
+	By     Person
+	Person Person // whom it happened to; zero for room
+	Role   string
+	Name   string // of the room, as it was named
+	Topic  string
+}
+
 // Member is a person in a room.
 type Member struct {
 	ID     int64
@@ -89,6 +101,7 @@ type RoomPage struct {
 	Chrome
 	Room      Room
 	Messages  []Message // ascending: the newest page, or the one around At
+	Events    []Event   // ascending: what happened in the same stretch of the room
 	Earlier   bool      // there are messages before these
 	Later     bool      // ... and after
 	Seq       int64     // the room's seq as of reading Messages: live events continue from it
@@ -160,7 +173,7 @@ type Invite struct {
 	By      string
 	Made    time.Time
 	Expires time.Time // zero: never
-	Uses    int
+	Uses    int       // how many more people it lets in
 }
 
 // PeoplePage ("people"). Its forms:

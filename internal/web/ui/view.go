@@ -7,13 +7,14 @@ import (
 	"time"
 	"unicode"
 
+	"howdah/internal/fault"
 	"howdah/internal/lang"
 )
 
 // A line continues the one above when the same person wrote both within this time. room.js has the same rule.
 const together = 5 * time.Minute
 
-// line is a message together with where it stands in the history.
+// line is a message, or something that happened, together with where it stands in the history.
 type line struct {
 	Message
 	Day       string // a new day begins here: its name
@@ -21,30 +22,88 @@ type line struct {
 	New       bool   // what I have not read begins here
 	Continues bool
 	Clock     string
+	Saying    string // what happened; "" for a message
 }
 
 // Lines is the history as the template shows it. The scripts arrange again what they add, by the same rules.
 func (p RoomPage) Lines() []line {
-	lines := make([]line, 0, len(p.Messages))
+	lines := make([]line, 0, len(p.Messages)+len(p.Events))
 	var above *line
 	marked := p.Room.Read == 0 || p.Room.Role == ""
-	for _, m := range p.Messages {
-		at := m.At.In(p.zone())
-		l := line{Message: m, Clock: at.Format("15:04")}
+	for _, l := range p.merged() {
+		m, at := l.Message, l.At.In(p.zone())
+		l.Clock = at.Format("15:04")
 		date := at.Format(time.DateOnly)
 		if above == nil || above.At.In(p.zone()).Format(time.DateOnly) != date {
 			l.Day, l.Date = p.day(at), date
 		}
-		if !marked && m.Seq > p.Room.Read {
+		if !marked && m.Seq > p.Room.Read && l.Saying == "" {
 			marked = true
 			// Nothing is new when all of it is seen to be new: a divider above the first line of a page says nothing.
 			l.New = above != nil && (p.Me == nil || m.By.ID != p.Me.ID)
 		}
-		l.Continues = above != nil && l.Day == "" && !l.New && above.By.ID == m.By.ID && m.At.Sub(above.At) < together
+		l.Continues = above != nil && l.Day == "" && !l.New && above.Saying+l.Saying == "" && above.By.ID == m.By.ID && m.At.Sub(above.At) < together
 		lines = append(lines, l)
 		above = &lines[len(lines)-1]
 	}
 	return lines
+}
+
+// merged are messages and events in the order of the log.
+func (p RoomPage) merged() []line {
+	var lines []line
+	events := p.Events
+	for _, m := range p.Messages {
+		for len(events) > 0 && events[0].Seq < m.Seq {
+			lines, events = append(lines, p.happening(events[0])), events[1:]
+		}
+		lines = append(lines, line{Message: m})
+	}
+	for _, e := range events {
+		lines = append(lines, p.happening(e))
+	}
+	return lines
+}
+
+// happening says what happened; saying in line.js says it in the same words.
+func (p RoomPage) happening(e Event) line {
+	who := e.Person.Name
+	if e.Person.ID == 0 {
+		who = e.By.Name
+	}
+	key, self := "", e.Person.ID == 0 || e.Person.ID == e.By.ID
+	switch {
+	case e.Kind == "join" && self:
+		key = "join"
+	case e.Kind == "join":
+		key = "brought"
+	case e.Kind == "leave" && self:
+		key = "leave"
+	case e.Kind == "leave":
+		key = "removed"
+	case e.Kind == "role":
+		key = "role"
+	case e.Topic != "":
+		key = "room"
+	default:
+		key = "name"
+	}
+	args := fault.Args{"by": e.By.Name, "name": who}
+	switch e.Kind {
+	case "role":
+		args["role"] = p.Locale.T("web.js.role." + e.Role)
+	case "room":
+		args["name"], args["topic"] = e.Name, e.Topic
+	}
+	return line{Message: Message{Seq: e.Seq, At: e.At, By: e.By}, Saying: p.Locale.T("web.js.sys."+key, args)}
+}
+
+// FirstUnread is where to look for the first unread message when it stands before this page; 0 when it does not.
+func (p RoomPage) FirstUnread() int64 {
+	if p.Room.Role == "" || p.Room.Read == 0 || p.Room.Unread == 0 || p.At != 0 || !p.Earlier || p.First() <= p.Room.Read+1 {
+		return 0
+	}
+	return p.Room.Read + 1
 }
 
 // RFC is the moment for machines.
@@ -264,7 +323,7 @@ func hue(id int64) string { return "h" + strconv.FormatInt(((id%8)+8)%8, 10) }
 func modules(page string) []string {
 	switch page {
 	case "room":
-		return []string{"room.js", "page.js", "live.js", "outbox.js", "sidebar.js", "history.js", "composer.js", "panel.js", "actions.js"}
+		return []string{"room.js", "page.js", "live.js", "outbox.js", "sidebar.js", "history.js", "line.js", "pending.js", "composer.js", "panel.js", "actions.js"}
 	case "out":
 		return []string{"page.js"}
 	}

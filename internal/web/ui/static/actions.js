@@ -4,6 +4,7 @@
 import { Refusal, byId, clone, data, t, within } from "./page.js"
 import * as composer from "./composer.js"
 import * as history from "./history.js"
+import { mine, seqOf } from "./line.js"
 import * as live from "./live.js"
 import * as outbox from "./outbox.js"
 
@@ -31,7 +32,7 @@ function move(next) {
     return
   }
   const gone = line.classList.contains("gone")
-  const own = history.mine(line)
+  const own = mine(line)
   button("edit").hidden = gone || !own || !data.may?.post
   button("delete").hidden = gone || !(own || data.may?.deleteAny)
   line.classList.add("on")
@@ -50,7 +51,7 @@ const lineOf = (target) => (target instanceof Element ? target.closest("#lines >
 
 /** @param {HTMLElement} pressed @param {HTMLElement} of */
 async function act(pressed, of) {
-  const seq = history.seqOf(of)
+  const seq = seqOf(of)
   switch (pressed.dataset.do) {
     case "edit":
       move(null)

@@ -2,24 +2,24 @@
 // at scroll position 0 (the box is laid out in reverse), so lines put on top move nothing; every other change holds
 // the line that is being read where it is.
 
-import { api, byId, clock, clone, data, dateKey, dayName, paint, t, whole, within } from "./page.js"
+import { api, byId, clone, data, dayName, t, within } from "./page.js"
+import { bury, fill, link, mine, moment, pointOut, seqOf, stamp, system, together } from "./line.js"
 import * as live from "./live.js"
 import * as outbox from "./outbox.js"
+import * as pending from "./pending.js"
 
 /** @typedef {import("./page.js").Message} Message */
 /** @typedef {import("./page.js").RoomEvent} RoomEvent */
-/** @typedef {{messages: Message[], earlier: boolean, later: boolean, seq: number}} Page */
+/** @typedef {{messages: Message[], events?: RoomEvent[], earlier: boolean, later: boolean, seq: number}} Page */
 
 const ROOM = data.room
 const PAGE = 50
 const MOST = 300 // lines in the window
 const SLACK = 40 // ... and how many more before the far end is cut
-const TOGETHER = 5 * 60 * 1000 // see Lines in view.go
 const END = 40 // pixels from the end that still count as being there
 
 const box = byId("history")
 const list = byId("lines")
-const pending = byId("pending")
 const earlierLink = byId("earlier")
 const laterLink = byId("later")
 const newestButton = byId("newest")
@@ -39,14 +39,9 @@ const bodies = new Map()
 /** What was heard lately: a page that was read before it must hear it too. @type {RoomEvent[]} */
 let recent = []
 let recentFrom = known
-/** Sent and acknowledged, but the line itself has not come yet: client id -> seq. @type {Map<string, number>} */
-const acknowledged = new Map()
 
-// The one place where text becomes markup: html that the server rendered from Markdown.
-/** @type {{createHTML: (html: string) => any}} */
-const markup = /** @type {any} */ (window).trustedTypes?.createPolicy("message", { createHTML: (/** @type {string} */ html) => html }) ??
-  { createHTML: (/** @type {string} */ html) => html }
-
+/** @returns {HTMLElement[]} */
+const messages = () => lines().filter((one) => one.classList.contains("msg"))
 export const position = () => known
 export const atEnd = () => !later && Math.abs(box.scrollTop) < END
 /** Whether the person is looking at this page. */
@@ -54,12 +49,8 @@ export const watching = () => document.visibilityState === "visible" && document
 
 /** @param {number} seq */
 const find = (seq) => document.getElementById("m" + seq)
-/** @returns {HTMLElement[]} */
+/** Everything that has a place in the log: messages, and what happened. @returns {HTMLElement[]} */
 const lines = () => /** @type {HTMLElement[]} */ ([...list.children].filter((one) => one instanceof HTMLElement && one.dataset.seq))
-/** @param {Element | null | undefined} line */
-export const seqOf = (line) => Number(/** @type {HTMLElement | null | undefined} */ (line)?.dataset.seq ?? 0)
-/** @param {Element} line */
-export const mine = (line) => Number(/** @type {HTMLElement} */ (line).dataset.by) === data.me?.id
 
 /** Changes the window without moving what is read. @param {() => void} change */
 function keep(change) {
@@ -75,57 +66,6 @@ function keep(change) {
   button()
 }
 
-/** Where a message is found; a browser without scripts scrolls to the part after #. @param {number} seq */
-const link = (seq) => `?at=${seq}#m${seq}`
-
-/** @param {HTMLElement} line @param {Message} message */
-function fill(line, message) {
-  line.id = "m" + message.seq
-  line.dataset.seq = String(message.seq)
-  line.dataset.by = String(message.by.id)
-  line.classList.toggle("mine", message.by.id === data.me?.id)
-  paint(within(line, ".face"), message.by)
-  const who = within(line, ".who")
-  who.textContent = message.by.name
-  who.title = "@" + message.by.handle
-  within(line, ".when").setAttribute("href", link(message.seq))
-  stamp(line, new Date(message.at))
-  if (message.deleted) return bury(line)
-  line.classList.remove("gone")
-  within(line, ".body").innerHTML = markup.createHTML(message.html ?? "")
-  pointOut(line)
-  within(line, ".edited").hidden = !message.edited
-  if (message.body !== undefined) bodies.set(message.seq, message.body)
-}
-
-/** Makes the mentions of me stand out: the server's markup is the same for everybody. @param {HTMLElement} line */
-function pointOut(line) {
-  for (const mention of line.querySelectorAll(".body .mention")) {
-    const handle = (mention.textContent ?? "").slice(1).normalize("NFKC").toLowerCase()
-    mention.classList.toggle("mine", handle === data.me?.handle)
-  }
-}
-
-/** @param {HTMLElement} line */
-function bury(line) {
-  line.classList.add("gone")
-  within(line, ".body").textContent = t("deleted")
-  within(line, ".edited").hidden = true
-  bodies.delete(seqOf(line))
-}
-
-/** @param {HTMLElement} line @param {Date} at */
-function stamp(line, at) {
-  const time = /** @type {HTMLTimeElement} */ (within(line, "time"))
-  time.dateTime = at.toISOString()
-  time.textContent = clock(at)
-  time.title = whole(at)
-  line.dataset.date = dateKey(at)
-}
-
-/** @param {Element} line */
-const moment = (line) => Date.parse(/** @type {HTMLTimeElement} */ (within(line, "time")).dateTime)
-
 /** Puts a line where its seq belongs. @param {HTMLElement} line @param {number} seq */
 function place(line, seq) {
   let next = null
@@ -137,13 +77,31 @@ function place(line, seq) {
   list.insertBefore(line, next)
 }
 
+/** @param {HTMLElement} line @param {Message} message */
+function write(line, message) {
+  fill(line, message)
+  if (message.body === undefined || message.deleted) bodies.delete(message.seq)
+  else bodies.set(message.seq, message.body)
+}
+
 /** @param {Message} message */
 function put(message) {
   const there = find(message.seq)
-  if (there) return fill(there, message)
+  if (there) return write(there, message)
   const line = clone("t-message")
-  fill(line, message)
+  write(line, message)
   place(line, message.seq)
+}
+
+/** @param {RoomEvent} event */
+function tell(event) {
+  if (!list.querySelector(`.sys[data-seq="${event.seq}"]`)) place(system(event), event.seq)
+}
+
+/** @param {Page} page */
+function putAll(page) {
+  page.messages.forEach(put)
+  page.events?.forEach(tell)
 }
 
 /** Day separators, and which lines continue the one above. The server's first page follows the same rules. */
@@ -183,12 +141,6 @@ function arrange() {
   mark?.remove()
 }
 
-/** @param {HTMLElement} above @param {HTMLElement} line */
-function together(above, line) {
-  return above.classList.contains("msg") && line.classList.contains("msg") &&
-    above.dataset.by === line.dataset.by && moment(line) - moment(above) < TOGETHER
-}
-
 /** Cuts the end of the window that is farther away. @param {"top" | "end"} side */
 function trim(side) {
   const all = lines()
@@ -204,7 +156,7 @@ function trim(side) {
 }
 
 function steps() {
-  const all = lines()
+  const all = messages()
   earlierLink.hidden = !earlier
   laterLink.hidden = !later
   earlierLink.setAttribute("href", link(seqOf(all[0])))
@@ -221,13 +173,13 @@ async function load(side) {
   loading = true
   const of = generation
   try {
-    const all = lines().filter((line) => line.classList.contains("msg"))
+    const all = messages()
     const page = await fetchPage(`${side}=${seqOf(side === "before" ? all[0] : all[all.length - 1])}`)
     if (of !== generation) return
     // A line in view that began a page keeps its head: losing it would move all lines below.
     if (side === "before" && all[0]?.getBoundingClientRect().bottom > box.getBoundingClientRect().top) all[0].dataset.seam = ""
     keep(() => {
-      page.messages.forEach(put)
+      putAll(page)
       if (side === "before") earlier = page.earlier
       else later = page.later
       trim(side === "before" ? "end" : "top")
@@ -258,8 +210,8 @@ function replace(page) {
   bodies.clear()
   earlier = page.earlier
   later = page.later
-  page.messages.forEach(put)
-  newestPost = Math.max(newestPost, seqOf(lines().at(-1)))
+  putAll(page)
+  newestPost = Math.max(newestPost, seqOf(messages().at(-1)))
   steps()
   arrange()
   rove()
@@ -281,22 +233,32 @@ export async function newest() {
   see()
 }
 
-/** Shows a message in the middle of what surrounds it. @param {number} seq @param {boolean} mark whether to point it out */
-export async function around(seq, mark) {
-  if (!find(seq)) {
-    const of = ++generation
-    const page = await fetchPage("around=" + seq)
-    if (of !== generation) return
-    replace(page)
-    replay(page.seq)
-  }
-  const line = find(seq)
+/** The first message that is not before this place of the log. @param {number} seq */
+const from = (seq) => messages().find((line) => seqOf(line) >= seq)
+
+/** Shows the first message that was unread when the page was opened. */
+async function firstUnread() {
+  const seq = (data.self?.read ?? 0) + 1
+  const of = ++generation
+  const page = await fetchPage("around=" + seq)
+  if (of !== generation) return
+  replace(page)
+  replay(page.seq)
+  const line = from(seq)
+  if (!line) return
+  list.insertBefore(clone("t-new"), line)
+  arrange()
+  line.scrollIntoView({ block: "center" })
+  button()
+}
+
+/** Points out the message of the page's address. @param {number} seq */
+function point(seq) {
+  const line = find(seq) ?? from(seq) // a place in the log may hold something else than a message
   if (!line) return
   line.scrollIntoView({ block: "center" })
-  if (mark) {
-    line.classList.add("found")
-    setTimeout(() => line.classList.remove("found"), 4000)
-  }
+  line.classList.add("found")
+  setTimeout(() => line.classList.remove("found"), 4000)
   button()
 }
 
@@ -424,18 +386,25 @@ function apply(event, fresh) {
       break
     case "edit": {
       const line = message && find(message.seq)
-      if (message && line) keep(() => fill(line, message))
+      if (message && line) keep(() => write(line, message))
       break
     }
     case "delete": {
       const line = message && find(message.seq)
-      if (line) keep(() => bury(line))
+      if (message && line) {
+        bodies.delete(message.seq)
+        keep(() => bury(line))
+      }
       break
     }
-    default: {
-      const text = later ? "" : saying(event)
-      if (text && !document.querySelector(`.sys[data-seq="${event.seq}"]`)) keep(() => system(event, text))
-    }
+    case "join":
+    case "leave":
+    case "role":
+    case "room":
+      if (!later) keep(() => {
+        tell(event)
+        arrange()
+      })
   }
 }
 
@@ -451,30 +420,6 @@ function divide(message, fresh) {
   list.append(clone("t-new"))
 }
 
-/** @param {RoomEvent} event */
-function saying(event) {
-  const by = event.by?.name ?? ""
-  const name = event.person?.name ?? by
-  const self = !event.person || event.person.id === event.by?.id
-  switch (event.kind) {
-    case "join": return self ? t("sys.join", { name }) : t("sys.brought", { by, name })
-    case "leave": return self ? t("sys.leave", { name }) : t("sys.removed", { by, name })
-    case "role": return t("sys.role", { by, name, role: t("role." + event.role) })
-    case "room": return t(event.topic ? "sys.room" : "sys.name", { by, name: event.name ?? "", topic: event.topic ?? "" })
-  }
-  return ""
-}
-
-/** @param {RoomEvent} event @param {string} text */
-function system(event, text) {
-  const line = clone("t-system")
-  line.dataset.seq = String(event.seq)
-  within(line, "span").textContent = text
-  stamp(line, new Date(event.at))
-  place(line, event.seq)
-  arrange()
-}
-
 /** Says a new line aloud for people who listen. Pages of history never come here. @param {Message} message */
 function announce(message) {
   const text = find(message.seq)?.querySelector(".body")?.textContent ?? ""
@@ -484,45 +429,8 @@ function announce(message) {
   while (announcements.childElementCount > 6) announcements.firstElementChild?.remove()
 }
 
-// ---- own lines that are on their way ----
-
-function showPending() {
-  const waiting = outbox.entries(ROOM)
-  const kept = new Set(waiting.map((entry) => entry.client_id))
-  for (const line of /** @type {HTMLElement[]} */ ([...pending.children])) {
-    const id = line.dataset.client ?? ""
-    const seq = acknowledged.get(id)
-    if (kept.has(id) || (seq && !later && !find(seq))) continue
-    acknowledged.delete(id)
-    line.remove()
-  }
-  for (const entry of waiting) {
-    let line = /** @type {HTMLElement | null} */ (pending.querySelector(`[data-client="${entry.client_id}"]`))
-    if (!line) {
-      line = clone("t-message")
-      fill(line, { seq: 0, at: new Date(entry.at).toISOString(), by: data.me ?? { id: 0, handle: "", name: "" } })
-      line.removeAttribute("id")
-      delete line.dataset.seq
-      line.dataset.client = entry.client_id
-      line.classList.add("waiting")
-      const body = within(line, ".body")
-      body.classList.add("raw")
-      body.textContent = entry.body
-      line.append(clone("t-fate"))
-      pending.append(line)
-    }
-    const failed = entry.failed !== undefined
-    line.classList.toggle("failed", failed)
-    within(line, ".fate span").textContent = failed
-      ? [t("failed", { why: entry.failed ?? "" }), entry.hint].filter(Boolean).join(" ")
-      : t(outbox.isSending(entry.client_id) ? "sending" : "pending")
-  }
-  let above = lines().at(-1)
-  for (const line of /** @type {HTMLElement[]} */ ([...pending.children])) {
-    line.classList.toggle("cont", !!above && above.dataset.date === line.dataset.date && together(above, line))
-    above = line
-  }
-}
+/** Draws one's own lines that are on their way. */
+const showPending = () => pending.show(messages().at(-1), (seq) => later || !!find(seq))
 
 // ---- where the person is ----
 
@@ -549,7 +457,7 @@ function see() {
 let stop = null
 /** One line is where Tab enters the history; the arrow keys go from there. @param {HTMLElement} [line] */
 export function rove(line) {
-  const next = line ?? (stop?.isConnected && !atEnd() ? stop : lines().at(-1))
+  const next = line ?? (stop?.isConnected && !atEnd() ? stop : messages().at(-1))
   if (!next || next === stop) return
   stop?.setAttribute("tabindex", "-1")
   stop = next
@@ -568,21 +476,20 @@ export async function bodyOf(seq) {
 }
 
 /** The newest message that I wrote and did not delete, in the window; 0 while a newer one is on its way. */
-export const lastOfMine = () => pending.querySelector("li:not(.failed)") ? 0 : seqOf(lines().findLast((line) => mine(line) && line.matches(".msg:not(.gone)")))
+export const lastOfMine = () => pending.any() ? 0 : seqOf(messages().findLast((line) => mine(line) && !line.classList.contains("gone")))
 
-/** @param {{again: (id: string) => void, back: (entry: outbox.Entry) => void}} choices what the buttons of a refused line do */
-export function start(choices) {
+export function start() {
   for (const line of lines()) {
     stamp(line, new Date(moment(line)))
     line.classList.toggle("mine", mine(line))
     pointOut(line)
   }
-  newestPost = seqOf(lines().at(-1))
+  newestPost = seqOf(messages().at(-1))
   arrange()
   rove()
   showPending()
   const fresh = list.querySelector(".new")
-  if (data.at) around(data.at, true)
+  if (data.at) point(data.at)
   else if (fresh && fresh.getBoundingClientRect().top < box.getBoundingClientRect().top) fresh.scrollIntoView({ block: "start" })
   for (const step of [earlierLink, laterLink]) {
     sentinel.observe(step)
@@ -591,6 +498,11 @@ export function start(choices) {
       load(step === earlierLink ? "before" : "after")
     })
   }
+  const unread = document.getElementById("unread")
+  unread?.addEventListener("click", (event) => {
+    event.preventDefault()
+    firstUnread().then(() => unread.remove(), () => {})
+  })
   box.addEventListener("scroll", () => { button(); see() }, { passive: true })
   newestButton.addEventListener("click", (event) => {
     event.preventDefault()
@@ -602,19 +514,8 @@ export function start(choices) {
   outbox.onChange(() => keep(showPending))
   outbox.onSent((entry, seq) => {
     if (entry.room !== ROOM || seq <= known) return
-    acknowledged.set(entry.client_id, seq)
+    pending.acknowledge(entry.client_id, seq)
     setTimeout(() => { if (known < seq) heal() }, 4000)
-  })
-  pending.addEventListener("click", (event) => {
-    const pressed = /** @type {HTMLElement} */ (event.target).closest("button")
-    const id = pressed?.closest("li")?.dataset.client
-    if (!pressed || !id) return
-    const entry = outbox.entries(ROOM).find((one) => one.client_id === id)
-    if (pressed.dataset.do === "again") choices.again(id)
-    else {
-      outbox.remove(id)
-      if (pressed.dataset.do === "back" && entry) choices.back(entry)
-    }
   })
   live.on("hello", (frame) => {
     const room = frame.rooms.find((/** @type {import("./page.js").Room} */ one) => one.id === ROOM)

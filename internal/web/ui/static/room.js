@@ -7,6 +7,7 @@ import * as history from "./history.js"
 import * as live from "./live.js"
 import * as outbox from "./outbox.js"
 import * as panel from "./panel.js"
+import * as pending from "./pending.js"
 import * as sidebar from "./sidebar.js"
 
 const banner = byId("banner")
@@ -40,10 +41,8 @@ function complain(why) {
 sidebar.start((room) => room === data.room && history.atEnd() && history.watching())
 history.onEvent(sidebar.count)
 history.onEvent(panel.hear)
-history.start({
-  again: outbox.again,
-  back: (entry) => composer.back(entry.body),
-})
+history.start()
+pending.start((entry) => composer.back(entry.body))
 panel.start()
 composer.start(complain)
 actions.start(complain)

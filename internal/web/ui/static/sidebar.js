@@ -1,6 +1,6 @@
 // The sidebar: my rooms with what is unread in them, the state of the connection, and the count in the title bar.
 
-import { byId, clone, data, paint, store, t, within } from "./page.js"
+import { byId, clone, data, paint, t, within } from "./page.js"
 import * as live from "./live.js"
 
 /** @typedef {import("./page.js").Room} Room */
@@ -91,12 +91,9 @@ export function count(event) {
     room.name = event.name ?? room.name
     room.topic = event.topic ?? room.topic
   } else if (event.kind === "post" && message && data.me) {
-    if (event.by.id === data.me.id) { // writing is reading
-      room.unread = room.mentions = 0
-    } else if (!seen(room.id)) {
-      room.unread = Math.min(1000, room.unread + 1)
-      if (message.mentions?.includes(data.me.handle) || room.kind === "direct") room.mentions++
-    }
+    if (event.by.id === data.me.id || seen(room.id)) return
+    room.unread = Math.min(1000, room.unread + 1)
+    if (message.mentions?.includes(data.me.handle) || room.kind === "direct") room.mentions++
   } else return
   show(room)
   total()
@@ -105,7 +102,6 @@ export function count(event) {
 /** @param {(room: number) => boolean} [isSeen] */
 export function start(isSeen) {
   if (isSeen) seen = isSeen
-  if (data.room) store.set("howdah.room", String(data.room))
   total()
   live.on("hello", (frame) => replace(frame.rooms))
   live.on("rooms", (frame) => replace(frame.rooms))

@@ -1,0 +1,96 @@
+// What one line of the history looks like: a message, or something that happened in the room.
+
+import { clock, clone, data, dateKey, paint, t, whole, within } from "./page.js"
+
+/** @typedef {import("./page.js").Message} Message */
+/** @typedef {import("./page.js").RoomEvent} RoomEvent */
+
+const TOGETHER = 5 * 60 * 1000 // see Lines in view.go
+
+// The one place where text becomes markup: html that the server rendered from Markdown.
+/** @type {{createHTML: (html: string) => any}} */
+const markup = /** @type {any} */ (window).trustedTypes?.createPolicy("message", { createHTML: (/** @type {string} */ html) => html }) ??
+  { createHTML: (/** @type {string} */ html) => html }
+
+/** Where a message is found; a browser without scripts scrolls to the part after #. @param {number} seq */
+export const link = (seq) => `?at=${seq}#m${seq}`
+
+/** @param {HTMLElement} line @param {Message} message */
+export function fill(line, message) {
+  line.id = "m" + message.seq
+  line.dataset.seq = String(message.seq)
+  line.dataset.by = String(message.by.id)
+  line.classList.toggle("mine", message.by.id === data.me?.id)
+  paint(within(line, ".face"), message.by)
+  const who = within(line, ".who")
+  who.textContent = message.by.name
+  who.title = "@" + message.by.handle
+  within(line, ".when").setAttribute("href", link(message.seq))
+  stamp(line, new Date(message.at))
+  if (message.deleted) return bury(line)
+  line.classList.remove("gone")
+  within(line, ".body").innerHTML = markup.createHTML(message.html ?? "")
+  pointOut(line)
+  within(line, ".edited").hidden = !message.edited
+}
+
+/** Makes the mentions of me stand out: the server's markup is the same for everybody. @param {HTMLElement} line */
+export function pointOut(line) {
+  for (const mention of line.querySelectorAll(".body .mention")) {
+    const handle = (mention.textContent ?? "").slice(1).normalize("NFKC").toLowerCase()
+    mention.classList.toggle("mine", handle === data.me?.handle)
+  }
+}
+
+/** @param {HTMLElement} line */
+export function bury(line) {
+  line.classList.add("gone")
+  within(line, ".body").textContent = t("deleted")
+  within(line, ".edited").hidden = true
+}
+
+/** @param {HTMLElement} line @param {Date} at */
+export function stamp(line, at) {
+  const time = /** @type {HTMLTimeElement} */ (within(line, "time"))
+  time.dateTime = at.toISOString()
+  time.textContent = clock(at)
+  time.title = whole(at)
+  line.dataset.date = dateKey(at)
+}
+
+/** @param {Element | null | undefined} line */
+export const seqOf = (line) => Number(/** @type {HTMLElement | null | undefined} */ (line)?.dataset.seq ?? 0)
+/** @param {Element} line */
+export const mine = (line) => Number(/** @type {HTMLElement} */ (line).dataset.by) === data.me?.id
+
+/** @param {Element} line */
+export const moment = (line) => Date.parse(/** @type {HTMLTimeElement} */ (within(line, "time")).dateTime)
+
+/** @param {HTMLElement} above @param {HTMLElement} line */
+export function together(above, line) {
+  return above.classList.contains("msg") && line.classList.contains("msg") &&
+    above.dataset.by === line.dataset.by && moment(line) - moment(above) < TOGETHER
+}
+
+/** @param {RoomEvent} event */
+function saying(event) {
+  const by = event.by?.name ?? ""
+  const name = event.person?.name ?? by
+  const self = !event.person || event.person.id === event.by?.id
+  switch (event.kind) {
+    case "join": return self ? t("sys.join", { name }) : t("sys.brought", { by, name })
+    case "leave": return self ? t("sys.leave", { name }) : t("sys.removed", { by, name })
+    case "role": return t("sys.role", { by, name, role: t("role." + event.role) })
+    case "room": return t(event.topic ? "sys.room" : "sys.name", { by, name: event.name ?? "", topic: event.topic ?? "" })
+  }
+  return ""
+}
+
+/** A line that says what happened. @param {RoomEvent} event */
+export function system(event) {
+  const line = clone("t-system")
+  line.dataset.seq = String(event.seq)
+  within(line, "span").textContent = saying(event)
+  stamp(line, new Date(event.at))
+  return line
+}
