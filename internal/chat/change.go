@@ -131,7 +131,7 @@ func (r *Rooms) alter(ctx context.Context, me account.Person, room, seq int64, c
 	})
 	r.suspect(err)
 	if err == nil {
-		r.live.tick(room, nil)
+		r.live.tick(room)
 	}
 	return out, err
 }

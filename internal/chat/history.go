@@ -154,9 +154,9 @@ func (r *Rooms) Since(ctx context.Context, me account.Person, room, seq int64, l
 func (r *Rooms) since(ctx context.Context, room, seq int64, limit int) ([]Event, error) {
 	// Two statements, two snapshots: a transaction that commits between them must not show its later seq without its
 	// earlier one. So both are cut at the room's seq as it was before; below it, nothing can appear any more.
-	var top int64
-	if err := r.db.QueryRow(ctx, `SELECT seq FROM chat.room WHERE id = $1`, room).Scan(&top); err != nil {
-		return nil, pg.Fault(err)
+	top, err := r.top(ctx, room)
+	if err != nil {
+		return nil, err
 	}
 	top = min(top, seq+int64(limit)) // the log has no gaps: so many seqs are so many events
 	if top <= seq {
@@ -177,6 +177,12 @@ func (r *Rooms) since(ctx context.Context, room, seq int64, limit int) ([]Event,
 	events = append(events, changes...)
 	slices.SortFunc(events, func(a, b Event) int { return int(a.Seq - b.Seq) })
 	return events, nil
+}
+
+// top is the seq of a room's newest change.
+func (r *Rooms) top(ctx context.Context, room int64) (seq int64, err error) {
+	err = r.db.QueryRow(ctx, `SELECT seq FROM chat.room WHERE id = $1`, room).Scan(&seq)
+	return seq, pg.Fault(err)
 }
 
 func (r *Rooms) changes(ctx context.Context, room int64, where string, from, to int64) ([]Event, error) {

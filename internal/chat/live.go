@@ -25,6 +25,7 @@ type Listener interface {
 // Delivery is a stretch of a room's log on its way to many listeners. Frame makes each door's form of it once.
 type Delivery struct {
 	Room   int64
+	Seq    int64 // without events: the listener goes on from here
 	Events []Event
 	frame  []byte
 }
@@ -194,7 +195,7 @@ func (r *Rooms) Typing(who Listener, room int64) {
 func (r *Rooms) Poke(person int64) { r.live.tickPerson(person) }
 
 // Grown tells a room's loop that its log has grown: after a transaction with CreateIn or JoinIn.
-func (r *Rooms) Grown(room int64) { r.live.tick(room, nil) }
+func (r *Rooms) Grown(room int64) { r.live.tick(room) }
 
 // Epoch is the state of the database as it was last seen (see pg.Epoch); "" before that.
 func (r *Rooms) Epoch() string {
@@ -240,16 +241,19 @@ func (l *live) everybody() []Listener {
 	return list
 }
 
-// tick tells a room's loop, where there is one, that its log has grown. events may be what it has grown by: a loop
+// grew tells a room's loop, where there is one, that its log has grown. The events may be what it has grown by: a loop
 // that has seen all before them takes them as they are and spares a read; any other reads for itself.
-func (l *live) tick(room int64, events []Event) {
+func (l *live) grew(room int64, g grown) {
 	l.mu.Lock()
 	to := l.loops[room]
 	l.mu.Unlock()
-	if to != nil {
-		to.send(grown{events})
+	if to == nil || !to.send(g) {
+		g.answer() // nobody follows
 	}
 }
+
+// tick is grew for those who have no events at hand: it only wakes.
+func (l *live) tick(room int64) { l.grew(room, grown{}) }
 
 func (l *live) tickPerson(person int64) {
 	l.rooms.ToPerson(person, Listener.RoomsChanged)

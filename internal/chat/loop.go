@@ -1,6 +1,7 @@
 package chat
 
 import (
+	"context"
 	"sync"
 	"time"
 )
@@ -30,6 +31,7 @@ type sub struct {
 	after   int64
 	views   bool
 	primed  bool // false until what it missed has been delivered
+	left    bool // the person is not in the room: it hears nothing until they are back, or its door lets go of the room
 	listens Listener
 }
 
@@ -44,11 +46,20 @@ type (
 		who Listener
 		on  bool
 	}
-	typing  struct{ who Listener }
-	grown   struct{ events []Event }
+	typing struct{ who Listener }
+	grown  struct {
+		posts  []*post // to be answered first
+		events []Event // what they are, when these are all new; else the loop reads
+	}
 	behind  struct{ seq int64 }
 	rewound struct{ seq int64 }
 )
+
+func (g grown) answer() {
+	for _, p := range g.posts {
+		p.answer()
+	}
+}
 
 // recentEvents is how much of the log's end a loop keeps, so that people who reconnect together read memory.
 const recentEvents = 64
@@ -75,6 +86,15 @@ func (l *loop) run() {
 	for {
 		select {
 		case <-l.live.ctx.Done():
+			l.mu.Lock()
+			left := l.inbox
+			l.inbox, l.ended = nil, true
+			l.mu.Unlock()
+			for _, word := range left {
+				if g, ok := word.(grown); ok {
+					g.answer()
+				}
+			}
 			return
 		case <-l.hereDue:
 			l.hereDue = nil
@@ -119,23 +139,23 @@ func (l *loop) take(word any) (read bool) {
 	case attach:
 		s := l.subs[w.who]
 		if s == nil {
-			s = &sub{listens: w.who}
+			s = &sub{listens: w.who, left: true}
 			l.subs[w.who] = s
-			l.arrive(w.who.Person().ID, 1)
 		}
+		l.admit(s)
 		s.after, s.primed = w.seq, false
 		return true
 	case detach:
 		if s := l.subs[w.who]; s != nil {
+			l.dismiss(s)
 			delete(l.subs, w.who)
-			if s.views {
-				l.viewers--
-			}
-			l.arrive(w.who.Person().ID, -1)
 		}
 	case view:
 		if s := l.subs[w.who]; s != nil && s.views != w.on {
 			s.views = w.on
+			if s.left {
+				break
+			}
 			if w.on {
 				l.viewers++
 				w.who.Ephemeral(l.hereNow())
@@ -144,16 +164,17 @@ func (l *loop) take(word any) (read bool) {
 			}
 		}
 	case typing:
-		if s := l.subs[w.who]; s != nil {
+		if s := l.subs[w.who]; s != nil && !s.left {
 			me := author(w.who.Person())
 			whisper := &Whisper{Room: l.room, Typing: &me}
 			for who, other := range l.subs {
-				if other.views && who.Person().ID != me.ID {
+				if other.views && !other.left && who.Person().ID != me.ID {
 					who.Ephemeral(whisper)
 				}
 			}
 		}
 	case grown:
+		w.answer()
 		n := len(w.events)
 		if n == 0 || w.events[0].Seq > l.cursor+1 || w.events[n-1].Seq-w.events[0].Seq != int64(n-1) {
 			return true
@@ -167,7 +188,7 @@ func (l *loop) take(word any) (read bool) {
 			return true
 		}
 		for _, s := range l.subs { // the read that should have primed it failed
-			if !s.primed {
+			if !s.primed && !s.left {
 				return true
 			}
 		}
@@ -180,17 +201,54 @@ func (l *loop) take(word any) (read bool) {
 	return false
 }
 
-// offer delivers events that follow the cursor to every primed follower. Who leaves is told that, and nothing after it.
+// admit makes a follower one that hears; again is harmless.
+func (l *loop) admit(s *sub) {
+	if !s.left {
+		return
+	}
+	s.left = false
+	if s.views {
+		l.viewers++
+	}
+	l.arrive(s.listens.Person().ID, 1)
+}
+
+// dismiss makes a follower one that hears nothing; again is harmless.
+func (l *loop) dismiss(s *sub) {
+	if s.left {
+		return
+	}
+	s.left = true
+	if s.views {
+		l.viewers--
+	}
+	l.arrive(s.listens.Person().ID, -1)
+}
+
+// offer delivers events that follow the cursor to every primed follower. Who leaves is told that, and nothing after it;
+// who comes back before their door has let go of the room hears on from there.
 func (l *loop) offer(events []Event) {
 	for i, e := range events {
-		if e.Kind == Left && i+1 < len(events) {
-			l.offer(events[:i+1])
-			l.offer(events[i+1:])
+		cut := i // before who comes, after who goes
+		if e.Kind == Left {
+			cut++
+		}
+		if (e.Kind == Left || e.Kind == Joined) && cut > 0 && cut < len(events) {
+			l.offer(events[:cut])
+			l.offer(events[cut:])
 			return
 		}
 	}
 	if len(events) == 0 {
 		return
+	}
+	if first := events[0]; first.Kind == Joined && first.Person != nil {
+		for who, s := range l.subs {
+			if s.left && who.Person().ID == first.Person.ID {
+				s.after = max(s.after, first.Seq-1)
+				l.admit(s)
+			}
+		}
 	}
 	l.cursor = events[len(events)-1].Seq
 	l.recent = append(l.recent, events...)
@@ -199,7 +257,7 @@ func (l *loop) offer(events []Event) {
 	}
 	all := &Delivery{Room: l.room, Events: events}
 	for _, s := range l.subs {
-		if !s.primed {
+		if !s.primed || s.left {
 			continue
 		}
 		if s.after < events[0].Seq {
@@ -210,9 +268,10 @@ func (l *loop) offer(events []Event) {
 		s.after = max(s.after, l.cursor)
 	}
 	if last := events[len(events)-1]; last.Kind == Left && last.Person != nil {
-		for who := range l.subs {
+		for who, s := range l.subs {
 			if who.Person().ID == last.Person.ID {
-				l.take(detach{who})
+				l.dismiss(s)
+				s.primed = true // when they come back, it hears on from there
 			}
 		}
 	}
@@ -230,8 +289,19 @@ func after(events []Event, seq int64) []Event {
 // catchUp reads what the log has after the cursor, and primes those who have just come with what they missed. An error
 // leaves everything as it is: the next poll wakes the loop again.
 func (l *loop) catchUp() {
+	ctx, cancel := context.WithTimeout(l.live.ctx, commitTimeout)
+	defer cancel()
+	if !l.primed() { // nobody wants what is between: a room may be long, and who comes be far behind
+		top, err := l.live.rooms.top(ctx, l.room)
+		if err != nil {
+			return
+		}
+		if top-l.cursor > SinceLimit {
+			l.cursor, l.recent = top, nil
+		}
+	}
 	for {
-		events, err := l.live.rooms.since(l.live.ctx, l.room, l.cursor, SinceLimit)
+		events, err := l.live.rooms.since(ctx, l.room, l.cursor, SinceLimit)
 		if err != nil {
 			return
 		}
@@ -241,32 +311,42 @@ func (l *loop) catchUp() {
 		}
 	}
 	for _, s := range l.subs {
-		if !s.primed {
-			l.prime(s)
+		if !s.primed && !s.left {
+			l.prime(ctx, s)
 		}
 	}
 }
 
+// primed tells whether somebody counts on every event after the cursor; who has left waits for one that lets them in.
+func (l *loop) primed() bool {
+	for _, s := range l.subs {
+		if s.primed {
+			return true
+		}
+	}
+	return false
+}
+
 // prime brings one follower from where it was to the cursor. One that missed too much is told so by a delivery
 // without events: it follows from the cursor and loads its page anew.
-func (l *loop) prime(s *sub) {
+func (l *loop) prime(ctx context.Context, s *sub) {
 	switch {
 	case s.after >= l.cursor: // up to date, or from the future of a database that was restored: Reset tells it
 	case l.cursor-s.after > SinceLimit:
-		s.listens.Deliver(&Delivery{Room: l.room})
+		s.listens.Deliver(&Delivery{Room: l.room, Seq: l.cursor})
 		s.after = l.cursor
 	case len(l.recent) > 0 && l.recent[0].Seq <= s.after+1:
 		s.listens.Deliver(&Delivery{Room: l.room, Events: after(l.recent, s.after)})
 		s.after = l.cursor
 	default:
-		events, err := l.live.rooms.since(l.live.ctx, l.room, s.after, SinceLimit)
+		events, err := l.live.rooms.since(ctx, l.room, s.after, SinceLimit)
 		if err != nil {
 			return
 		}
 		for len(events) > 0 && events[len(events)-1].Seq > l.cursor {
 			events = events[:len(events)-1] // committed since: comes with the next offer
 		}
-		s.listens.Deliver(&Delivery{Room: l.room, Events: events})
+		s.listens.Deliver(&Delivery{Room: l.room, Seq: l.cursor, Events: events})
 		s.after = l.cursor
 	}
 	s.primed = true
@@ -302,7 +382,7 @@ func (l *loop) tellHere() {
 	}
 	w := l.hereNow()
 	for who, s := range l.subs {
-		if s.views {
+		if s.views && !s.left {
 			who.Ephemeral(w)
 		}
 	}

@@ -15,7 +15,7 @@ import (
 
 // postLanes is how many commits of posts can be under way at once. Rooms are spread over them, so that one room's
 // posts never wait for each other's locks. Two: with more, batches get smaller and each costs the same.
-const postLanes = 2
+const postLanes = 1
 
 // Draft is a post as it comes from a client.
 type Draft struct {
@@ -70,7 +70,8 @@ func (r *Rooms) Post(ctx context.Context, me account.Person, d Draft) (Receipt, 
 }
 
 // PostThen is Post for doors that do not wait: done is called once, when the post is on disk or refused, by a
-// goroutine that others wait for; it must not block.
+// goroutine that others wait for; it must not block. It is called just before the post is delivered to those who follow
+// the room, so that an author who does gets the answer and the echo together.
 func (r *Rooms) PostThen(me account.Person, d Draft, done func(Receipt, error)) {
 	body, err := cleanBody(d.Body)
 	if err != nil {
@@ -180,23 +181,30 @@ func (r *Rooms) commitPosts(ctx context.Context, steady *pg.Pool, batch []*post)
 			p.err = err
 		}
 	}
+	rooms := map[int64]*grown{}
 	for _, p := range batch {
-		for _, done := range p.done {
-			done(p.outcome, p.err)
+		if p.err != nil {
+			p.answer()
+			continue
+		}
+		g := rooms[p.room]
+		if g == nil {
+			g = &grown{}
+			rooms[p.room] = g
+		}
+		g.posts = append(g.posts, p)
+		if p.fresh { // else found: another try or node stored it, perhaps with other words, and the loop reads them
+			g.events = append(g.events, p.event())
 		}
 	}
-	events := map[int64][]Event{}
-	for _, p := range batch {
-		switch {
-		case p.err != nil:
-		case p.fresh:
-			events[p.room] = append(events[p.room], p.event())
-		default: // found: another try or node stored it, perhaps with other words
-			r.live.tick(p.room, nil)
-		}
+	for room, g := range rooms {
+		r.live.grew(room, *g)
 	}
-	for room, list := range events {
-		r.live.tick(room, list)
+}
+
+func (p *post) answer() {
+	for _, done := range p.done {
+		done(p.outcome, p.err)
 	}
 }
 

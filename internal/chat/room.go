@@ -352,7 +352,7 @@ func (r *Rooms) settle(ctx context.Context, me account.Person, room int64, moved
 	})
 	r.suspect(err)
 	if err == nil {
-		r.live.tick(room, nil)
+		r.live.tick(room)
 		for _, person := range moved {
 			r.live.tickPerson(person)
 		}

@@ -1,6 +1,7 @@
 package web
 
 import (
+	"strconv"
 	"time"
 
 	"howdah/internal/account"
@@ -82,6 +83,89 @@ func toMessage(m chat.Message) messageJSON {
 		out.HTML = render(m.Body, m.Mentions)
 	}
 	return out
+}
+
+// appendPost is the JSON of a post event, the same as encoding/json makes of toEvent but in a fifth of the time: it is
+// made for every post, and a test compares the two.
+func appendPost(b []byte, e chat.Event) []byte {
+	m := e.Message
+	b = append(b, `{"is":"event","room":`...)
+	b = strconv.AppendInt(b, e.Room, 10)
+	b = append(b, `,"seq":`...)
+	b = strconv.AppendInt(b, e.Seq, 10)
+	b = append(b, `,"kind":"post","at":`...)
+	b = appendTime(b, e.At)
+	b = append(b, `,"by":`...)
+	b = appendPerson(b, e.By)
+	b = append(b, `,"message":{"seq":`...)
+	b = strconv.AppendInt(b, m.Seq, 10)
+	b = append(b, `,"at":`...)
+	b = appendTime(b, m.At)
+	b = append(b, `,"by":`...)
+	b = appendPerson(b, m.By)
+	b = append(b, `,"client_id":`...)
+	b = appendString(b, m.ClientID)
+	b = append(b, `,"body":`...)
+	b = appendString(b, m.Body)
+	b = append(b, `,"html":`...)
+	if m.Deleted {
+		b = append(b, `""`...)
+	} else {
+		b = appendString(b, render(m.Body, m.Mentions))
+	}
+	for i, handle := range m.Mentions {
+		b = append(b, []string{`,"mentions":[`, `,`}[min(i, 1)]...)
+		b = appendString(b, handle)
+	}
+	if len(m.Mentions) > 0 {
+		b = append(b, ']')
+	}
+	b = append(b, `,"edited":`...)
+	b = strconv.AppendBool(b, m.Edited)
+	b = append(b, `,"deleted":`...)
+	b = strconv.AppendBool(b, m.Deleted)
+	return append(b, "}}"...)
+}
+
+func appendTime(b []byte, at time.Time) []byte {
+	b = append(b, '"')
+	b = at.UTC().Truncate(time.Millisecond).AppendFormat(b, time.RFC3339Nano)
+	return append(b, '"')
+}
+
+func appendPerson(b []byte, a chat.Author) []byte {
+	b = append(b, `{"id":`...)
+	b = strconv.AppendInt(b, a.ID, 10)
+	b = append(b, `,"handle":`...)
+	b = appendString(b, a.Handle)
+	b = append(b, `,"name":`...)
+	b = appendString(b, a.Name)
+	return append(b, '}')
+}
+
+// appendString is s as a JSON string (RFC 8259, section 7). What comes from PostgreSQL is valid UTF-8.
+func appendString(b []byte, s string) []byte {
+	const hex = "0123456789abcdef"
+	b = append(b, '"')
+	from := 0
+	for i := 0; i < len(s); i++ {
+		c := s[i]
+		if c >= ' ' && c != '"' && c != '\\' {
+			continue
+		}
+		b = append(b, s[from:i]...)
+		from = i + 1
+		switch c {
+		case '"', '\\':
+			b = append(b, '\\', c)
+		case '\n':
+			b = append(b, '\\', 'n')
+		default:
+			b = append(b, '\\', 'u', '0', '0', hex[c>>4], hex[c&15])
+		}
+	}
+	b = append(b, s[from:]...)
+	return append(b, '"')
 }
 
 func toEvent(e chat.Event) eventJSON {

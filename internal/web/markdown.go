@@ -60,6 +60,9 @@ var mentionsKey = parser.NewContextKey()
 // render makes a message's Markdown into HTML that holds nothing but the elements of Markdown. handles are the people
 // whom it names.
 func render(body string, handles []string) string {
+	if wordsOnly(body) {
+		return "<p>" + body + "</p>\n"
+	}
 	if costly(body) {
 		return plain(body)
 	}
@@ -76,6 +79,19 @@ func render(body string, handles []string) string {
 
 func plain(body string) string {
 	return "<p>" + strings.ReplaceAll(html.EscapeString(body), "\n", "<br>\n") + "</p>\n"
+}
+
+// wordsOnly tells whether a message is one line in which nothing can mean anything to Markdown, as most are: parsing it
+// costs more than all else that is done for a post. A fuzz test compares with the parser.
+func wordsOnly(body string) bool {
+	if body == "" || strings.ContainsAny(body[:1], " \t0123456789-+=#>*|:") || strings.ContainsAny(body, "\n\r\t\x00\\`*_~[]<>&@\"|") {
+		return false
+	}
+	if strings.Contains(body, "  ") || strings.HasSuffix(body, " ") || !utf8.ValidString(body) {
+		return false
+	}
+	// Addresses need one of these to become links.
+	return !strings.Contains(body, ":") && !strings.Contains(body, "www.")
 }
 
 // costly tells whether a message is beyond the bounds.

@@ -1,6 +1,7 @@
 package web
 
 import (
+	"bytes"
 	"strings"
 	"testing"
 
@@ -44,6 +45,25 @@ func TestMarkdownThatOnlyCostsIsShownAsItIs(t *testing.T) {
 	if have := render(code, nil); !strings.HasPrefix(have, "<pre>") || !strings.HasSuffix(have, "<p><em>done</em></p>\n") {
 		t.Error("a long listing was not shown as code")
 	}
+}
+
+// FuzzWordsOnly: what is not given to the parser looks as if it had been.
+func FuzzWordsOnly(f *testing.F) {
+	for _, seed := range []string{"hello there", "你好，今天吃什麼？", "it's 5.30 (or 6)", "a - b + c", "www.x.org", "a\u00a0b", "x!", "one; two, three...", "a\u2028b", "\u3000x"} {
+		f.Add(seed)
+	}
+	f.Fuzz(func(t *testing.T, body string) {
+		if !wordsOnly(body) {
+			return
+		}
+		var parsed bytes.Buffer
+		if err := markdown.Convert([]byte(body), &parsed); err != nil {
+			t.Fatal(err)
+		}
+		if have := render(body, nil); have != parsed.String() {
+			t.Errorf("%q is %q, the parser says %q", body, have, parsed.String())
+		}
+	})
 }
 
 // FuzzMarkdown: whatever people write, only Markdown's own elements and harmless attributes come out.

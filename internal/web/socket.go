@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"encoding/binary"
 	"encoding/json"
 	"errors"
 	"io"
@@ -131,6 +132,32 @@ var (
 	pingFrame  = ws.MustCompileFrame(ws.NewPingFrame(nil))
 )
 
+// appendText appends a text frame whose payload write appends (RFC 6455, section 5.2): room for the longest header is
+// left, and the payload moved up to the one that it got.
+func appendText(b []byte, write func([]byte) []byte) []byte {
+	const longest = 10
+	start := len(b)
+	b = append(b, make([]byte, longest)...)
+	b = write(b)
+	n := len(b) - start - longest
+	b[start] = 0x81 // the last part of a text message
+	header := 2
+	switch {
+	case n < 126:
+		b[start+1] = byte(n)
+	case n < 1<<16:
+		b[start+1] = 126
+		binary.BigEndian.PutUint16(b[start+2:], uint16(n))
+		header = 4
+	default:
+		b[start+1] = 127
+		binary.BigEndian.PutUint64(b[start+2:], uint64(n))
+		header = longest
+	}
+	copy(b[start+header:], b[start+longest:])
+	return b[:start+header+n]
+}
+
 func textFrame(payload []byte) []byte { return ws.MustCompileFrame(ws.NewTextFrame(payload)) }
 
 func frame(value any) []byte {
@@ -148,7 +175,7 @@ func (s *socket) offer(f []byte) {
 	if s.ended {
 		return
 	}
-	if s.size+len(f) > maxQueue { // only a queue that is being written can be full
+	if s.size > 0 && s.size+len(f) > maxQueue {
 		s.ended, s.queue = true, [][]byte{s.farewell("too_slow"), closeFrame}
 		s.door.Stats.Dropped.Add(1)
 		_ = s.conn.SetReadDeadline(time.Now().Add(time.Second)) // its reader ends, and takes it out of everything
@@ -311,13 +338,13 @@ func (s *socket) take(ctx context.Context, raw []byte) {
 }
 
 func (s *socket) done(id int64, got chat.Receipt) {
-	b := make([]byte, 0, 64)
-	b = append(b, `{"is":"ok","id":`...)
-	b = strconv.AppendInt(b, id, 10)
-	b = append(b, `,"seq":`...)
-	b = strconv.AppendInt(b, got.Seq, 10)
-	b = append(b, '}')
-	s.offer(textFrame(b))
+	s.offer(appendText(make([]byte, 0, 64), func(b []byte) []byte {
+		b = append(b, `{"is":"ok","id":`...)
+		b = strconv.AppendInt(b, id, 10)
+		b = append(b, `,"seq":`...)
+		b = strconv.AppendInt(b, got.Seq, 10)
+		return append(b, '}')
+	}))
 }
 
 func (s *socket) refuse(id int64, err error) {
@@ -392,18 +419,42 @@ func (s *socket) Person() account.Person { return *s.person.Load() }
 
 // Deliver puts events into the queue, encoded once for all listeners.
 func (s *socket) Deliver(delivery *chat.Delivery) {
-	if len(delivery.Events) == 0 {
-		s.offer(frame(object{"is": "gap", "room": delivery.Room}))
+	n := len(delivery.Events)
+	if n == 0 {
+		s.gap(delivery.Room, delivery.Seq)
 		return
 	}
-	s.door.Stats.Deliveries.Add(int64(len(delivery.Events)))
+	// What would fill a queue by itself is not sent: it would have the listener dropped, and dropped again when it comes
+	// back for the same. It loads the page that it shows, which is less.
+	if n > 1 && weight(delivery.Events) > maxQueue/2 || len(delivery.Frame(encodeDelivery)) > maxQueue/2 {
+		s.gap(delivery.Room, delivery.Events[n-1].Seq)
+		return
+	}
+	s.door.Stats.Deliveries.Add(int64(n))
 	s.offer(delivery.Frame(encodeDelivery))
+}
+
+func (s *socket) gap(room, seq int64) { s.offer(frame(object{"is": "gap", "room": room, "seq": seq})) }
+
+// weight is about what events come to when they are encoded: each message is in it as Markdown and as HTML.
+func weight(events []chat.Event) (bytes int) {
+	for i := range events {
+		bytes += 400
+		if m := events[i].Message; m != nil {
+			bytes += 2 * len(m.Body)
+		}
+	}
+	return bytes
 }
 
 func encodeDelivery(delivery *chat.Delivery) []byte {
 	var out []byte
 	for _, e := range delivery.Events {
-		out = append(out, frame(toEvent(e))...)
+		if e.Kind == chat.Posted && e.Message != nil {
+			out = appendText(out, func(b []byte) []byte { return appendPost(b, e) })
+		} else {
+			out = append(out, frame(toEvent(e))...)
+		}
 	}
 	return out
 }
