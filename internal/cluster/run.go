@@ -465,13 +465,51 @@ func (c *Cluster) stop(ctx context.Context, mode Mode) error {
 	if !ok {
 		return nil
 	}
-	if err := c.signalStop(ctx, l.pid, mode); err != nil {
-		return fault.Wrap(err, fault.Forbidden, "cluster.permissions", fault.Args{"dir": c.dir, "account": c.accountName()})
+	signal := func(mode Mode) error {
+		if err := c.signalStop(ctx, l.pid, mode); err != nil {
+			return fault.Wrap(err, fault.Forbidden, "cluster.permissions", fault.Args{"dir": c.dir, "account": c.accountName()})
+		}
+		return nil
+	}
+	if err := signal(mode); err != nil {
+		return err
+	}
+	// A server that is asked while it recovers from the crash of one of its processes may wait for ever for its checkpointer,
+	// which nobody tells to end (PostmasterStateMachine, seen in 15). What it was doing it has to do again anyway.
+	if mode == Fast {
+		brief, done := context.WithTimeout(ctx, stuckAfter)
+		err := waitGone(brief, l.pid, c.data(), l.started)
+		done()
+		if err == nil {
+			return nil
+		}
+		if ctx.Err() == nil && !c.shuttingDown(ctx) {
+			if err := signal(Immediate); err != nil {
+				return err
+			}
+		}
 	}
 	if err := waitGone(ctx, l.pid, c.data(), l.started); err != nil {
 		return fault.Wrap(err, fault.Unavailable, "cluster.still_stopping", fault.Args{"dir": c.data()})
 	}
 	return nil
+}
+
+// stuckAfter is how long disconnecting everybody may take, before the checkpoint that ends a server begins.
+const stuckAfter = 5 * time.Second
+
+// shuttingDown tells whether the server writes its last checkpoint, which may take long, or has written it.
+func (c *Cluster) shuttingDown(ctx context.Context) bool {
+	out, err := c.run(ctx, nil, "pg_controldata", c.data())
+	if err != nil {
+		return true // better too patient than a recovery for nothing
+	}
+	for line := range strings.Lines(out) {
+		if state, ok := strings.CutPrefix(line, "Database cluster state:"); ok {
+			return strings.HasPrefix(strings.TrimSpace(state), "shut")
+		}
+	}
+	return true
 }
 
 // pollGone is waitGone for systems that cannot tell us.

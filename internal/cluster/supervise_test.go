@@ -11,6 +11,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/jackc/pgx/v5"
 )
 
 // watched runs Watch and gives its events, until the test ends.
@@ -189,5 +191,46 @@ func TestWatchNoticesAnUpgradeUnderneath(t *testing.T) {
 	wantFault(t, found.Err, "cluster.upgraded_underneath", "15.99")
 	if have := found.Err.Error(); runningProgram(event.PID) != "" && !strings.Contains(have, in.Version.Build) {
 		t.Errorf("it does not know what runs: %s", have)
+	}
+}
+
+// A server that is just recovering from the crash of one of its processes can be stopped too.
+func TestStopWhileRecoveringFromACrash(t *testing.T) {
+	t.Parallel()
+	c := made(t)
+	for range 3 {
+		if err := c.Start(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		dsn, err := c.DSN(Superuser, "postgres")
+		if err != nil {
+			t.Fatal(err)
+		}
+		conn, err := pgx.Connect(t.Context(), dsn)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := syscall.Kill(int(conn.PgConn().PID()), syscall.SIGKILL); err != nil {
+			t.Fatal(err)
+		}
+		// No connection is taken from the crash to the end of the recovery.
+		deadline, tick := time.After(20*time.Second), time.NewTicker(time.Millisecond)
+		for again := conn; again != nil; {
+			if again, err = pgx.Connect(t.Context(), dsn); err == nil {
+				again.Close(t.Context())
+			}
+			select {
+			case <-deadline:
+				t.Fatal("it does not recover")
+			case <-tick.C:
+			}
+		}
+		tick.Stop()
+		conn.Close(t.Context())
+		ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+		if err := c.Stop(ctx, Fast); err != nil {
+			t.Error(err)
+		}
+		cancel()
 	}
 }

@@ -226,14 +226,19 @@ func (s *Server) clusterEvent(e cluster.Event) {
 	}
 }
 
-// migrate waits for a database that is away (people see the waiting page meanwhile), and fails on what waiting does
-// not mend.
 func (s *Server) migrate(ctx context.Context) error {
+	return s.patiently(ctx, func() error { return pg.Migrate(ctx, s.options.OwnerDSN, s.options.AppRole) })
+}
+
+// patiently does what starting needs of the database. It waits for one that is away (people see the waiting page
+// meanwhile), and fails on what waiting does not mend.
+func (s *Server) patiently(ctx context.Context, work func() error) error {
 	told := false
 	pause := 250 * time.Millisecond
 	for {
-		err := pg.Migrate(ctx, s.options.OwnerDSN, s.options.AppRole)
+		err := work()
 		if !fault.Is(err, fault.Unavailable) || fault.HasKey(err, "pg.sign_in") || fault.HasKey(err, "pg.no_database") {
+			s.trouble.Store(nil)
 			return err
 		}
 		s.trouble.Store(fault.Of(err))
@@ -254,9 +259,11 @@ func (s *Server) migrate(ctx context.Context) error {
 
 // welcome makes the set-up link where there is no owner yet, and says that people can come in.
 func (s *Server) welcome(ctx context.Context) error {
-	s.trouble.Store(nil)
-	token, err := s.accounts.SetupToken(ctx)
-	if err != nil {
+	var token string
+	if err := s.patiently(ctx, func() (err error) {
+		token, err = s.accounts.SetupToken(ctx)
+		return err
+	}); err != nil {
 		return err
 	}
 	setup := ""
@@ -323,7 +330,14 @@ func (s *Server) stop(ctx context.Context, front, side *http.Server) error {
 		pool.Close()
 	}
 	if s.options.Cluster != nil {
-		if err := s.options.Cluster.Stop(ctx, cluster.Fast); err != nil {
+		err := s.options.Cluster.Stop(ctx, cluster.Fast)
+		if fault.HasKey(err, "cluster.still_stopping") { // recovery at the next start is better than a server that nobody watches
+			s.options.Log.Warn("PostgreSQL takes too long to stop; it is ended at once", "error", err)
+			last, done := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
+			defer done()
+			err = s.options.Cluster.Stop(last, cluster.Immediate)
+		}
+		if err != nil {
 			return err
 		}
 	}
