@@ -6,6 +6,8 @@ import (
 	"path/filepath"
 	"testing"
 	"time"
+
+	"github.com/chromedp/chromedp/kb"
 )
 
 // until waits until something holds outside of the pages.
@@ -89,28 +91,31 @@ func TestOfflineThenWhatWasWrittenGoesOutOnceAndWhatWasMissedHeals(t *testing.T)
 	h.once(t, room, "kept in the browser")
 }
 
-func TestARefusedPostComesBackIntoTheBox(t *testing.T) {
+func TestARefusedPostStaysUntilItsWriterDecides(t *testing.T) {
 	h := story(t)
 	ada, wei := h.person(t, "Ada"), h.person(t, "Wei")
-	room := ada.room(t, "private", "refused", wei)
+	room := ada.room(t, "public", "refused", wei)
 	line := h.wire(t)
 	w := h.enter(t, wei, room, look{through: line})
 	w.expectAway()
-	w.expect("status of 40[34]")
 	line.cutOff()
 	w.post("too late")
 	w.wait("it to wait", onePending)
 	ada.call(t, "DELETE", fmt.Sprintf("/rooms/%d/members/%d", room, wei.ID), nil)
-	other := ada.room(t, "public", "elsewhere", wei)
 	line.mend()
-	w.visit(fmt.Sprint("/room/", other))
-	w.live()
-	until(t, "the refusal", func() bool {
-		return get[bool](w, `Object.keys(localStorage).some((key) => key.startsWith("howdah.outbox") && JSON.parse(localStorage[key]).failed)`)
-	})
+	w.wait("the refusal, seen from outside the room", `document.querySelector("#pending .failed .fate")?.innerText.startsWith("Not sent:") && document.querySelector(".join button") &&
+		document.querySelector("#pending [data-do=back]").hidden`)
 	if n := h.count(t, room, "too late"); n != 0 {
 		t.Errorf("it was posted %d times by somebody who is out", n)
 	}
+	w.click(".join button")
+	w.live()
+	w.click("#pending .failed [data-do=back]")
+	w.wait("the words in the box", `document.getElementById("body")?.value === "too late" && `+nothingPending)
+	w.press(kb.Enter)
+	w.sees("too late")
+	w.wait("nothing to wait", nothingPending)
+	h.once(t, room, "too late")
 }
 
 func TestPostgresKilledUnderThePageKeepsDraftAndPost(t *testing.T) {

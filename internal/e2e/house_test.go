@@ -80,7 +80,7 @@ func newHouse(name string) (*house, error) {
 // start runs howdah up, and returns when it says that people can come in.
 func (h *house) start() error {
 	h.said, h.done = &transcript{}, make(chan struct{})
-	h.cmd = exec.Command(stage.binary, "up", "--data", h.data, "--listen", "localhost:0", "--lang", "en")
+	h.cmd = exec.Command(stage.binary, "up", "--data", h.data, "--listen", "localhost:0", "--metrics-listen=", "--lang", "en")
 	h.cmd.Dir = h.dir
 	for _, one := range os.Environ() {
 		if !strings.HasPrefix(one, "HOWDAH_") {

@@ -76,7 +76,24 @@ func run(m *testing.M) (code int, err error) {
 			err = errors.Join(err, h.stop())
 		}
 	}()
+	defer beforeTheTimeout(func() {
+		stage.mu.Lock()
+		defer stage.mu.Unlock()
+		for _, h := range stage.houses {
+			_ = h.stop() // the panic of go test says enough
+		}
+	})()
 	return m.Run(), nil
+}
+
+// beforeTheTimeout runs clean shortly before go test gives up, after which nobody would stop what was started.
+func beforeTheTimeout(clean func()) (calm func()) {
+	limit, ok := flag.Lookup("test.timeout").Value.(flag.Getter).Get().(time.Duration)
+	if !ok || limit < time.Minute {
+		return func() {}
+	}
+	timer := time.AfterFunc(limit-20*time.Second, clean)
+	return func() { timer.Stop() }
 }
 
 // findBrowser looks where the usual packages put a Chromium.

@@ -224,7 +224,7 @@ type MePage struct {
 // WaitingPage ("waiting"), status 503: the database is away; looks again by itself. Needs no database, so Me is nil.
 type WaitingPage struct {
 	Chrome
-	Reason string // localised; "" for the usual sentence
+	Reason string // localised, below the usual sentence; "" when not known
 }
 
 // ErrorPage ("error").

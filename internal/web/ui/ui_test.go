@@ -299,3 +299,34 @@ func TestScriptsSpeakOnlyTextsThatExist(t *testing.T) {
 		}
 	}
 }
+
+func TestWhatHappenedStandsBetweenTheMessages(t *testing.T) {
+	ada, wei := people[0], people[1]
+	at := func(minute int) time.Time { return someday.Add(time.Duration(minute) * time.Minute) }
+	p := RoomPage{Chrome: chrome(lang.English, "", "Ada"), Room: Room{ID: 12, Kind: "public", Role: "owner", Read: 4, Unread: 1}}
+	p.Messages = []Message{{Seq: 2, At: at(1), By: wei}, {Seq: 3, At: at(2), By: wei}, {Seq: 6, At: at(3), By: wei}}
+	p.Events = []Event{
+		{Seq: 1, At: at(0), Kind: "join", By: wei, Person: wei}, {Seq: 4, At: at(2), Kind: "role", By: ada, Person: wei, Role: "admin"},
+		{Seq: 5, At: at(2), Kind: "room", By: ada, Name: "den", Topic: "quiet"}, {Seq: 7, At: at(4), Kind: "leave", By: ada, Person: wei},
+	}
+	var have []string
+	for _, l := range p.Lines() {
+		have = append(have, fmt.Sprintf("%d %s day=%t new=%t cont=%t", l.Seq, l.Saying, l.Day != "", l.New, l.Continues))
+	}
+	want := []string{
+		"1 林小薇 joined day=true new=false cont=false", "2  day=false new=false cont=false", "3  day=false new=false cont=true",
+		"4 Ada Lovelace made 林小薇 admin day=false new=false cont=false", "5 Ada Lovelace named this room den: quiet day=false new=false cont=false",
+		"6  day=false new=true cont=false", "7 Ada Lovelace removed 林小薇 day=false new=false cont=false",
+	}
+	if strings.Join(have, "\n") != strings.Join(want, "\n") {
+		t.Errorf("have\n%s\nwant\n%s", strings.Join(have, "\n"), strings.Join(want, "\n"))
+	}
+	if n := p.FirstUnread(); n != 0 {
+		t.Errorf("the first unread message is on the page, and %d is pointed to", n)
+	}
+	p.Earlier, p.Messages, p.Events, p.Room.Unread = true, p.Messages[2:], nil, 9
+	p.Room.Read = 2
+	if n := p.FirstUnread(); n != 3 {
+		t.Errorf("first unread at %d, want 3", n)
+	}
+}

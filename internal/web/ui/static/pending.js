@@ -53,6 +53,7 @@ function add(entry) {
   body.classList.add("raw")
   body.textContent = entry.body
   line.append(clone("t-fate"))
+  within(line, "[data-do=back]").hidden = !document.getElementById("composer") // who may not write has no box for it
   list.append(line)
   return line
 }
