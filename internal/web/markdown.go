@@ -20,7 +20,7 @@ import (
 )
 
 // markdown is CommonMark (0.31) as a chat wants it: without raw HTML (it is shown as the text that it is), headings and
-// pictures from elsewhere; a line break is a line break; addresses become links; ~~struck~~.
+// pictures from elsewhere; a line break is a line break; addresses become links; ~~struck~~; tables.
 var markdown = goldmark.New(
 	goldmark.WithParser(parser.NewParser(
 		parser.WithBlockParsers(
@@ -41,7 +41,8 @@ var markdown = goldmark.New(
 		),
 		parser.WithParagraphTransformers(util.Prioritized(parser.LinkReferenceParagraphTransformer, 100)),
 	)),
-	goldmark.WithExtensions(extension.Strikethrough, extension.Linkify),
+	goldmark.WithExtensions(extension.Strikethrough, extension.Linkify,
+		extension.NewTable(extension.WithTableCellAlignMethod(extension.TableCellAlignAttribute))), // no style attributes: see the CSP
 	goldmark.WithRendererOptions(mdhtml.WithHardWraps(), renderer.WithNodeRenderers(util.Prioritized(safeLinks{}, 100))),
 )
 
@@ -52,7 +53,7 @@ const (
 	maxNesting  = 24   // block markers at the beginning of one line
 	maxInline   = 1000 // characters that may begin or end something, in one paragraph outside code blocks
 	maxInlines  = 6000 // ... and in the whole message
-	inlineMarks = "*_~[]()`@<!"
+	inlineMarks = "*_~[]()`@<!|"
 )
 
 var mentionsKey = parser.NewContextKey()

@@ -10,23 +10,24 @@ import (
 
 func TestMarkdown(t *testing.T) {
 	for in, want := range map[string]string{
-		"hello **you**\nand _you_":       "<p>hello <strong>you</strong><br>\nand <em>you</em></p>\n",
-		"`a < b`":                        "<p><code>a &lt; b</code></p>\n",
-		"```go\nx := \"<b>\"\n```":       "<pre><code class=\"language-go\">x := &quot;&lt;b&gt;&quot;\n</code></pre>\n",
-		"- a\n- b":                       "<ul>\n<li>a</li>\n<li>b</li>\n</ul>\n",
-		"> said":                         "<blockquote>\n<p>said</p>\n</blockquote>\n",
-		"# not a heading":                "<p># not a heading</p>\n",
-		"<b>bold</b><script>x</script>":  "<p>&lt;b&gt;bold&lt;/b&gt;&lt;script&gt;x&lt;/script&gt;</p>\n",
-		"<div onclick=x>\n\nhi":          "<p>&lt;div onclick=x&gt;</p>\n<p>hi</p>\n",
-		"[x](javascript:alert(1))":       "<p>x</p>\n",
-		"[x](JaVaScRiPt:alert(1))":       "<p>x</p>\n",
-		"[x](data:text/html,a)":          "<p>x</p>\n",
-		"[x](/sign-out)":                 "<p>x</p>\n",
-		"[x](//evil.example)":            "<p>x</p>\n",
-		"![cat](https://a.example/c)":    `<p><a href="https://a.example/c" target="_blank" rel="noopener noreferrer nofollow">cat</a></p>` + "\n",
-		"see https://a.example/?q=1&b=2": `<p>see <a href="https://a.example/?q=1&amp;b=2" target="_blank" rel="noopener noreferrer nofollow">https://a.example/?q=1&amp;b=2</a></p>` + "\n",
-		"@ann @小明你好 @bob x@ann.org":      `<p><span class="mention">@ann</span> <span class="mention">@小明</span>你好 @bob <a href="mailto:x@ann.org" target="_blank" rel="noopener noreferrer nofollow">x@ann.org</a></p>` + "\n",
-		"~~no~~ yes":                     "<p><del>no</del> yes</p>\n",
+		"hello **you**\nand _you_":         "<p>hello <strong>you</strong><br>\nand <em>you</em></p>\n",
+		"`a < b`":                          "<p><code>a &lt; b</code></p>\n",
+		"```go\nx := \"<b>\"\n```":         "<pre><code class=\"language-go\">x := &quot;&lt;b&gt;&quot;\n</code></pre>\n",
+		"- a\n- b":                         "<ul>\n<li>a</li>\n<li>b</li>\n</ul>\n",
+		"> said":                           "<blockquote>\n<p>said</p>\n</blockquote>\n",
+		"# not a heading":                  "<p># not a heading</p>\n",
+		"<b>bold</b><script>x</script>":    "<p>&lt;b&gt;bold&lt;/b&gt;&lt;script&gt;x&lt;/script&gt;</p>\n",
+		"<div onclick=x>\n\nhi":            "<p>&lt;div onclick=x&gt;</p>\n<p>hi</p>\n",
+		"[x](javascript:alert(1))":         "<p>x</p>\n",
+		"[x](JaVaScRiPt:alert(1))":         "<p>x</p>\n",
+		"[x](data:text/html,a)":            "<p>x</p>\n",
+		"[x](/sign-out)":                   "<p>x</p>\n",
+		"[x](//evil.example)":              "<p>x</p>\n",
+		"![cat](https://a.example/c)":      `<p><a href="https://a.example/c" target="_blank" rel="noopener noreferrer nofollow">cat</a></p>` + "\n",
+		"see https://a.example/?q=1&b=2":   `<p>see <a href="https://a.example/?q=1&amp;b=2" target="_blank" rel="noopener noreferrer nofollow">https://a.example/?q=1&amp;b=2</a></p>` + "\n",
+		"@ann @小明你好 @bob x@ann.org":        `<p><span class="mention">@ann</span> <span class="mention">@小明</span>你好 @bob <a href="mailto:x@ann.org" target="_blank" rel="noopener noreferrer nofollow">x@ann.org</a></p>` + "\n",
+		"| a | b |\n| - | -: |\n| 1 | 2 |": "<table>\n<thead>\n<tr>\n<th>a</th>\n<th align=\"right\">b</th>\n</tr>\n</thead>\n<tbody>\n<tr>\n<td>1</td>\n<td align=\"right\">2</td>\n</tr>\n</tbody>\n</table>\n",
+		"~~no~~ yes":                       "<p><del>no</del> yes</p>\n",
 	} {
 		if have := render(in, []string{"ann", "小明"}); have != want {
 			t.Errorf("%q\n have %q\n want %q", in, have, want)
@@ -69,11 +70,12 @@ func FuzzWordsOnly(f *testing.F) {
 // FuzzMarkdown: whatever people write, only Markdown's own elements and harmless attributes come out.
 func FuzzMarkdown(f *testing.F) {
 	for _, seed := range []string{"<script>alert(1)</script>", "[a](javascript:x)", "```\"onload=x\n```", "<a href='x' onclick=y>", "![x](\"onerror=alert(1))",
-		"<javascript:alert(1)>", "https://x\"onmouseover=alert(1)", "@ann<b>", "[x]: javascript:1\n[x]", "&#60;script&#62;", "a\x00b", "```html onload=x\n<", "* > - + 1. x"} {
+		"<javascript:alert(1)>", "https://x\"onmouseover=alert(1)", "@ann<b>", "[x]: javascript:1\n[x]", "&#60;script&#62;", "a\x00b", "```html onload=x\n<", "|a|b|\n|-|:-|\n|<b>|`x`|", "* > - + 1. x"} {
 		f.Add(seed)
 	}
 	elements := map[string]bool{"p": true, "br": true, "strong": true, "em": true, "del": true, "code": true, "pre": true, "ul": true, "ol": true, "li": true,
-		"blockquote": true, "a": true, "hr": true, "span": true}
+		"blockquote": true, "a": true, "hr": true, "span": true,
+		"table": true, "thead": true, "tbody": true, "tr": true, "th": true, "td": true}
 	f.Fuzz(func(t *testing.T, body string) {
 		z := html.NewTokenizer(strings.NewReader(render(body, []string{"ann"})))
 		for {
@@ -94,7 +96,8 @@ func FuzzMarkdown(f *testing.F) {
 							t.Fatalf("%q links to %q", body, a.Val)
 						}
 					case token.Data == "a" && (a.Key == "target" || a.Key == "rel"), token.Data == "span" && a.Key == "class" && a.Val == "mention",
-						token.Data == "code" && a.Key == "class" && strings.HasPrefix(a.Val, "language-"), token.Data == "ol" && a.Key == "start":
+						token.Data == "code" && a.Key == "class" && strings.HasPrefix(a.Val, "language-"), token.Data == "ol" && a.Key == "start",
+						(token.Data == "th" || token.Data == "td") && a.Key == "align":
 					default:
 						t.Fatalf("%q gives <%s %s=%q>", body, token.Data, a.Key, a.Val)
 					}
