@@ -129,13 +129,14 @@ export function start() {
     typists.set(frame.person.id, { name: frame.person.name, timer: setTimeout(() => stopped(frame.person.id), SHOWN) })
     typing()
   })
-  live.on("rooms", () => {
+  const still = () => {
     if (rooms.has(ROOM)) heading()
     else if (data.self?.role) anew()
-  })
+  }
+  live.on("rooms", still)
   live.on("hello", () => {
     members = null
-    heading()
+    still() // it may have happened while there was no connection
     if (data.self?.role) live.send({ do: "view", room: ROOM })
   })
 }
