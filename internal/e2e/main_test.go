@@ -14,6 +14,8 @@ import (
 	"time"
 
 	"github.com/chromedp/chromedp"
+
+	_ "howdah/internal/cli" // the program is built from it: a result is not cached beyond a change of any part
 )
 
 // patience is how long a story waits for something that has to happen. It is long, so that a busy machine does not
