@@ -21,11 +21,16 @@ type upCmd struct {
 }
 
 // Run is howdah up.
-func (c *upCmd) Run(ctx context.Context, t *terminal) error {
+func (c *upCmd) Run(ctx context.Context, t *terminal) (err error) {
+	serving := false
+	defer func() {
+		if !serving && ctx.Err() != nil {
+			err = nil // we were asked to stop before we began: what then failed is no news
+		}
+	}()
 	log := c.logger(t)
 	options := server.Options{Listen: c.Listen, MetricsListen: c.MetricsListen, PublicURL: c.PublicURL, Log: log}
 	var in cluster.Installation
-	var err error
 	if c.DSN == "" {
 		if in, err = c.postgres(ctx, t, log); err != nil {
 			return err
@@ -64,6 +69,7 @@ func (c *upCmd) Run(ctx context.Context, t *terminal) error {
 		}
 		t.say("cli.up.stop")
 	}
+	serving = true
 	return server.Run(ctx, options)
 }
 

@@ -71,8 +71,15 @@ func (c *Cluster) start(ctx context.Context, deliberate bool) error {
 	} else if exists(hold) {
 		return fault.New(fault.Conflict, "cluster.on_hold", fault.Args{"dir": c.dir})
 	}
-	if err := c.startLocked(ctx); err != nil {
-		return err
+	for tries := 1; ; tries++ {
+		err := c.startLocked(ctx)
+		if err == nil {
+			break
+		}
+		// Somebody killed it while we waited for it: the next one may be left alone.
+		if !errors.Is(err, errVanished) || tries == 3 {
+			return err
+		}
 	}
 	if exists(hold) { // Stop does not wait for a start: whoever comes last has to see the other
 		if err := c.stop(ctx, Fast); err != nil {
@@ -419,6 +426,8 @@ func (c *Cluster) startFault(err error, said string) error {
 	return fault.Wrap(err, fault.Unavailable, "cluster.start_failed", fault.Args{"dir": c.data(), "log": c.LogDir()})
 }
 
+var errVanished = errors.New("the server ended before it answered")
+
 // waitReady waits until the server that runs answers, or ends.
 func (c *Cluster) waitReady(ctx context.Context) error {
 	again := time.NewTicker(20 * time.Millisecond)
@@ -426,7 +435,7 @@ func (c *Cluster) waitReady(ctx context.Context) error {
 	for {
 		l, ok := c.running()
 		if !ok {
-			return fault.New(fault.Unavailable, "cluster.start_failed", fault.Args{"dir": c.data(), "log": c.LogDir()})
+			return fault.Wrap(errVanished, fault.Unavailable, "cluster.start_failed", fault.Args{"dir": c.data(), "log": c.LogDir()})
 		}
 		if l.state == "ready" || l.state == "standby" {
 			return nil
