@@ -122,6 +122,22 @@ func HandleRune(r rune) bool {
 	return unicode.IsLetter(r) || unicode.IsDigit(r) || unicode.Is(unicode.Mn, r) || r == '_' || r == '-' || r == '.'
 }
 
+// HandleMayEnd tells whether a handle written in a text may end before byte i: not inside a word of Latin letters, so
+// that @annabel does not call ann. Chinese has no spaces: there it may end anywhere.
+func HandleMayEnd(text string, i int) bool {
+	word := func(c byte) bool {
+		return c == '_' || '0' <= c && c <= '9' || 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z'
+	}
+	if i > 0 && (text[i-1] == '-' || text[i-1] == '.') {
+		return false // the end of a sentence, or the middle of a name
+	}
+	if i == 0 || i >= len(text) || !word(text[i-1]) {
+		return true
+	}
+	joined := (text[i] == '-' || text[i] == '.') && i+1 < len(text) && word(text[i+1])
+	return !word(text[i]) && !joined
+}
+
 // Name brings a display name into its one form or says what is wrong with it: 1 to 64 characters in one line, none of
 // them invisible or able to turn the line around.
 func Name(raw string) (string, error) {

@@ -207,6 +207,13 @@ func (r *Rooms) Room(ctx context.Context, me account.Person, id int64) (Room, er
 	return found[0], nil
 }
 
+// Name is what a room is called, for who has been invited into it and cannot see it yet.
+func (r *Rooms) Name(ctx context.Context, room int64) (string, error) {
+	type row struct{ Name string }
+	found, _, err := pg.One[row](ctx, r.db, `SELECT name FROM chat.room WHERE id = $1`, room)
+	return found.Name, err
+}
+
 var errNoRoom = fault.New(fault.NotFound, "chat.no_room")
 
 // RoomMember is a line in a room's list of members.

@@ -260,7 +260,7 @@ func TestMentionsFindTheLongestName(t *testing.T) {
 	ming, long := h.person("小明", account.Member), h.person("小明明", account.Member)
 	anna, out := h.person("anna", account.Member), h.person("outsider", account.Member)
 	room := h.room(ann, Public, ming, long, anna)
-	seq := h.say(ann, room, "@小明你好，@小明明 也好。@Anna! mail me@anna.org, `@anna` @outsider @nobody @小明再見")
+	seq := h.say(ann, room, "@小明你好，@小明明 也好。@Anna! @annabel @ann-x @ann_ mail me@anna.org, `@anna` @outsider @nobody @小明再見")
 	page, err := h.History(t.Context(), ann, room, Cursor{Around: seq})
 	if err != nil {
 		t.Fatal(err)

@@ -98,6 +98,9 @@ func candidates(body string) []candidate {
 				}
 			}
 			for k := len(ends) - 1; k >= 0; k-- {
+				if !account.HandleMayEnd(rest, ends[k]) {
+					continue
+				}
 				if handle, err := account.Handle(rest[:ends[k]]); err == nil {
 					out = append(out, candidate{i, handle})
 				}

@@ -5,8 +5,10 @@ import (
 	"encoding/json"
 	"log/slog"
 	"os"
+	"os/signal"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"time"
 
 	"howdah/internal/cluster"
@@ -28,6 +30,8 @@ func (c *upCmd) Run(ctx context.Context, t *terminal) (err error) {
 			err = nil // we were asked to stop before we began: what then failed is no news
 		}
 	}()
+	// A terminal that is closed, or a reader of our log that goes away, is no reason to stop: writes then only fail.
+	signal.Ignore(syscall.SIGPIPE)
 	log := c.logger(t)
 	options := server.Options{Listen: c.Listen, MetricsListen: c.MetricsListen, PublicURL: c.PublicURL, Log: log}
 	var in cluster.Installation

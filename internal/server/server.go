@@ -147,9 +147,13 @@ func (s *Server) start(ctx context.Context) error {
 
 func (s *Server) setHandler(h http.Handler) { s.handler.Store(&h) }
 
-// why is what people are told of a database that is away: the cluster's own reason where it has one.
+// why is what people are told of a database that is away. The cluster's own reasons name folders and processes: those
+// are for the log, and for the page it is enough that PostgreSQL is being seen to.
 func (s *Server) why() error {
 	if f := s.trouble.Load(); f != nil {
+		if strings.HasPrefix(f.Key, "cluster.") {
+			return fault.New(fault.Unavailable, "server.down")
+		}
 		return f
 	}
 	if s.rooms != nil {

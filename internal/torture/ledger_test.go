@@ -25,8 +25,7 @@ type op struct {
 	// Guarded by the ledger.
 	seq     int64 // where it stands in the log, as acknowledged; 0: not acknowledged
 	changes []*op // of a post: edits and deletions that were sent, in order; all but the last are acknowledged
-	sent    bool
-	dropped bool // its client forgot it: it may have happened, or not
+	dropped bool  // its client forgot it: it may have happened, or not
 }
 
 // ledger is what the clients know: what the log is judged by.

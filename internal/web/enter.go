@@ -19,7 +19,7 @@ import (
 
 // chrome is what is around every page; without a person it has no sidebar.
 func (d *Door) chrome(v *visit) (ui.Chrome, error) {
-	c := ui.Chrome{Locale: v.lang, Zone: zone(v.r), Now: time.Now()}
+	c := ui.Chrome{Locale: v.lang, Theme: theme(v.r), Zone: zone(v.r), Now: time.Now()}
 	me := v.me()
 	if me.ID == 0 {
 		return c, nil
@@ -158,6 +158,7 @@ func (d *Door) signIn(v *visit) error {
 		if person.Locale != "" {
 			d.setCookie(v.w, localeCookie, person.Locale, 365*24*3600, false)
 		}
+		d.setCookie(v.w, themeCookie, person.Theme, 365*24*3600, false)
 		d.signedIn(v, token, next)
 		return nil
 	}
@@ -193,7 +194,14 @@ func (d *Door) invitePage(v *visit) (ui.InvitePage, account.Invite, error) {
 		return ui.InvitePage{}, invite, err
 	}
 	c, err := d.chrome(v)
-	return ui.InvitePage{Chrome: c, Token: token, By: ui.Person{Name: invite.CreatedBy}, AskRole: string(invite.Role)}, invite, err
+	if err != nil {
+		return ui.InvitePage{}, invite, err
+	}
+	p := ui.InvitePage{Chrome: c, Token: token, By: ui.Person{Name: invite.CreatedBy}, AskRole: string(invite.Role)}
+	if invite.RoomID != nil {
+		p.House, err = d.rooms.Name(v.ctx(), *invite.RoomID)
+	}
+	return p, invite, err
 }
 
 func (d *Door) inviteForm(v *visit) error {

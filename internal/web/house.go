@@ -265,6 +265,9 @@ func (d *Door) meTheme(v *visit) error {
 	return d.showing(v, d.showMe, func() (string, error) {
 		theme := v.field("theme")
 		_, err := d.accounts.Update(v.ctx(), v.me().ID, nil, nil, &theme)
+		if err == nil {
+			d.setCookie(v.w, themeCookie, theme, 365*24*3600, false)
+		}
 		return "/me", err
 	})
 }

@@ -186,6 +186,9 @@ func (mentionParser) Parse(_ ast.Node, block text.Reader, pc parser.Context) ast
 			break
 		}
 		end += size
+		if !account.HandleMayEnd(rest, end) {
+			continue
+		}
 		if handle, err := account.Handle(rest[:end]); err == nil {
 			for _, h := range handles {
 				if h == handle {

@@ -27,6 +27,7 @@ func TestMarkdown(t *testing.T) {
 		"see https://a.example/?q=1&b=2":   `<p>see <a href="https://a.example/?q=1&amp;b=2" target="_blank" rel="noopener noreferrer nofollow">https://a.example/?q=1&amp;b=2</a></p>` + "\n",
 		"@ann @小明你好 @bob x@ann.org":        `<p><span class="mention">@ann</span> <span class="mention">@小明</span>你好 @bob <a href="mailto:x@ann.org" target="_blank" rel="noopener noreferrer nofollow">x@ann.org</a></p>` + "\n",
 		"| a | b |\n| - | -: |\n| 1 | 2 |": "<table>\n<thead>\n<tr>\n<th>a</th>\n<th align=\"right\">b</th>\n</tr>\n</thead>\n<tbody>\n<tr>\n<td>1</td>\n<td align=\"right\">2</td>\n</tr>\n</tbody>\n</table>\n",
+		"@annabel, @ann.":                  `<p>@annabel, <span class="mention">@ann</span>.</p>` + "\n",
 		"~~no~~ yes":                       "<p><del>no</del> yes</p>\n",
 	} {
 		if have := render(in, []string{"ann", "小明"}); have != want {

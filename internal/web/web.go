@@ -179,6 +179,7 @@ func (v *visit) ctx() context.Context { return v.r.Context() }
 const (
 	sessionCookie = "howdah_session"
 	localeCookie  = "locale"
+	themeCookie   = "theme"
 )
 
 // visit finds out who asks. With a cookie or token that no longer holds it is nobody.
@@ -271,7 +272,7 @@ func (d *Door) fail(w http.ResponseWriter, r *http.Request, err error) {
 		writeJSON(w, r, status(f.Code), map[string]any{"error": failure(locale, f)})
 		return
 	}
-	chrome := ui.Chrome{Locale: locale, Theme: "", Now: time.Now(), Zone: zone(r)}
+	chrome := ui.Chrome{Locale: locale, Theme: theme(r), Now: time.Now(), Zone: zone(r)}
 	if f.Code == fault.Unavailable {
 		page := ui.WaitingPage{Chrome: chrome}
 		if trouble := d.trouble(); trouble != nil {
@@ -368,6 +369,14 @@ func (d *Door) static(w http.ResponseWriter, r *http.Request) {
 	}
 	h.Set("Content-Length", strconv.Itoa(len(body)))
 	_, _ = w.Write(body)
+}
+
+// theme is the person's, as their browser keeps it for pages that cannot ask who they are.
+func theme(r *http.Request) string {
+	if cookie, err := r.Cookie(themeCookie); err == nil && (cookie.Value == "light" || cookie.Value == "dark") {
+		return cookie.Value
+	}
+	return ""
 }
 
 // zone is the time zone that a page's scripts have found, for the times that the server writes.
