@@ -104,7 +104,7 @@ type Event struct {
 // Rooms is the door to this package. It is safe for concurrent use. Close it when done.
 type Rooms struct {
 	db    *pg.Pool
-	posts []*lane[*post]
+	posts *lane[*post]
 	reads *lane[*read]
 	live  *live
 
@@ -124,18 +124,14 @@ func Open(ctx context.Context, db, steady *pg.Pool, trouble func(error)) *Rooms 
 	}
 	r := &Rooms{db: db}
 	r.live = newLive(ctx, r, trouble)
-	for range postLanes {
-		r.posts = append(r.posts, newLane(func(batch []*post) { r.commitPosts(ctx, steady, batch) }))
-	}
+	r.posts = newLane(func(batch []*post) { r.commitPosts(ctx, steady, batch) })
 	r.reads = newLane(func(batch []*read) { r.commitReads(ctx, batch) })
 	return r
 }
 
 // Close finishes what the lanes carry, ends the loops and returns. Listeners are not told: their door is.
 func (r *Rooms) Close() {
-	for _, l := range r.posts {
-		l.close()
-	}
+	r.posts.close()
 	r.reads.close()
 	r.live.close()
 }

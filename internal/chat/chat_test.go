@@ -481,3 +481,30 @@ func TestTheApplicationRoleHasRowsAndNoDDL(t *testing.T) {
 		}
 	}
 }
+
+func TestARoomThatSomebodyLocksDoesNotStopTheOthers(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t)
+	ann := h.person("ann", account.Member)
+	locked, open := h.room(ann, Private), h.room(ann, Private)
+	tx, err := h.db.App.Begin(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := tx.Exec(t.Context(), `SELECT FROM chat.room WHERE id = $1 FOR UPDATE`, locked); err != nil {
+		t.Fatal(err)
+	}
+	stuck := make(chan error, 1)
+	go func() {
+		_, err := h.Post(t.Context(), ann, Draft{locked, newID(), "into the locked room"})
+		stuck <- err
+	}()
+	h.say(ann, open, "elsewhere")
+	if err := <-stuck; !fault.Is(err, fault.Unavailable) {
+		t.Errorf("want unavailable, have %v", err)
+	}
+	if err := tx.Rollback(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	h.say(ann, locked, "and again")
+}

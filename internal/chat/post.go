@@ -13,10 +13,6 @@ import (
 	"howdah/internal/pg"
 )
 
-// postLanes is how many commits of posts can be under way at once. Rooms are spread over them, so that one room's
-// posts never wait for each other's locks. Two: with more, batches get smaller and each costs the same.
-const postLanes = 1
-
 // Draft is a post as it comes from a client.
 type Draft struct {
 	Room     int64
@@ -90,7 +86,7 @@ func (r *Rooms) PostThen(me account.Person, d Draft, done func(Receipt, error)) 
 		calls:   candidates(body),
 		done:    []func(Receipt, error){done},
 	}
-	if !r.posts[uint64(d.Room)%postLanes].put(p) {
+	if !r.posts.put(p) {
 		done(Receipt{}, fault.New(fault.Unavailable, "chat.stopping"))
 	}
 }
@@ -168,12 +164,13 @@ JOIN account.person p ON p.handle = c.handle
 JOIN chat.member m ON m.room_id = c.room_id AND m.person_id = p.id
 ORDER BY c.ord, c.start, length(c.handle) DESC`
 
-// commitPosts stores a batch, tells every caller, and wakes the rooms. It calls every done exactly once.
+// commitPosts stores a batch, tells every caller, and wakes the rooms. It calls every done exactly once. There is one
+// lane for all rooms: with more of them batches get smaller, and what a batch costs is hardly less for that.
 func (r *Rooms) commitPosts(ctx context.Context, steady *pg.Pool, batch []*post) {
 	batch = mergeRetries(batch)
 	err := r.storeBatch(ctx, steady, batch)
-	if err != nil && !fault.Is(err, fault.Unavailable) && len(batch) > 1 {
-		for _, p := range batch { // one that PostgreSQL will not have must not take the others with it
+	if err != nil && len(batch) > 1 && (!fault.Is(err, fault.Unavailable) || fault.HasKey(err, "pg.busy")) {
+		for _, p := range batch { // one that PostgreSQL will not have, or whose room somebody locks, must not take the others with it
 			p.err = r.storeBatch(ctx, steady, []*post{p})
 		}
 	} else if err != nil {

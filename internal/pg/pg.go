@@ -55,6 +55,7 @@ func Open(ctx context.Context, dsn string, options Options) (*Pool, error) {
 		params["enable_seqscan"], params["enable_hashjoin"], params["enable_mergejoin"] = "off", "off", "off"
 		// Planning a batch costs more than running it, and arrays of another length would be planned anew every time.
 		params["plan_cache_mode"] = "force_generic_plan"
+		params["lock_timeout"] = "2s" // somebody who locks a row by hand must not stop everybody
 	}
 	if options.Where != nil {
 		config.BeforeConnect = func(_ context.Context, to *pgx.ConnConfig) error {
