@@ -6,6 +6,7 @@ package config
 import (
 	"fmt"
 	"io"
+	"os"
 	"sort"
 	"strings"
 
@@ -56,6 +57,11 @@ func (r resolver) Resolve(_ *kong.Context, _ *kong.Path, flag *kong.Flag) (any, 
 	value, ok := r[flag.Name]
 	if !ok {
 		return nil, nil
+	}
+	for _, name := range flag.Envs { // kong would let the file win over the environment
+		if _, set := os.LookupEnv(name); set {
+			return nil, nil
+		}
 	}
 	switch value.(type) {
 	case map[string]any, []any:

@@ -1,0 +1,54 @@
+package config
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/alecthomas/kong"
+
+	"howdah/internal/fault"
+)
+
+func parse(t *testing.T, file string, args ...string) (Server, error) {
+	t.Helper()
+	var server Server
+	resolver, err := Load(strings.NewReader(file))
+	if err != nil {
+		return server, err
+	}
+	vars := kong.Vars{}
+	for _, name := range []string{"data", "account", "listen", "metrics_listen", "public_url", "pg_bin", "pg_port", "dsn", "owner_dsn", "install", "log_format", "log_level"} {
+		vars["help_"+name] = name
+	}
+	parser, err := kong.New(&server, vars, kong.DefaultEnvars("HOWDAH_TEST"), kong.Resolvers(resolver), kong.Exit(func(int) {}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = parser.Parse(args)
+	return server, err
+}
+
+func TestFlagsWinOverEnvironmentOverFileOverDefault(t *testing.T) {
+	t.Setenv("HOWDAH_TEST_LOG_LEVEL", "debug")
+	t.Setenv("HOWDAH_TEST_LISTEN", "env:1")
+	s, err := parse(t, "listen = 'file:1'\nlog-level = 'warn'\npg-port = 5544\ninstall = true\n", "--listen", "flag:1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if s.Listen != "flag:1" || s.LogLevel != "debug" || s.PgPort != 5544 || !s.Install || s.Data != "./howdah-data" {
+		t.Errorf("%+v", s)
+	}
+}
+
+func TestAConfigurationThatWouldBeIgnoredIsRefused(t *testing.T) {
+	for file, key := range map[string]string{"listn = 'x'": "config.unknown", "listen = ['a']": "config.value", "[listen]\nx=1": "config.value", "listen =": "config.syntax"} {
+		_, err := parse(t, file)
+		if !fault.HasKey(err, key) {
+			t.Errorf("%q: %v, want %s", file, err, key)
+		}
+	}
+	_, err := parse(t, "listn = 'x'")
+	if f := fault.Of(err); f.Args["nearest"] != "listen" {
+		t.Errorf("%v", f.Args)
+	}
+}
