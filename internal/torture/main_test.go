@@ -11,6 +11,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	_ "howdah/internal/cli" // the program is built from it: a result is not cached beyond a change of any part
 )
 
 var (
