@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -67,6 +66,7 @@ func (t *throwaway) start(ctx context.Context) (time.Duration, error) {
 	t.cmd.Stdout, t.cmd.Stderr = t.log, t.log
 	t.cmd.Dir = t.dir
 	t.cmd.Env = environment()
+	apart(t.cmd)
 	t.cmd.WaitDelay = time.Second // PostgreSQL may outlive it, with what it inherited
 	began := time.Now()
 	if err := t.cmd.Start(); err != nil {
@@ -153,15 +153,40 @@ func (t *throwaway) close(ctx context.Context) error {
 			_ = t.cmd.Process.Kill()
 			<-t.exited
 		}
-		// A server that died on the way has left PostgreSQL behind.
-		if own, err := cluster.New(t.data(), cluster.Installation{}, cluster.Options{}); err == nil {
-			if pid, running := own.Running(); running {
-				return fault.New(fault.Conflict, "bench.left_running", fault.Args{"pid": pid, "dir": t.data(), "message": fmt.Sprint(strings.TrimSpace(t.log.String()))})
-			}
+		if err := t.stopLeft(ctx); err != nil {
+			return err
 		}
 	}
 	if real, err := filepath.EvalSymlinks(t.data()); err == nil && real != t.data() {
 		_ = os.RemoveAll(real) // it was placed elsewhere, for an account that could not come here
 	}
 	return os.RemoveAll(t.dir)
+}
+
+// stopLeft stops the PostgreSQL that a server which died on the way has left behind.
+func (t *throwaway) stopLeft(ctx context.Context) error {
+	own, err := cluster.New(t.data(), cluster.Installation{}, cluster.Options{})
+	if err != nil {
+		return err
+	}
+	look := time.NewTicker(20 * time.Millisecond)
+	defer look.Stop()
+	for asked := false; ; {
+		pid, running := own.Running()
+		if !running {
+			return nil
+		}
+		left := fault.New(fault.Conflict, "bench.left_running", fault.Args{"pid": pid, "dir": t.data(), "message": strings.TrimSpace(t.log.String())})
+		if process, err := os.FindProcess(pid); !asked && err == nil {
+			if process.Signal(os.Interrupt) != nil { // PostgreSQL's own word for: break off what runs, and stop
+				return left
+			}
+			asked = true
+		}
+		select {
+		case <-ctx.Done():
+			return left
+		case <-look.C:
+		}
+	}
 }
