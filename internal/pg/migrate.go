@@ -4,6 +4,7 @@ import (
 	"context"
 	"embed"
 	"errors"
+	"fmt"
 	"io/fs"
 	"time"
 
@@ -49,11 +50,11 @@ func Migrate(ctx context.Context, ownerDSN, appRole string) error {
 	sources := provider.ListSources()
 	newest := sources[len(sources)-1].Version
 
-	have, err := schemaVersion(ctx, config)
+	have, granted, err := schemaVersion(ctx, config, appRole)
 	if err != nil {
 		return err
 	}
-	if have == newest {
+	if have == newest && granted {
 		return nil
 	}
 	if have > newest {
@@ -65,31 +66,45 @@ func Migrate(ctx context.Context, ownerDSN, appRole string) error {
 	return grant(ctx, config, appRole)
 }
 
-// schemaVersion tells a schema that is missing (0) from one that could not be read (an error).
-func schemaVersion(ctx context.Context, config *pgx.ConnConfig) (int64, error) {
+// schemaVersion tells a schema that is missing (0) from one that could not be read (an error), and whether the
+// application role has its rows: a migration that was killed before its grants must not leave a house without them.
+func schemaVersion(ctx context.Context, config *pgx.ConnConfig, appRole string) (have int64, granted bool, err error) {
 	ctx, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
 	conn, err := pgx.ConnectConfig(ctx, config)
 	if err != nil {
-		return 0, Fault(err)
+		return 0, false, Fault(err)
 	}
 	defer conn.Close(context.WithoutCancel(ctx))
 	var version *int64
 	err = conn.QueryRow(ctx, `SELECT max(version_id) FILTER (WHERE is_applied) FROM public.howdah_schema`).Scan(&version)
 	var e *pgconn.PgError
 	if errors.As(err, &e) && e.Code == "42P01" { // undefined_table
-		return 0, nil
+		return 0, false, nil
 	}
 	if err != nil || version == nil {
-		return 0, Fault(err)
+		return 0, false, Fault(err)
 	}
-	return *version, nil
+	if !grants(config, appRole) {
+		return *version, true, nil
+	}
+	err = conn.QueryRow(ctx, `
+		SELECT coalesce(bool_and(has_table_privilege($1, c.oid, 'INSERT') AND has_schema_privilege($1, n.oid, 'USAGE')), false)
+		FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+		WHERE n.nspname IN ('account', 'chat') AND c.relkind IN ('r', 'p')`, appRole).Scan(&granted)
+	return *version, granted, Fault(err)
 }
 
-// grant gives the application role its rows. When the owner is the application role itself (one account on somebody
-// else's server) there is nothing to give.
+// grants says whether there is anybody to grant to: the owner may be the application role itself (one account on
+// somebody else's server).
+func grants(config *pgx.ConnConfig, appRole string) bool {
+	return appRole != "" && appRole != config.User
+}
+
+// grant gives the application role its rows, one node at a time: GRANTs on one object at the same moment fail with
+// "tuple concurrently updated".
 func grant(ctx context.Context, config *pgx.ConnConfig, appRole string) error {
-	if appRole == "" || appRole == config.User {
+	if !grants(config, appRole) {
 		return nil
 	}
 	conn, err := pgx.ConnectConfig(ctx, config)
@@ -98,9 +113,10 @@ func grant(ctx context.Context, config *pgx.ConnConfig, appRole string) error {
 	}
 	defer conn.Close(context.WithoutCancel(ctx))
 	app := Quote(appRole)
-	_, err = conn.Exec(ctx, `
-		GRANT USAGE ON SCHEMA account, chat TO `+app+`;
-		GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA account, chat TO `+app+`;
-		GRANT USAGE ON ALL SEQUENCES IN SCHEMA account, chat TO `+app)
+	_, err = conn.Exec(ctx, fmt.Sprintf(`
+		SELECT pg_advisory_xact_lock(%d);
+		GRANT USAGE ON SCHEMA account, chat TO %[2]s;
+		GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA account, chat TO %[2]s;
+		GRANT USAGE ON ALL SEQUENCES IN SCHEMA account, chat TO %[2]s`, migrationLock, app))
 	return Fault(err)
 }

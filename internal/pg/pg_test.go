@@ -38,6 +38,18 @@ func TestMigratingAgainAndAtTheSameTimeIsHarmless(t *testing.T) {
 	}
 }
 
+func TestAMigrationThatWasKilledBeforeItsGrantsGetsThemAtTheNextStart(t *testing.T) {
+	t.Parallel()
+	db := pgtest.New(t)
+	db.Exec(t, `REVOKE ALL ON ALL TABLES IN SCHEMA chat FROM howdah_app`)
+	if err := pg.Migrate(t.Context(), db.OwnerDSN, "howdah_app"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := pg.All[struct{ ID int64 }](t.Context(), db.App, `SELECT id FROM chat.room`); err != nil {
+		t.Error(err)
+	}
+}
+
 func TestErrorsOfPostgreSQLBecomeFaultsThatSayWhatToDo(t *testing.T) {
 	t.Parallel()
 	for code, want := range map[string]string{
