@@ -20,6 +20,7 @@ var nevers = map[string][]string{
 	"chat":    {"cluster", "config", "lang", "web", "server", "cli"},
 	"web":     {"cluster", "config", "server", "cli"},
 	"server":  {"config", "cli"},
+	"repo":    {"cluster", "keeper", "pg", "config", "lang", "account", "chat", "web", "server", "cli"},
 }
 
 func TestArrowsOnlyRunDown(t *testing.T) {

@@ -1,0 +1,454 @@
+package repo
+
+import (
+	"bufio"
+	"bytes"
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/binary"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"io"
+	"math"
+	"os"
+	"strconv"
+	"strings"
+	"sync"
+
+	"filippo.io/age"
+	"github.com/klauspost/compress/zstd"
+
+	"howdah/internal/fault"
+)
+
+// A sealed object is its plain content, compressed by zstd, and then encrypted by age where there are recipients. `zstd -d`, or
+// `age -d -i FILE | zstd -d`, gives the content back.
+//
+// An object that was sealed whole (Seal) says at its head, in the clear, what the content is, so that a second object of the same name
+// can be judged by who cannot decrypt. Without encryption the head is a skippable frame of zstd with JSON in it, which zstd passes over
+// (RFC 8878, 3.1.2); with it, a recipient stanza of a type of its own, which age passes over (https://age-encryption.org/v1).
+
+// Head is what a sealed object says of its content. With encryption only somebody who holds an identity can tell that it is true.
+type Head struct {
+	SHA256 [sha256.Size]byte
+	Size   int64 // of the plain content, in bytes
+	Stored int64 // of the whole sealed object, in bytes: a shorter one is torn
+}
+
+// Same tells whether two heads stand for the same content.
+func (h Head) Same(other Head) bool { return h.SHA256 == other.SHA256 && h.Size == other.Size }
+
+// HeadOf is the head of content that is not sealed yet; Stored is 0.
+func HeadOf(plain []byte) Head { return Head{SHA256: sha256.Sum256(plain), Size: int64(len(plain))} }
+
+const (
+	skippable   = 0x184D2A50 // magic number of the skippable frame that holds a head
+	frameHead   = 8          // its magic number and length
+	headLength  = 184        // of a whole skippable frame with a head: fixed, so that it can be written last
+	stanzaType  = "howdah-plain"
+	ageMagic    = "age-encryption.org/v1\n"
+	zstdMagic   = 0xFD2FB528
+	chunkPlain  = 64 << 10 // of age's payload
+	chunkSealed = chunkPlain + 16
+	nonceLength = 16
+	// maxHead is how far into an object the end of its head is looked for: a post-quantum recipient takes 1.6 kB.
+	maxHead = 1 << 20
+)
+
+// Keys are who may read what is sealed, and with what we can read ourselves. A nil *Keys neither encrypts nor decrypts.
+type Keys struct {
+	recipients []age.Recipient
+	identities []age.Identity
+}
+
+// NewKeys takes recipients (age's public keys, "age1...", or files of them) and a file of identities (age's private keys); both may be
+// missing. A machine that only makes backups needs no identity.
+func NewKeys(recipients []string, identityFile string) (*Keys, error) {
+	k := &Keys{}
+	for _, r := range recipients {
+		r = strings.TrimSpace(r)
+		if r == "" {
+			continue
+		}
+		text := r
+		if !strings.HasPrefix(r, "age1") {
+			raw, err := os.ReadFile(r)
+			if err != nil {
+				return nil, fault.Wrap(err, fault.Invalid, "repo.recipient", fault.Args{"recipient": r})
+			}
+			text = string(raw)
+		}
+		parsed, err := age.ParseRecipients(strings.NewReader(text))
+		if err != nil {
+			return nil, fault.Wrap(err, fault.Invalid, "repo.recipient", fault.Args{"recipient": r})
+		}
+		k.recipients = append(k.recipients, parsed...)
+	}
+	if identityFile != "" {
+		raw, err := os.ReadFile(identityFile)
+		if err == nil {
+			k.identities, err = age.ParseIdentities(bytes.NewReader(raw))
+		}
+		if err != nil {
+			return nil, fault.Wrap(err, fault.Invalid, "repo.identity_file", fault.Args{"file": identityFile})
+		}
+	}
+	return k, nil
+}
+
+// Encrypts tells whether what is sealed now will be encrypted.
+func (k *Keys) Encrypts() bool { return k != nil && len(k.recipients) > 0 }
+
+// Encrypt gives a writer whose Close ends the encryption and leaves dst open. Without recipients it passes everything on as it is.
+func (k *Keys) Encrypt(dst io.Writer) (io.WriteCloser, error) {
+	if !k.Encrypts() {
+		return passing{dst}, nil
+	}
+	return age.Encrypt(dst, k.recipients...)
+}
+
+type passing struct{ io.Writer }
+
+func (passing) Close() error { return nil }
+
+// Decrypt is the other way round of Encrypt; it sees by the first bytes whether there is anything to decrypt.
+func (k *Keys) Decrypt(src io.Reader) (io.Reader, error) {
+	b, ok := src.(*bufio.Reader)
+	if !ok {
+		b = bufio.NewReaderSize(src, 64<<10)
+	}
+	if begin, _ := b.Peek(len(ageMagic)); string(begin) != ageMagic {
+		return b, nil // also where it ends or fails earlier: the reader meets that itself
+	}
+	if k == nil || len(k.identities) == 0 {
+		return nil, fault.New(fault.Forbidden, "repo.no_identity")
+	}
+	r, err := age.Decrypt(b, k.identities...)
+	if err != nil {
+		return nil, decryptFault(err)
+	}
+	return r, nil
+}
+
+func decryptFault(err error) error {
+	var known *fault.Fault
+	var none *age.NoIdentityMatchError
+	switch {
+	case errors.As(err, &known):
+		return err
+	case errors.As(err, &none), errors.Is(err, age.ErrIncorrectIdentity):
+		return fault.Wrap(err, fault.Forbidden, "repo.wrong_identity")
+	}
+	return fault.Wrap(err, fault.Conflict, "repo.damaged")
+}
+
+// Level is how hard zstd tries. The zero value is what zstd calls 3.
+type Level int
+
+// The levels, by what zstd's own levels they come close to.
+const (
+	Normal Level = iota // 3
+	Fast                // 1
+	Better              // 7
+	Best                // 11
+)
+
+func (l Level) zstd() zstd.EncoderLevel {
+	switch l {
+	case Fast:
+		return zstd.SpeedFastest
+	case Better:
+		return zstd.SpeedBetterCompression
+	case Best:
+		return zstd.SpeedBestCompression
+	}
+	return zstd.SpeedDefault
+}
+
+// encoders is one for each level. EncodeAll may be called by several goroutines, and keeps its memory for the next call.
+var encoders sync.Map
+
+func encoder(l Level) (*zstd.Encoder, error) {
+	if e, ok := encoders.Load(l); ok {
+		return e.(*zstd.Encoder), nil //nolint:forcetypeassert // nothing else is stored
+	}
+	e, err := zstd.NewWriter(nil, zstd.WithEncoderLevel(l.zstd()), zstd.WithZeroFrames(true))
+	if err != nil {
+		return nil, err
+	}
+	kept, _ := encoders.LoadOrStore(l, e)
+	return kept.(*zstd.Encoder), nil //nolint:forcetypeassert // nothing else is stored
+}
+
+// Compress appends one whole frame of zstd to dst.
+func Compress(dst, plain []byte, l Level) ([]byte, error) {
+	e, err := encoder(l)
+	if err != nil {
+		return nil, err
+	}
+	return e.EncodeAll(plain, dst), nil
+}
+
+var decoder = sync.OnceValues(func() (*zstd.Decoder, error) {
+	return zstd.NewReader(nil, zstd.WithDecoderConcurrency(0), zstd.WithDecodeAllCapLimit(true), zstd.WithDecoderMaxMemory(math.MaxInt64))
+})
+
+// Decompress appends the content of whole frames to dst, whose capacity is the limit: what is longer is damaged.
+func Decompress(dst, frames []byte) ([]byte, error) {
+	d, err := decoder()
+	if err != nil {
+		return nil, err
+	}
+	if dst, err = d.DecodeAll(frames, dst); err != nil {
+		return nil, fault.Wrap(err, fault.Conflict, "repo.damaged")
+	}
+	return dst, nil
+}
+
+// buffers hold sealed objects while they are made or read.
+var buffers = sync.Pool{New: func() any { return new([]byte) }}
+
+// Seal writes the content to dst as a sealed object, and gives its head. It takes about the time of one core's zstd.
+func Seal(dst io.Writer, plain []byte, keys *Keys, level Level) (Head, error) {
+	sum := make(chan [sha256.Size]byte, 1)
+	go func() { sum <- sha256.Sum256(plain) }()
+	buffer := buffers.Get().(*[]byte) //nolint:forcetypeassert // nothing else is stored
+	defer buffers.Put(buffer)
+	if cap(*buffer) < headLength+len(plain) {
+		*buffer = make([]byte, 0, headLength+len(plain)+len(plain)/16+4096)
+	}
+	sealed, err := Compress((*buffer)[:headLength], plain, level)
+	h := Head{SHA256: <-sum, Size: int64(len(plain))}
+	if err != nil {
+		return h, err
+	}
+	*buffer = sealed
+	if !keys.Encrypts() {
+		h.Stored = int64(len(sealed))
+		putHead(sealed[:headLength], h)
+		_, err = dst.Write(sealed)
+		return h, err
+	}
+	packed := sealed[headLength:]
+	counted := &counter{dst: dst}
+	withHead := &headRecipient{recipient: keys.recipients[0], head: h, packed: int64(len(packed))}
+	w, err := age.Encrypt(counted, append([]age.Recipient{withHead}, keys.recipients[1:]...)...)
+	if err == nil {
+		_, err = w.Write(packed)
+	}
+	if err == nil {
+		err = w.Close()
+	}
+	h.Stored = counted.n
+	return h, err
+}
+
+type counter struct {
+	dst io.Writer
+	n   int64
+}
+
+func (c *counter) Write(p []byte) (int, error) {
+	n, err := c.dst.Write(p)
+	c.n += int64(n)
+	return n, err
+}
+
+type headJSON struct {
+	Howdah int    `json:"howdah"` // version of this form
+	SHA256 string `json:"sha256"`
+	Size   int64  `json:"size"`
+	Stored int64  `json:"stored"`
+}
+
+// putHead fills exactly headLength bytes; blanks after the JSON make up for the length of its numbers.
+func putHead(into []byte, h Head) {
+	text, _ := json.Marshal(headJSON{1, hex.EncodeToString(h.SHA256[:]), h.Size, h.Stored}) // cannot fail
+	binary.LittleEndian.PutUint32(into, skippable)
+	binary.LittleEndian.PutUint32(into[4:], headLength-frameHead)
+	for i := frameHead + copy(into[frameHead:], text); i < len(into); i++ {
+		into[i] = ' '
+	}
+}
+
+// headRecipient adds the head to what another recipient writes; so the labels, by which age keeps recipients apart that must not be
+// mixed, stay that one's.
+type headRecipient struct {
+	recipient age.Recipient
+	head      Head
+	packed    int64
+}
+
+// Wrap implements age.Recipient.
+func (r *headRecipient) Wrap(fileKey []byte) ([]*age.Stanza, error) {
+	stanzas, _, err := r.WrapWithLabels(fileKey)
+	return stanzas, err
+}
+
+// WrapWithLabels implements age.RecipientWithLabels.
+func (r *headRecipient) WrapWithLabels(fileKey []byte) (stanzas []*age.Stanza, labels []string, err error) {
+	if with, ok := r.recipient.(age.RecipientWithLabels); ok {
+		stanzas, labels, err = with.WrapWithLabels(fileKey)
+	} else {
+		stanzas, err = r.recipient.Wrap(fileKey)
+	}
+	if err != nil {
+		return nil, nil, err
+	}
+	head := &age.Stanza{Type: stanzaType, Args: []string{base64.RawStdEncoding.EncodeToString(r.head.SHA256[:]),
+		strconv.FormatInt(r.head.Size, 10), strconv.FormatInt(r.packed, 10)}}
+	return append([]*age.Stanza{head}, stanzas...), labels, nil
+}
+
+// errNoHead: the object was not sealed whole, or is none of ours.
+var errNoHead = errors.New("there is no head")
+
+// ReadHead reads the head of a sealed object, and no more than some kilobytes. The fault "repo.damaged" means that there is none.
+func ReadHead(src io.Reader) (Head, error) {
+	h, err := readHead(bufio.NewReaderSize(io.LimitReader(src, maxHead), 4<<10))
+	var known *fault.Fault
+	if err != nil && !errors.As(err, &known) {
+		err = fault.Wrap(err, fault.Conflict, "repo.damaged")
+	}
+	return h, err
+}
+
+func readHead(src *bufio.Reader) (Head, error) {
+	begin, err := src.Peek(frameHead)
+	if err != nil {
+		return Head{}, eofUnexpected(err)
+	}
+	if binary.LittleEndian.Uint32(begin) == skippable {
+		length := binary.LittleEndian.Uint32(begin[4:])
+		if length > 4<<10 {
+			return Head{}, errNoHead
+		}
+		text := make([]byte, frameHead+length)
+		if _, err := io.ReadFull(src, text); err != nil {
+			return Head{}, eofUnexpected(err)
+		}
+		return parseHead(text[frameHead:])
+	}
+	var length int64
+	line := func() (string, error) {
+		text, err := src.ReadString('\n')
+		length += int64(len(text))
+		return text, eofUnexpected(err)
+	}
+	text, err := line()
+	if err != nil {
+		return Head{}, err
+	}
+	if text != ageMagic {
+		return Head{}, errNoHead
+	}
+	var h Head
+	packed, found := int64(0), false
+	for {
+		if text, err = line(); err != nil {
+			return Head{}, err
+		}
+		if strings.HasPrefix(text, "---") {
+			break
+		}
+		fields := strings.Fields(text)
+		if len(fields) != 5 || fields[0] != "->" || fields[1] != stanzaType {
+			continue
+		}
+		if found { // two of them: whom should we believe?
+			return Head{}, errNoHead
+		}
+		found = true
+		sum, err := base64.RawStdEncoding.Strict().DecodeString(fields[2])
+		size, sizeErr := strconv.ParseInt(fields[3], 10, 64)
+		sealed, sealedErr := strconv.ParseInt(fields[4], 10, 64)
+		if err = errors.Join(err, sizeErr, sealedErr); err != nil || len(sum) != len(h.SHA256) || size < 0 || sealed < 0 || sealed > 1<<60 {
+			return Head{}, errors.Join(errNoHead, err)
+		}
+		h.SHA256, h.Size, packed = [sha256.Size]byte(sum), size, sealed
+	}
+	if !found {
+		return Head{}, errNoHead
+	}
+	h.Stored = length + nonceLength + packed + 16*max(1, (packed+chunkPlain-1)/chunkPlain)
+	return h, nil
+}
+
+func parseHead(text []byte) (Head, error) {
+	var j headJSON
+	if err := json.Unmarshal(text, &j); err != nil {
+		return Head{}, errors.Join(errNoHead, err)
+	}
+	sum, err := hex.DecodeString(j.SHA256)
+	if err != nil || len(sum) != sha256.Size || j.Size < 0 || j.Stored < 0 {
+		return Head{}, errors.Join(errNoHead, err)
+	}
+	return Head{[sha256.Size]byte(sum), j.Size, j.Stored}, nil
+}
+
+func eofUnexpected(err error) error {
+	if errors.Is(err, io.EOF) {
+		return io.ErrUnexpectedEOF
+	}
+	return err
+}
+
+// maxWhole is the largest content that is read into memory in one piece: the largest WAL segment that PostgreSQL knows.
+const maxWhole = 1 << 30
+
+// Unseal gives the content of an object that was sealed whole, appended to into, after its length and hash were compared with the
+// head. Damage anywhere in the object is the fault "repo.damaged".
+func Unseal(into, sealed []byte, keys *Keys) ([]byte, Head, error) {
+	h, err := ReadHead(bytes.NewReader(sealed))
+	if err != nil {
+		return nil, h, err
+	}
+	if h.Size > maxWhole || h.Stored != int64(len(sealed)) {
+		return nil, h, fault.New(fault.Conflict, "repo.damaged")
+	}
+	if bytes.HasPrefix(sealed, []byte(ageMagic)) {
+		r, err := keys.Decrypt(bufio.NewReaderSize(bytes.NewReader(sealed), 4<<10))
+		if err != nil {
+			return nil, h, err
+		}
+		buffer := buffers.Get().(*[]byte) //nolint:forcetypeassert // nothing else is stored
+		defer buffers.Put(buffer)
+		if *buffer, err = readAll((*buffer)[:0], r, len(sealed)); err != nil {
+			return nil, h, decryptFault(err)
+		}
+		sealed = *buffer
+	}
+	at := len(into)
+	if cap(into)-at < int(h.Size) {
+		into = append(make([]byte, 0, at+int(h.Size)), into...)
+	}
+	plain, err := Decompress(into[:at:at+int(h.Size)], sealed)
+	if err != nil {
+		return nil, h, err
+	}
+	if plain = plain[at:]; int64(len(plain)) != h.Size || sha256.Sum256(plain) != h.SHA256 {
+		return nil, h, fault.New(fault.Conflict, "repo.damaged")
+	}
+	return into[:at+len(plain)], h, nil
+}
+
+// readAll appends all of r to b; expected is how much it probably is.
+func readAll(b []byte, r io.Reader, expected int) ([]byte, error) {
+	if cap(b) < expected {
+		b = make([]byte, 0, expected+512)
+	}
+	for {
+		n, err := r.Read(b[len(b):cap(b)])
+		b = b[:len(b)+n]
+		if errors.Is(err, io.EOF) {
+			return b, nil
+		}
+		if err != nil {
+			return b, err
+		}
+		if len(b) == cap(b) {
+			b = append(b, 0)[:len(b)]
+		}
+	}
+}
