@@ -39,5 +39,8 @@ fuzz: ## every parser of outside bytes, half a minute each
 	$(GO) test ./internal/web -run '^$$' -fuzz FuzzFrames -fuzztime 30s
 	$(GO) test ./internal/chat -run '^$$' -fuzz FuzzCandidates -fuzztime 30s
 	$(GO) test ./internal/account -run '^$$' -fuzz FuzzNames -fuzztime 30s
+	$(GO) test ./internal/wal -run '^$$' -fuzz FuzzReader -fuzztime 30s
+	$(GO) test ./internal/wal -run '^$$' -fuzz FuzzHistory -fuzztime 30s
+	$(GO) test ./internal/wal -run '^$$' -fuzz FuzzNames -fuzztime 30s
 
 .PHONY: help up test deps check bench torture fuzz

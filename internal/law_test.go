@@ -20,6 +20,7 @@ var nevers = map[string][]string{
 	"chat":    {"cluster", "config", "lang", "web", "server", "cli"},
 	"web":     {"cluster", "config", "server", "cli"},
 	"server":  {"config", "cli"},
+	"wal":     {"repo", "cluster", "keeper", "pg", "config", "lang", "account", "chat", "web", "server", "cli"},
 	"repo":    {"cluster", "keeper", "pg", "config", "lang", "account", "chat", "web", "server", "cli"},
 }
 

@@ -12,6 +12,7 @@ import (
 // Where the code names a text. Keys that are put together at run time are listed in composed.
 var (
 	faults   = regexp.MustCompile(`fault\.(?:New|Wrap)\((?:[^"\n]*?)"([a-z_]+(?:\.[a-z_]+)*)"`)
+	checks   = regexp.MustCompile(`\bwrong\("([a-z_]+(?:\.[a-z_]+)+)"`) // of package wal: each makes a fault
 	spoken   = regexp.MustCompile(`(?:\.say|\.T)\("([a-z_]+(?:\.[a-z_]+)+)"`)
 	helps    = regexp.MustCompile(`\$\{help_([a-z_]+)\}`)
 	composed = map[string][]string{
@@ -33,6 +34,9 @@ func TestEveryTextThatTheCodeNamesExists(t *testing.T) {
 			return err
 		}
 		for _, m := range faults.FindAllSubmatch(raw, -1) {
+			named["fault."+string(m[1])] = path
+		}
+		for _, m := range checks.FindAllSubmatch(raw, -1) {
 			named["fault."+string(m[1])] = path
 		}
 		for _, m := range spoken.FindAllSubmatch(raw, -1) {
