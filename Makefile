@@ -13,7 +13,7 @@ howdah: $(shell find . -name '*.go' -o -path './internal/web/ui/*' -type f -o -p
 up: howdah ## start PostgreSQL, the chat room and its page (installs PostgreSQL where it is missing)
 	./howdah up --install
 
-test: deps check ## all checks and tests on real parts (installs PostgreSQL, pgAudit and Chromium where they are missing)
+test: deps check ## all checks and tests on real parts (installs PostgreSQL, pgAudit, Chromium and an S3 server where they are missing)
 	$(GO) test -race -timeout 20m ./...
 
 deps: ## what the tests need beside Go
@@ -42,5 +42,7 @@ fuzz: ## every parser of outside bytes, half a minute each
 	$(GO) test ./internal/wal -run '^$$' -fuzz FuzzReader -fuzztime 30s
 	$(GO) test ./internal/wal -run '^$$' -fuzz FuzzHistory -fuzztime 30s
 	$(GO) test ./internal/wal -run '^$$' -fuzz FuzzNames -fuzztime 30s
+	$(GO) test ./internal/repo -run '^$$' -fuzz FuzzHead -fuzztime 30s
+	$(GO) test ./internal/repo -run '^$$' -fuzz FuzzUnseal -fuzztime 30s
 
 .PHONY: help up test deps check bench torture fuzz

@@ -48,14 +48,13 @@ func (r *Repo) sealed(ctx context.Context, name string) (Info, error) {
 		}
 		return info, r.Store.(*guarded).orAway(ctx, err) //nolint:forcetypeassert // as Open makes it
 	}
-	for info, err := range r.List(ctx, name+endings[0]) {
+	for info, err := range r.List(ctx, name+endings[0]) { // one request for both
 		if err != nil {
 			return Info{}, err
 		}
 		if slices.Contains(endings, info.Name[len(name):]) {
 			return info, nil
 		}
-		break
 	}
 	err := fault.Wrap(fs.ErrNotExist, fault.NotFound, "repo.missing", fault.Args{"place": r.String(), "name": name})
 	return Info{}, r.Store.(*guarded).orAway(ctx, err) //nolint:forcetypeassert // as Open makes it
@@ -75,7 +74,12 @@ func (r *Repo) Put(ctx context.Context, name string, content []byte) (Head, erro
 	if !errors.Is(err, fs.ErrNotExist) {
 		return Head{}, err
 	}
-	o, err := r.bare().Create(ctx, name+r.Ending())
+	var o Object
+	if bucket, ok := r.bare().(*s3); ok {
+		o, err = bucket.create(ctx, name+r.Ending(), true)
+	} else {
+		o, err = r.bare().Create(ctx, name+r.Ending())
+	}
 	if err != nil {
 		return Head{}, err
 	}
@@ -87,7 +91,7 @@ func (r *Repo) Put(ctx context.Context, name string, content []byte) (Head, erro
 	if err = o.Commit(ctx); !errors.Is(err, fs.ErrExist) {
 		return h, err
 	}
-	if have, err = r.sealed(ctx, name); err != nil { // somebody else put it meanwhile
+	if have, err = r.Stat(ctx, name+r.Ending()); err != nil { // somebody else put it meanwhile
 		return h, err
 	}
 	return r.judge(ctx, have, h)

@@ -33,6 +33,8 @@ type Options struct {
 
 	// For S3; where they are empty, AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and AWS_SESSION_TOKEN of the environment.
 	AccessKey, SecretKey, SessionToken string
+	// Patience is how long an S3 server may go without an answer or a byte moving, and for how long requests are tried again; 0: a minute.
+	Patience time.Duration
 }
 
 // Repo is an open repo. Its methods may be called by several goroutines.

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"howdah/internal/fault"
+	"howdah/internal/repo/repotest"
 )
 
 func openRepo(t *testing.T, address string, opt Options) *Repo {
@@ -32,10 +33,14 @@ func onRepos(t *testing.T, test func(t *testing.T, r *Repo)) {
 		_, keys := testKeys(t)
 		for kind, k := range map[string]*Keys{"plain": nil, "encrypted": keys} {
 			t.Run(kind, func(t *testing.T) {
-				opt := Options{Create: true, Keys: k}
 				if f, ok := s.(*folder); ok {
-					test(t, openRepo(t, f.root+"/"+kind, opt))
+					test(t, openRepo(t, f.root+"/"+kind, Options{Create: true, Keys: k}))
+					return
 				}
+				server := repotest.Shared(t)
+				opt := s3Keys(server)
+				opt.Create, opt.Keys = true, k
+				test(t, openRepo(t, server.Bucket(t), opt))
 			})
 		}
 	})

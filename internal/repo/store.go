@@ -89,6 +89,8 @@ func OpenStore(address string, opt Options) (Store, error) {
 			path = strings.TrimPrefix(path, "/")
 		}
 		return newFolder(filepath.FromSlash(path))
+	case strings.EqualFold(scheme, "s3"):
+		return newS3(address, opt)
 	}
-	return nil, fault.New(fault.Invalid, "repo.address", fault.Args{"address": address})
+	return nil, fault.New(fault.Invalid, "repo.address", fault.Args{"address": redact(address)})
 }

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"os"
 	"slices"
 	"strings"
 	"sync"
@@ -15,16 +16,27 @@ import (
 	"time"
 
 	"howdah/internal/fault"
+	"howdah/internal/repo/repotest"
 )
 
 // stores are the places that the conformance tests run on: each gives an empty one.
 var stores = map[string]func(*testing.T) Store{
-	"folder": func(t *testing.T) Store { return openStore(t, t.TempDir()) },
+	"folder": func(t *testing.T) Store { return openStore(t, t.TempDir(), Options{}) },
+	"s3": func(t *testing.T) Store {
+		server := repotest.Shared(t)
+		return openStore(t, server.Bucket(t), s3Keys(server))
+	},
 }
 
-func openStore(t *testing.T, address string) Store {
+func s3Keys(server *repotest.Server) Options {
+	return Options{AccessKey: server.AccessKey, SecretKey: server.SecretKey}
+}
+
+func TestMain(m *testing.M) { os.Exit(repotest.Main(m)) }
+
+func openStore(t *testing.T, address string, opt Options) Store {
 	t.Helper()
-	s, err := OpenStore(address, Options{})
+	s, err := OpenStore(address, opt)
 	if err != nil {
 		t.Fatal(err)
 	}
