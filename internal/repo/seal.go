@@ -45,7 +45,7 @@ func HeadOf(plain []byte) Head { return Head{SHA256: sha256.Sum256(plain), Size:
 const (
 	skippable   = 0x184D2A50 // magic number of the skippable frame that holds a head
 	frameHead   = 8          // its magic number and length
-	headLength  = 184        // of a whole skippable frame with a head: fixed, so that it can be written last
+	headLength  = 184        // of a whole skippable frame with a head: fixed, because it holds the length of all
 	stanzaType  = "howdah-plain"
 	ageMagic    = "age-encryption.org/v1\n"
 	zstdMagic   = 0xFD2FB528
@@ -209,38 +209,63 @@ func Decompress(dst, frames []byte) ([]byte, error) {
 // buffers hold sealed objects while they are made or read.
 var buffers = sync.Pool{New: func() any { return new([]byte) }}
 
-// Seal writes the content to dst as a sealed object, and gives its head. It takes about the time of one core's zstd.
+// framePlain is how much content goes into one frame of zstd at most, so that all cores share the work on a segment of WAL.
+const framePlain = 4 << 20
+
+// sealFrames compresses the content into frames, and gives their length in all; release gives their memory back.
+func sealFrames(plain []byte, level Level) (frames [][]byte, length int64, release func(), err error) {
+	e, err := encoder(level)
+	if err != nil {
+		return nil, 0, nil, err
+	}
+	held := make([]*[]byte, max(1, (len(plain)+framePlain-1)/framePlain))
+	frames = make([][]byte, len(held))
+	var all sync.WaitGroup
+	for i := range held {
+		held[i] = buffers.Get().(*[]byte) //nolint:forcetypeassert // nothing else is stored
+		all.Go(func() {
+			*held[i] = e.EncodeAll(plain[i*framePlain:min(len(plain), (i+1)*framePlain)], (*held[i])[:0])
+			frames[i] = *held[i]
+		})
+	}
+	all.Wait()
+	for _, frame := range frames {
+		length += int64(len(frame))
+	}
+	return frames, length, func() {
+		for _, b := range held {
+			buffers.Put(b)
+		}
+	}, nil
+}
+
+// Seal writes the content to dst as a sealed object, and gives its head.
 func Seal(dst io.Writer, plain []byte, keys *Keys, level Level) (Head, error) {
 	sum := make(chan [sha256.Size]byte, 1)
 	go func() { sum <- sha256.Sum256(plain) }()
-	buffer := buffers.Get().(*[]byte) //nolint:forcetypeassert // nothing else is stored
-	defer buffers.Put(buffer)
-	if cap(*buffer) < headLength+len(plain) {
-		*buffer = make([]byte, 0, headLength+len(plain)+len(plain)/16+4096)
-	}
-	sealed, err := Compress((*buffer)[:headLength], plain, level)
-	h := Head{SHA256: <-sum, Size: int64(len(plain))}
+	frames, packed, release, err := sealFrames(plain, level)
+	h := Head{SHA256: <-sum, Size: int64(len(plain)), Stored: headLength + packed}
 	if err != nil {
 		return h, err
 	}
-	*buffer = sealed
-	if !keys.Encrypts() {
-		h.Stored = int64(len(sealed))
-		putHead(sealed[:headLength], h)
-		_, err = dst.Write(sealed)
-		return h, err
+	defer release()
+	out := &counter{dst: dst}
+	var w io.WriteCloser = passing{out}
+	if keys.Encrypts() {
+		withHead := &headRecipient{recipient: keys.recipients[0], head: h, packed: packed}
+		w, err = age.Encrypt(out, append([]age.Recipient{withHead}, keys.recipients[1:]...)...)
+	} else {
+		_, err = w.Write(clearHead(h))
 	}
-	packed := sealed[headLength:]
-	counted := &counter{dst: dst}
-	withHead := &headRecipient{recipient: keys.recipients[0], head: h, packed: int64(len(packed))}
-	w, err := age.Encrypt(counted, append([]age.Recipient{withHead}, keys.recipients[1:]...)...)
-	if err == nil {
-		_, err = w.Write(packed)
+	for _, frame := range frames {
+		if err == nil {
+			_, err = w.Write(frame)
+		}
 	}
 	if err == nil {
 		err = w.Close()
 	}
-	h.Stored = counted.n
+	h.Stored = out.n
 	return h, err
 }
 
@@ -262,14 +287,14 @@ type headJSON struct {
 	Stored int64  `json:"stored"`
 }
 
-// putHead fills exactly headLength bytes; blanks after the JSON make up for the length of its numbers.
-func putHead(into []byte, h Head) {
+// clearHead is a skippable frame of headLength bytes; blanks after the JSON make up for the length of its numbers.
+func clearHead(h Head) []byte {
+	frame := bytes.Repeat([]byte(" "), headLength)
 	text, _ := json.Marshal(headJSON{1, hex.EncodeToString(h.SHA256[:]), h.Size, h.Stored}) // cannot fail
-	binary.LittleEndian.PutUint32(into, skippable)
-	binary.LittleEndian.PutUint32(into[4:], headLength-frameHead)
-	for i := frameHead + copy(into[frameHead:], text); i < len(into); i++ {
-		into[i] = ' '
-	}
+	binary.LittleEndian.PutUint32(frame, skippable)
+	binary.LittleEndian.PutUint32(frame[4:], headLength-frameHead)
+	copy(frame[frameHead:], text)
+	return frame
 }
 
 // headRecipient adds the head to what another recipient writes; so the labels, by which age keeps recipients apart that must not be
