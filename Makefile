@@ -44,5 +44,7 @@ fuzz: ## every parser of outside bytes, half a minute each
 	$(GO) test ./internal/wal -run '^$$' -fuzz FuzzNames -fuzztime 30s
 	$(GO) test ./internal/repo -run '^$$' -fuzz FuzzHead -fuzztime 30s
 	$(GO) test ./internal/repo -run '^$$' -fuzz FuzzUnseal -fuzztime 30s
+	$(GO) test ./internal/repo -run '^$$' -fuzz FuzzTarSplit -fuzztime 30s -fuzzminimizetime 10x
+	$(GO) test ./internal/repo -run '^$$' -fuzz FuzzTarIndex -fuzztime 30s -fuzzminimizetime 10x
 
 .PHONY: help up test deps check bench torture fuzz

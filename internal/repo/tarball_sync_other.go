@@ -1,0 +1,7 @@
+//go:build !linux
+
+package repo
+
+import "os"
+
+func writeSoon(*os.File, int64, int64) {}
