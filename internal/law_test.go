@@ -21,6 +21,7 @@ var nevers = map[string][]string{
 	"web":     {"cluster", "config", "server", "cli"},
 	"server":  {"config", "cli"},
 	"wal":     {"repo", "cluster", "keeper", "pg", "config", "lang", "account", "chat", "web", "server", "cli"},
+	"keeper":  {"pg", "config", "lang", "account", "chat", "web", "server", "cli"},
 	"repo":    {"cluster", "keeper", "pg", "config", "lang", "account", "chat", "web", "server", "cli"},
 }
 
