@@ -29,6 +29,7 @@ type commands struct {
 	Init      initCmd      `cmd:"" help:"${help_init}"`
 	SetupLink setupLinkCmd `cmd:"" help:"${help_setup_link}"`
 	Say       sayCmd       `cmd:"" help:"${help_say}"`
+	WAL       walCmd       `cmd:"" name:"wal" help:"${help_wal}"`
 	Bench     benchCmd     `cmd:"" help:"${help_bench}"`
 	Version   versionCmd   `cmd:"" help:"${help_version}"`
 }
@@ -48,10 +49,16 @@ func (t *terminal) say(key string, args ...fault.Args) {
 // Main runs a command line and returns the exit code: 0 done, 1 failed, 2 wrong usage or input, 69 a part is away
 // (try again), 77 not allowed; as in sysexits.h where it has a code.
 func Main(args []string, in io.Reader, out, errs io.Writer) int {
+	open := func() *terminal {
+		return &terminal{in: in, out: out, err: errs, lang: lang.Match(langFlag(args), os.Getenv("LC_ALL"), os.Getenv("LC_MESSAGES"), os.Getenv("LANG"))}
+	}
+	if code, done := quick(args, open); done {
+		return code
+	}
 	ctx, cancel := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer cancel()
 	context.AfterFunc(ctx, cancel) // a second Ctrl-C ends at once
-	t := &terminal{in: in, out: out, err: errs, lang: lang.Match(langFlag(args), os.Getenv("LC_ALL"), os.Getenv("LC_MESSAGES"), os.Getenv("LANG"))}
+	t := open()
 
 	exited := -1
 	var table commands
@@ -76,7 +83,7 @@ func Main(args []string, in io.Reader, out, errs io.Writer) int {
 		if !errors.As(err, &f) {
 			err = fault.New(fault.Invalid, "cli.usage", fault.Args{"message": err.Error()})
 		}
-		return t.fail(err)
+		return max(t.fail(err), leastCode(args))
 	}
 	return t.fail(parsed.Run())
 }
@@ -132,6 +139,10 @@ func (t *terminal) fail(err error) int {
 	}
 	if f.Err != nil && f.Code != fault.Invalid {
 		fmt.Fprintf(t.err, "        (%v)\n", f.Err)
+	}
+	var coded *codedError
+	if errors.As(err, &coded) {
+		return coded.code
 	}
 	switch f.Code {
 	case fault.Invalid, fault.TooLarge:

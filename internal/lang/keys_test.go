@@ -60,7 +60,7 @@ func TestEveryTextThatTheCodeNamesExists(t *testing.T) {
 		t.Fatalf("only %d texts found: has the code changed its ways?", len(named))
 	}
 	for key, path := range named {
-		if _, ok := catalogs[English][key]; !ok && composed[key] == nil {
+		if _, ok := catalogs()[English][key]; !ok && composed[key] == nil {
 			t.Errorf("%s names %q, which no catalog has", path, key)
 		}
 	}

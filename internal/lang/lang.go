@@ -12,6 +12,7 @@ import (
 	"path"
 	"sort"
 	"strings"
+	"sync"
 
 	"golang.org/x/text/feature/plural"
 	"golang.org/x/text/language"
@@ -44,9 +45,12 @@ func (l Locale) Name() string {
 
 type text map[string]string // plural form -> text; "other" always
 
+// Both are made when somebody needs words, and not at the start of the program: PostgreSQL calls it for every WAL segment.
 var (
-	catalogs = load()
-	matcher  = language.NewMatcher([]language.Tag{language.English, language.MustParse("zh-TW")})
+	catalogs = sync.OnceValue(load)
+	matcher  = sync.OnceValue(func() language.Matcher {
+		return language.NewMatcher([]language.Tag{language.English, language.MustParse("zh-TW")})
+	})
 )
 
 func load() map[Locale]map[string]text {
@@ -110,7 +114,7 @@ func Match(wishes ...string) Locale {
 			continue
 		}
 		for _, tag := range tags { // one at a time: given all, the matcher lets an exotic first wish end in English
-			if _, index, confidence := matcher.Match(tag); confidence >= language.Low {
+			if _, index, confidence := matcher().Match(tag); confidence >= language.Low {
 				return Locales[index]
 			}
 		}
@@ -121,9 +125,9 @@ func Match(wishes ...string) Locale {
 // T is the text under key in this language, with its arguments filled in. A key that no catalog has comes back as
 // itself, so that a gap is seen and never hides a message.
 func (l Locale) T(key string, args ...fault.Args) string {
-	forms, ok := catalogs[l][key]
+	forms, ok := catalogs()[l][key]
 	if !ok {
-		if forms, ok = catalogs[English][key]; !ok {
+		if forms, ok = catalogs()[English][key]; !ok {
 			return key
 		}
 	}
@@ -178,7 +182,7 @@ func (l Locale) Fault(err error) (message, hint string) {
 	f := fault.Of(err)
 	key := "fault." + f.Key
 	message = l.T(key, f.Args)
-	if _, ok := catalogs[English][key+".hint"]; ok {
+	if _, ok := catalogs()[English][key+".hint"]; ok {
 		hint = l.T(key+".hint", f.Args)
 	}
 	return message, hint
@@ -187,7 +191,7 @@ func (l Locale) Fault(err error) (message, hint string) {
 // Under is every text whose key starts with prefix, keys without it: what a page hands to its scripts.
 func (l Locale) Under(prefix string) map[string]map[string]string {
 	out := map[string]map[string]string{}
-	for key, forms := range catalogs[l] {
+	for key, forms := range catalogs()[l] {
 		if short, ok := strings.CutPrefix(key, prefix); ok {
 			out[short] = forms
 		}
@@ -197,8 +201,8 @@ func (l Locale) Under(prefix string) map[string]map[string]string {
 
 // Keys lists every key of this language, sorted.
 func (l Locale) Keys() []string {
-	keys := make([]string, 0, len(catalogs[l]))
-	for key := range catalogs[l] {
+	keys := make([]string, 0, len(catalogs()[l]))
+	for key := range catalogs()[l] {
 		keys = append(keys, key)
 	}
 	sort.Strings(keys)

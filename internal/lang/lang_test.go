@@ -22,8 +22,8 @@ func arguments(forms text) []string {
 
 func TestEveryLanguageSaysTheSameThings(t *testing.T) {
 	for _, locale := range Locales[1:] {
-		for key, english := range catalogs[English] {
-			other, ok := catalogs[locale][key]
+		for key, english := range catalogs()[English] {
+			other, ok := catalogs()[locale][key]
 			if !ok {
 				t.Errorf("%s lacks %q", locale, key)
 				continue
@@ -32,8 +32,8 @@ func TestEveryLanguageSaysTheSameThings(t *testing.T) {
 				t.Errorf("%s %q names %v, English names %v", locale, key, have, want)
 			}
 		}
-		for key := range catalogs[locale] {
-			if _, ok := catalogs[English][key]; !ok {
+		for key := range catalogs()[locale] {
+			if _, ok := catalogs()[English][key]; !ok {
 				t.Errorf("English lacks %q, which %s has", key, locale)
 			}
 		}
@@ -62,8 +62,8 @@ func TestMatchFollowsBrowserAndShell(t *testing.T) {
 }
 
 func TestPluralsAndArguments(t *testing.T) {
-	catalogs[English]["test.unread"] = text{"one": "{n} unread message in {room}", "other": "{n} unread messages in {room}"}
-	t.Cleanup(func() { delete(catalogs[English], "test.unread") })
+	catalogs()[English]["test.unread"] = text{"one": "{n} unread message in {room}", "other": "{n} unread messages in {room}"}
+	t.Cleanup(func() { delete(catalogs()[English], "test.unread") })
 	if have := English.T("test.unread", fault.Args{"n": 1, "room": "lobby"}); have != "1 unread message in lobby" {
 		t.Error(have)
 	}

@@ -364,10 +364,9 @@ func (f *folder) Remove(ctx context.Context, names ...string) error {
 }
 
 // Sweep implements Store.
-func (f *folder) Sweep(ctx context.Context, prefix string, age time.Duration) error {
+func (f *folder) Sweep(ctx context.Context, age time.Duration) error {
 	limit := time.Now().Add(-age)
-	below, _ := splitPrefix(prefix)
-	err := filepath.WalkDir(f.path(below), func(path string, e fs.DirEntry, err error) error {
+	err := filepath.WalkDir(f.root, func(path string, e fs.DirEntry, err error) error {
 		switch {
 		case ctx.Err() != nil:
 			return ctx.Err()
@@ -390,9 +389,6 @@ func (f *folder) Sweep(ctx context.Context, prefix string, age time.Duration) er
 		file.Close()
 		if free {
 			_ = os.Remove(path) // another account's: it is told about by nobody, and harms nobody
-			for dir := filepath.Dir(path); len(dir) > len(f.root) && os.Remove(dir) == nil; { // fails where something is in it
-				dir = filepath.Dir(dir)
-			}
 		}
 		return nil
 	})

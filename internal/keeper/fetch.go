@@ -1,0 +1,358 @@
+package keeper
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/json"
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strconv"
+	"sync"
+	"sync/atomic"
+
+	"howdah/internal/fault"
+	"howdah/internal/repo"
+	"howdah/internal/wal"
+)
+
+// FetchOptions of one call.
+type FetchOptions struct {
+	// Warn is told, by one at a time, what failed without harm: a repo that is away while another one has the file. May be nil.
+	Warn func(error)
+}
+
+// What one call fetches beyond what it was asked for: first nothing, then twice as much with each call that goes on where
+// the one before ended. PostgreSQL waits meanwhile; so it is little where little is needed, and much in a long recovery.
+const (
+	batchFirst = 4
+	batchMost  = 16
+	batchBytes = 256 << 20 // on PostgreSQL's own disk
+)
+
+// Fetch brings a file of WAL from the first repo that has it to target, as restore_command has it to do: name is PostgreSQL's %f, target its %p. Every
+// byte is compared with the hash that was made when it was pushed, and a segment's first page with its name.
+//
+// When no repo has it, the error is the fault "keeper.not_archived": recovery may end here. When a repo that cannot be asked might have it, it is another:
+// recovery must stop, or it would end too early and call that success. ExitCode tells PostgreSQL which.
+//
+// Segments that follow are fetched along with it, some at once, into a folder beside the target, from which later calls take them. The target is
+// not fsynced: PostgreSQL does that, and renames it (KeepFileRestoredFromArchive in xlogarchive.c).
+func Fetch(ctx context.Context, s *Settings, name, target string, opt FetchOptions) error {
+	n, err := wal.ParseName(name)
+	if err != nil {
+		return err
+	}
+	var one sync.Mutex
+	f := &fetch{s: s, spool: filepath.Join(filepath.Dir(target), fetchSpool), warn: func(err error) {
+		one.Lock()
+		defer one.Unlock()
+		if opt.Warn != nil {
+			opt.Warn(err)
+		}
+	}}
+	var number uint64
+	if n.Kind == wal.Segment {
+		if number, err = n.Number(s.SegmentSize); err != nil {
+			return err
+		}
+		if f.take(n, target) {
+			return nil
+		}
+	}
+	keys, err := repo.NewKeys(nil, s.IdentityFile)
+	if err != nil {
+		return err
+	}
+	f.targets = s.targets(keys, false)
+	if n.Kind != wal.Segment {
+		return f.one(ctx, n, target, nil)
+	}
+	return f.batch(ctx, n, number, target)
+}
+
+// batch fetches a segment and some that follow.
+func (f *fetch) batch(ctx context.Context, name wal.Name, number uint64, target string) error {
+	size := f.s.SegmentSize
+	if _, err := os.Lstat(f.spoolPath(size.Name(name.Timeline, number+1))); err == nil {
+		return f.one(ctx, name, target, nil) // asked for once more, while those that follow are there still
+	}
+	last := f.recall()
+	count := 1
+	if last.Next == name.String() {
+		count = min(max(2*last.Count, batchFirst), batchMost, max(1, batchBytes/int(size)))
+	}
+	ClearFetched(filepath.Dir(target)) // what is left of an earlier run
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	got := make([]bool, count)
+	var workers sync.WaitGroup
+	var next atomic.Uint64
+	for range min(f.s.workers(), count) - 1 {
+		workers.Go(func() {
+			for ctx.Err() == nil {
+				i := next.Add(1)
+				if i >= uint64(count) || number+i > size.Last() {
+					return
+				}
+				got[i] = f.prefetch(ctx, size.Name(name.Timeline, number+i))
+				if !got[i] { // nothing that comes after it will be asked for
+					return
+				}
+			}
+		})
+	}
+	err := f.one(ctx, name, target, nil)
+	if err != nil {
+		cancel()
+	}
+	workers.Go(func() { // the worker that had the segment itself
+		for err == nil && ctx.Err() == nil {
+			i := next.Add(1)
+			if i >= uint64(count) || number+i > size.Last() {
+				return
+			}
+			if got[i] = f.prefetch(ctx, size.Name(name.Timeline, number+i)); !got[i] {
+				return
+			}
+		}
+	})
+	workers.Wait()
+	if err != nil {
+		ClearFetched(filepath.Dir(target))
+		return err
+	}
+	have := 1
+	for have < count && got[have] {
+		have++
+	}
+	f.remember(batch{Next: size.Name(name.Timeline, number+uint64(have)).String(), Count: count})
+	return nil
+}
+
+// Exit codes of restore_command. PostgreSQL takes 1 to 125 for "there is no such file", and ends recovery there (or looks into pg_wal);
+// above 125 - what a shell says of signals and of commands that it cannot start - its startup process stops with a fatal error, and the server with it.
+// 143, as after SIGTERM, stops it without a word. (RestoreArchivedFile in xlogarchive.c, wait_result_is_any_signal in wait_error.c; from 17 on
+// shell_restore.c.) 200 is none of the numbers that a shell makes of a signal.
+const (
+	ExitNotArchived = 1
+	ExitStop        = 200
+)
+
+// ExitCode is what restore_command must answer for an outcome of Fetch.
+func ExitCode(err error) int {
+	switch {
+	case err == nil:
+		return 0
+	case fault.HasKey(err, "keeper.not_archived"):
+		return ExitNotArchived
+	}
+	return ExitStop
+}
+
+type fetch struct {
+	s       *Settings
+	spool   string
+	targets []*target
+	warn    func(error)
+}
+
+// one fetches a file to a path. about, when it is not nil, is told what was written.
+func (f *fetch) one(ctx context.Context, name wal.Name, path string, about *spooled) error {
+	object, err := repo.WALName(f.s.Cluster, name.String())
+	if err != nil {
+		return err
+	}
+	type outcome struct {
+		content []byte
+		err     error
+	}
+	var failed error
+	for _, t := range f.targets {
+		// Each repo has the time to itself: the second must not be late because the first one hung.
+		once, cancel := context.WithTimeout(ctx, f.s.timeout())
+		done := make(chan outcome, 1)
+		go func() { // it may hang in the operating system, for good: a process that ends takes it along
+			content, err := f.get(once, t, object, name)
+			done <- outcome{content, err}
+		}()
+		var o outcome
+		select {
+		case o = <-done:
+		case <-once.Done():
+			o.err = once.Err()
+		}
+		cancel()
+		switch {
+		case o.err == nil:
+			if failed != nil {
+				f.warn(failed)
+			}
+			err := f.write(path, o.content, about)
+			contents.Put(&o.content)
+			return err
+		case errors.Is(o.err, context.DeadlineExceeded):
+			o.err = fault.Wrap(o.err, fault.Unavailable, "keeper.timeout", fault.Args{"name": name.String(), "time": f.s.timeout()})
+		case errors.Is(o.err, fs.ErrNotExist):
+			continue
+		}
+		if failed != nil {
+			f.warn(failed)
+		}
+		failed = o.err
+	}
+	if failed != nil {
+		return failed
+	}
+	return fault.New(fault.NotFound, "keeper.not_archived", fault.Args{"name": name.String(), "cluster": f.s.Cluster})
+}
+
+// get reads a file of WAL from a repo, and judges it. fs.ErrNotExist means that the repo is the right one, and does not have it.
+func (f *fetch) get(ctx context.Context, t *target, object string, name wal.Name) ([]byte, error) {
+	r, err := t.open(ctx)
+	if err != nil {
+		return nil, err
+	}
+	content, err := r.Get(ctx, object, buffer(int(f.s.SegmentSize))[:0])
+	if errors.Is(err, fs.ErrNotExist) {
+		// A wrong name in the settings must not look like the end of the WAL.
+		c, clusterErr := r.Cluster(ctx, f.s.Cluster)
+		if errors.Is(clusterErr, fs.ErrNotExist) {
+			return nil, fault.New(fault.Conflict, "repo.no_cluster", fault.Args{"place": r.String(), "name": f.s.Cluster})
+		}
+		if clusterErr != nil {
+			return nil, clusterErr
+		}
+		if c.System != f.s.System {
+			return nil, fault.New(fault.Conflict, "repo.other_cluster", fault.Args{"place": r.String(), "name": f.s.Cluster,
+				"have": strconv.FormatUint(c.System, 10), "want": strconv.FormatUint(f.s.System, 10)})
+		}
+	}
+	if err != nil {
+		return nil, err
+	}
+	if name.Kind == wal.Segment || name.Kind == wal.Partial {
+		// The timeline of its first page was judged when it was pushed: then its history was at hand.
+		trusting := func(wal.Timeline) (wal.Lineage, error) { return wal.Lineage{}, errTrusted }
+		if err := f.s.Check(name, int64(len(content)), content[:min(len(content), wal.HeadSize)], trusting); err != nil && !errors.Is(err, errTrusted) {
+			return nil, err
+		}
+	}
+	return content, nil
+}
+
+var errTrusted = errors.New("it was judged when it was pushed")
+
+// write makes the file, whole or not at all.
+func (f *fetch) write(path string, content []byte, about *spooled) error {
+	temp, err := os.CreateTemp(filepath.Dir(path), tempPrefix)
+	if err == nil {
+		defer os.Remove(temp.Name()) // it is gone after the rename
+		_, err = temp.Write(content)
+		if closeErr := temp.Close(); err == nil {
+			err = closeErr
+		}
+	}
+	if err == nil {
+		err = os.Rename(temp.Name(), path)
+	}
+	if err == nil && about != nil {
+		about.Size = int64(len(content))
+		if about.Boot == "" {
+			sum := sha256.Sum256(content)
+			about.SHA256 = sum[:]
+		}
+		var st fs.FileInfo
+		if st, err = os.Stat(path); err == nil {
+			about.Modified = st.ModTime().UnixNano()
+		}
+	}
+	if err != nil {
+		return fault.Wrap(err, fault.Unavailable, "keeper.write", fault.Args{"file": path})
+	}
+	return nil
+}
+
+// fetchSpool is the folder beside the target, in pg_wal, so that handing over is a rename. PostgreSQL passes over it, and pg_basebackup does not take
+// it along.
+const fetchSpool = ".howdah-fetch"
+
+// ClearFetched removes what Fetch has brought to a folder of WAL and nobody has taken; for when a recovery has ended. Fetch itself does it when it comes to
+// the end of the archive.
+func ClearFetched(dir string) { _ = os.RemoveAll(filepath.Join(dir, fetchSpool)) } // what stays is cleared by the next
+
+// spooled is what is said about a segment in the spool.
+type spooled struct {
+	System   uint64 `json:"system_identifier,string"`
+	Boot     string `json:"boot"`
+	Size     int64  `json:"size"`
+	Modified int64  `json:"modified"`         // Unix time in nanoseconds
+	SHA256   []byte `json:"sha256,omitempty"` // where the system does not say when it was started
+}
+
+func (f *fetch) spoolPath(name wal.Name) string { return filepath.Join(f.spool, name.String()) }
+
+// prefetch brings a segment into the spool. That it cannot costs time later, and nothing else.
+func (f *fetch) prefetch(ctx context.Context, name wal.Name) bool {
+	if err := os.Mkdir(f.spool, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
+		return false
+	}
+	about := spooled{System: f.s.System, Boot: bootID()}
+	if err := f.one(ctx, name, f.spoolPath(name), &about); err != nil {
+		return false
+	}
+	raw, err := json.Marshal(about)
+	return err == nil && writeFile(f.spoolPath(name)+".json", raw, false) == nil
+}
+
+// take hands over a segment that is in the spool and is beyond doubt what an earlier call has checked. Nobody has fsynced it: after a crash of the
+// machine it may be anything, and is read again. As long as the machine runs, it is what was written.
+func (f *fetch) take(name wal.Name, target string) bool {
+	path := f.spoolPath(name)
+	raw, err := os.ReadFile(path + ".json")
+	var about spooled
+	if err != nil || json.Unmarshal(raw, &about) != nil || about.System != f.s.System || about.Size != int64(f.s.SegmentSize) {
+		return false
+	}
+	st, err := os.Lstat(path)
+	if err != nil || !st.Mode().IsRegular() || st.Size() != about.Size || st.ModTime().UnixNano() != about.Modified {
+		return false
+	}
+	if boot := bootID(); boot == "" || boot != about.Boot {
+		content, err := os.ReadFile(path)
+		if sum := sha256.Sum256(content); err != nil || !bytes.Equal(sum[:], about.SHA256) {
+			return false
+		}
+	}
+	if os.Remove(path+".json") != nil || os.Rename(path, target) != nil {
+		return false
+	}
+	return true
+}
+
+// batch is what one call leaves to the next.
+type batch struct {
+	Next  string `json:"next"`  // the segment that will be asked for when all that was fetched is used up
+	Count int    `json:"count"` // of the last batch
+}
+
+const batchName = "batch.json"
+
+func (f *fetch) recall() (b batch) {
+	raw, err := os.ReadFile(filepath.Join(f.spool, batchName))
+	if err != nil || json.Unmarshal(raw, &b) != nil {
+		return batch{}
+	}
+	return b
+}
+
+func (f *fetch) remember(b batch) {
+	raw, err := json.Marshal(b)
+	if err == nil {
+		if err = os.Mkdir(f.spool, 0o700); err == nil || errors.Is(err, fs.ErrExist) {
+			_ = writeFile(filepath.Join(f.spool, batchName), raw, false) // without it the next call fetches one by one
+		}
+	}
+}
