@@ -18,6 +18,7 @@ var (
 	composed = map[string][]string{
 		"fault.chat.may_not_": {"read", "join", "post", "invite", "moderate", "rename", "role", "leave", "new_room", "new_direct"},
 		"fault.web.bye.":      {"stopping", "session_ended", "too_slow", "bad_frame", "away"},
+		"fault.keeper.":       {"roles_missing", "extensions_missing", "tablespaces_missing"},
 		"cli.kong.":           {"usage", "flags", "commands", "arguments", "context", "more"},
 	}
 )

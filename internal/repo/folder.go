@@ -353,6 +353,9 @@ func (f *folder) Remove(ctx context.Context, names ...string) error {
 		touched[filepath.Dir(path)] = true
 	}
 	for dir := range touched {
+		if !holdsObject(dir) {
+			dropDead(dir) // a killed writer's, which would keep an empty folder in sight
+		}
 		for len(dir) > len(f.root) && os.Remove(dir) == nil { // fails where something is in it
 			dir = filepath.Dir(dir)
 		}
@@ -363,9 +366,31 @@ func (f *folder) Remove(ctx context.Context, names ...string) error {
 	return nil
 }
 
+// dropDead removes temporary files whose writers are gone.
+func dropDead(dir string) {
+	entries, _ := os.ReadDir(dir)
+	for _, e := range entries {
+		if strings.HasPrefix(e.Name(), tempPrefix) {
+			dropIfDead(filepath.Join(dir, e.Name()))
+		}
+	}
+}
+
+func dropIfDead(path string) {
+	file, err := os.OpenFile(path, os.O_RDWR, 0)
+	if err != nil {
+		return // gone, or of another account
+	}
+	free, _ := tryLock(file)
+	file.Close()
+	if free {
+		_ = os.Remove(path)
+	}
+}
+
 // Sweep implements Store.
 func (f *folder) Sweep(ctx context.Context, age time.Duration) error {
-	limit := time.Now().Add(-age)
+	limit := time.Now().Add(-min(age, time.Hour)) // nobody writes so slowly, and a writer that lives holds its lock
 	err := filepath.WalkDir(f.root, func(path string, e fs.DirEntry, err error) error {
 		switch {
 		case ctx.Err() != nil:
@@ -381,15 +406,7 @@ func (f *folder) Sweep(ctx context.Context, age time.Duration) error {
 		if err != nil || st.ModTime().After(limit) {
 			return nil
 		}
-		file, err := os.OpenFile(path, os.O_RDWR, 0)
-		if err != nil {
-			return nil // gone, or of another account
-		}
-		free, _ := tryLock(file)
-		file.Close()
-		if free {
-			_ = os.Remove(path) // another account's: it is told about by nobody, and harms nobody
-		}
+		dropIfDead(path)
 		return nil
 	})
 	return f.fault(err, "")

@@ -10,7 +10,10 @@ import (
 	"hash"
 	"io"
 	"io/fs"
+	"runtime"
 	"slices"
+	"sync"
+	"sync/atomic"
 
 	"filippo.io/age"
 	"github.com/klauspost/compress/zstd"
@@ -235,8 +238,8 @@ func (r *Repo) GetJSON(ctx context.Context, name string, value any) error {
 	return nil
 }
 
-// Writer seals a stream: what is written to it is compressed, encrypted and stored. It has no head, because what the content is is known
-// at the end only; so Sum goes into a manifest.
+// Writer seals a stream: what is written to it is compressed (in frames of zstd that all cores work on), encrypted and stored. It has no head,
+// because what the content is is known at the end only; so Sum goes into a manifest.
 type Writer struct {
 	object Object
 	out    *counter
@@ -244,36 +247,93 @@ type Writer struct {
 	packer *zstd.Encoder
 	hash   hash.Hash
 	sum    Head
+	plain  *[]byte           // of the frame that is being filled
+	queue  chan chan *[]byte // compressed frames, in order; nil when ended
+	all    sync.WaitGroup
+	failed atomic.Pointer[error]
 }
 
-// Writer begins a sealed stream under name, to which Ending is added.
+// Writer begins a sealed stream under name, to which Ending is added. It must come to an end by Commit or Abort, or memory is lost.
 func (r *Repo) Writer(ctx context.Context, name string) (*Writer, error) {
+	packer, err := encoder(r.level)
+	if err != nil {
+		return nil, err
+	}
 	o, err := r.Create(ctx, name+r.Ending())
 	if err != nil {
 		return nil, err
 	}
-	w := &Writer{object: o, out: &counter{dst: o}, hash: sha256.New()}
-	if w.sealer, err = r.keys.Encrypt(w.out); err == nil {
-		w.packer, err = zstd.NewWriter(w.sealer, zstd.WithEncoderLevel(r.level.zstd()), zstd.WithZeroFrames(true))
-	}
-	if err != nil {
+	w := &Writer{object: o, out: &counter{dst: o}, packer: packer, hash: sha256.New(), plain: emptyBuffer(),
+		queue: make(chan chan *[]byte, runtime.GOMAXPROCS(0))}
+	if w.sealer, err = r.keys.Encrypt(w.out); err != nil {
 		o.Abort()
 		return nil, err
 	}
+	queue := w.queue
+	w.all.Go(func() {
+		for frame := range queue {
+			packed := <-frame
+			if w.failed.Load() == nil {
+				if _, err := w.sealer.Write(*packed); err != nil {
+					w.failed.Store(&err)
+				}
+			}
+			buffers.Put(packed)
+		}
+	})
 	return w, nil
 }
 
-// Write implements io.Writer.
+func emptyBuffer() *[]byte {
+	b := buffers.Get().(*[]byte) //nolint:forcetypeassert // nothing else is stored
+	*b = (*b)[:0]
+	return b
+}
+
+// Write implements io.Writer. An error may be that of an earlier one.
 func (w *Writer) Write(p []byte) (int, error) {
-	n, err := w.packer.Write(p)
-	w.hash.Write(p[:n])
+	n := 0
+	for n < len(p) {
+		if err := w.failed.Load(); err != nil {
+			return n, *err
+		}
+		take := min(framePlain-len(*w.plain), len(p)-n)
+		*w.plain = append(*w.plain, p[n:n+take]...)
+		n += take
+		if len(*w.plain) == framePlain {
+			w.pack()
+		}
+	}
+	w.hash.Write(p)
 	w.sum.Size += int64(n)
-	return n, err
+	return n, nil
+}
+
+// pack has the frame compressed, and waits when too many are on their way.
+func (w *Writer) pack() {
+	plain, frame := w.plain, make(chan *[]byte, 1)
+	w.plain = emptyBuffer()
+	w.queue <- frame
+	go func() {
+		packed := emptyBuffer()
+		*packed = w.packer.EncodeAll(*plain, *packed)
+		buffers.Put(plain)
+		frame <- packed
+	}()
 }
 
 // Commit ends the stream and gives the object its name, as Object.Commit does.
 func (w *Writer) Commit(ctx context.Context) error {
-	if err := errors.Join(w.packer.Close(), w.sealer.Close()); err != nil {
+	if len(*w.plain) > 0 || w.sum.Size == 0 {
+		w.pack()
+	}
+	close(w.queue)
+	w.all.Wait()
+	w.queue = nil
+	if err := w.failed.Load(); err != nil {
+		return *err
+	}
+	if err := w.sealer.Close(); err != nil {
 		return err
 	}
 	w.hash.Sum(w.sum.SHA256[:0])
@@ -281,17 +341,21 @@ func (w *Writer) Commit(ctx context.Context) error {
 	return w.object.Commit(ctx)
 }
 
-// Abort throws away what was written, unless it was committed. It must be called (deferred), or memory is lost.
+// Abort throws away what was written. After Commit it does nothing, so that it can be deferred.
 func (w *Writer) Abort() {
-	w.packer.Reset(nil)
+	if w.queue != nil {
+		w.failed.CompareAndSwap(nil, &errAborted)
+		close(w.queue)
+		w.all.Wait()
+		w.queue = nil
+	}
 	w.object.Abort()
 }
 
+var errAborted = errors.New("aborted")
+
 // Sum is what was written, known after Commit.
 func (w *Writer) Sum() Head { return w.sum }
-
-// Stored is how many bytes went into the store so far.
-func (w *Writer) Stored() int64 { return w.out.n }
 
 // Reader gives the content of a sealed object or stream, whose name is given with its ending. It checks what zstd and age check; a hash in a
 // manifest is the caller's to compare.

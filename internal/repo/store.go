@@ -30,7 +30,8 @@ type Store interface {
 	Folders(ctx context.Context, folder string) ([]string, error)
 	// Remove removes objects; one that is not there is no error.
 	Remove(ctx context.Context, names ...string) error
-	// Sweep removes what writers left behind that were killed before their Commit, when it is older than age.
+	// Sweep removes what writers left behind that were killed before their Commit, when it is older than age; where one can see that a
+	// writer is dead, an hour is enough.
 	Sweep(ctx context.Context, age time.Duration) error
 	// String is the place as a person would write it, without secrets.
 	String() string

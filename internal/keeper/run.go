@@ -1,0 +1,121 @@
+package keeper
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"io/fs"
+	"os"
+	"strings"
+	"time"
+
+	"howdah/internal/fault"
+	"howdah/internal/repo"
+)
+
+// run is a backup that is being made: a folder of the repo that is ours alone. The first object in it, run.json, says by its existence that the
+// name is taken, and by its content who is at it; so the next run can tell what a killed one left behind.
+type run struct {
+	r      *repo.Repo
+	folder string // "main/dump/20261122T040000Z"
+	id     string
+	began  time.Time
+	done   bool // the manifest is written: nothing is to be abandoned
+}
+
+const runName = "run.json"
+
+type runJSON struct {
+	Began time.Time `json:"began"`
+	Host  string    `json:"host"`
+	PID   int       `json:"pid"`
+	Token string    `json:"token"` // so that no two are the same
+}
+
+// beginRun takes the first free second as the name of a backup below "CLUSTER/dump" or "CLUSTER/base".
+func beginRun(ctx context.Context, r *repo.Repo, below string) (*run, error) {
+	host, _ := os.Hostname()
+	now := time.Now().UTC().Truncate(time.Second)
+	for {
+		id, err := r.FreeName(ctx, below, now)
+		if err != nil {
+			return nil, err
+		}
+		err = r.PutJSON(ctx, below+"/"+id+"/"+runName, runJSON{now, host, os.Getpid(), rand.Text()})
+		if err == nil {
+			return &run{r: r, folder: below + "/" + id, id: id, began: now}, nil
+		}
+		if !fault.HasKey(err, "repo.conflict") { // somebody else was as fast; his name is in the list now
+			return nil, err
+		}
+	}
+}
+
+// abandon removes what there is, unless the run is done. What it cannot remove, the next run will.
+func (u *run) abandon(ctx context.Context) {
+	if u.done {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 30*time.Second)
+	defer cancel()
+	_ = removeFolder(ctx, u.r, u.folder)
+}
+
+// removeFolder removes all objects of a backup that is none, run.json last: as long as it is there, the next run knows what this is.
+func removeFolder(ctx context.Context, r *repo.Repo, folder string) error {
+	var names []string
+	for info, err := range r.List(ctx, folder+"/") {
+		if err != nil {
+			return err
+		}
+		if info.Name != folder+"/"+runName {
+			names = append(names, info.Name)
+		}
+	}
+	if err := r.Remove(ctx, names...); err != nil {
+		return err
+	}
+	return r.Remove(ctx, folder+"/"+runName)
+}
+
+// unfinishedAge is when a backup without a manifest is taken for dead where its process cannot be asked for.
+const unfinishedAge = 7 * 24 * time.Hour
+
+// sweepRuns removes what killed runs left below "CLUSTER/dump" or "CLUSTER/base": folders that have a run.json and no manifest, and whose process
+// is gone. Anything else is left alone, also what is not ours.
+func sweepRuns(ctx context.Context, r *repo.Repo, below, manifest string) error {
+	ids, err := r.Folders(ctx, below)
+	if err != nil {
+		return err
+	}
+	host, _ := os.Hostname()
+	for _, id := range ids {
+		folder := below + "/" + id
+		if _, err := r.Stat(ctx, folder+"/"+manifest); err == nil {
+			continue
+		} else if !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+		var who runJSON
+		if err := r.GetJSON(ctx, folder+"/"+runName, &who); errors.Is(err, fs.ErrNotExist) || fault.HasKey(err, "repo.damaged") {
+			continue
+		} else if err != nil {
+			return err
+		}
+		dead := time.Since(who.Began) > unfinishedAge
+		if host != "" && strings.EqualFold(host, who.Host) {
+			dead = dead || !alive(who.PID)
+		}
+		if !dead {
+			continue
+		}
+		// It may have come to its end since we looked for the manifest.
+		if _, err := r.Stat(ctx, folder+"/"+manifest); !errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if err := removeFolder(ctx, r, folder); err != nil {
+			return err
+		}
+	}
+	return r.Sweep(ctx, unfinishedAge)
+}
