@@ -25,7 +25,7 @@ import (
 
 var kills = flag.Int("keeper.kills", 25, "how often TestAPushThatIsKilledLeavesNothingHalfTrue kills")
 
-var binary struct {
+var built struct {
 	sync.Once
 	dir, path string
 	err       error
@@ -34,39 +34,39 @@ var binary struct {
 // program builds howdah once, where every account can run it.
 func program(t *testing.T) string {
 	t.Helper()
-	binary.Do(func() {
+	built.Do(func() {
 		// A result of these tests is cached until a file changes that they looked at: all that the program is made of.
-		binary.err = filepath.WalkDir("../..", func(path string, e fs.DirEntry, err error) error {
+		built.err = filepath.WalkDir("../..", func(path string, e fs.DirEntry, err error) error {
 			if err == nil && (strings.HasSuffix(path, ".go") || strings.HasSuffix(path, ".json")) {
 				_, err = os.Stat(path)
 			}
 			return err
 		})
-		if binary.err != nil {
+		if built.err != nil {
 			return
 		}
-		if binary.dir, binary.err = os.MkdirTemp("", "howdah-keeper-"); binary.err != nil {
+		if built.dir, built.err = os.MkdirTemp("", "howdah-keeper-"); built.err != nil {
 			return
 		}
-		binary.path = filepath.Join(binary.dir, "howdah")
-		out, err := exec.Command("go", "build", "-o", binary.path, "howdah").CombinedOutput()
+		built.path = filepath.Join(built.dir, "howdah")
+		out, err := exec.Command("go", "build", "-o", built.path, "howdah").CombinedOutput()
 		if err != nil {
-			binary.err = fmt.Errorf("go build: %w\n%s", err, out)
+			built.err = fmt.Errorf("go build: %w\n%s", err, out)
 			return
 		}
-		binary.err = os.Chmod(binary.dir, 0o755)
+		built.err = os.Chmod(built.dir, 0o755)
 	})
-	if binary.err != nil {
-		t.Fatal(binary.err)
+	if built.err != nil {
+		t.Fatal(built.err)
 	}
-	return binary.path
+	return built.path
 }
 
 // TestAPushThatIsKilledLeavesNothingHalfTrue: what archives here is a process that gets kill -9 at a random instant, again and again, until it happens to
 // be faster. Whatever lies in the repo at any time is whole and right, and whatever was called safe is there.
 func TestAPushThatIsKilledLeavesNothingHalfTrue(t *testing.T) {
 	t.Parallel()
-	c := newCluster(t)
+	c := newWALFolder(t)
 	c.spooled(t)
 	second := filepath.Join(t.TempDir(), "second")
 	c.made(t, second)
@@ -134,7 +134,7 @@ func TestAPushThatIsKilledLeavesNothingHalfTrue(t *testing.T) {
 	}
 	// What the killed ones left is recognised, and goes.
 	for _, root := range []string{c.root, second} {
-		if err := c.made(t, root).Sweep(t.Context(), 0); err != nil {
+		if err := c.made(t, root).Sweep(t.Context(), "", 0); err != nil {
 			t.Fatal(err)
 		}
 		err := filepath.WalkDir(root, func(path string, e fs.DirEntry, err error) error {
@@ -150,7 +150,7 @@ func TestAPushThatIsKilledLeavesNothingHalfTrue(t *testing.T) {
 }
 
 // wholeRepo looks at everything new that a reader of the repo would take for a file of WAL.
-func (c *cluster) wholeRepo(t *testing.T, root string, seen map[string]bool) {
+func (c *walFolder) wholeRepo(t *testing.T, root string, seen map[string]bool) {
 	t.Helper()
 	r, err := repo.Open(t.Context(), root, repo.Options{})
 	if err != nil {

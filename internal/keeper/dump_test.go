@@ -151,7 +151,7 @@ func same(t *testing.T, want, got map[string]string) {
 	}
 }
 
-func newRepo(t *testing.T, opt repo.Options) *repo.Repo {
+func dumpRepo(t *testing.T, opt repo.Options) *repo.Repo {
 	t.Helper()
 	opt.Create = true
 	r, err := repo.Open(t.Context(), filepath.Join(t.TempDir(), "repo"), opt)
@@ -192,7 +192,7 @@ func TestADumpComesBackAsItWasInEveryForm(t *testing.T) {
 	if len(want) < 10 {
 		t.Fatalf("only %d things to compare", len(want))
 	}
-	for where, r := range map[string]*repo.Repo{"folder": newRepo(t, repo.Options{}), "encrypted bucket": bucketRepo(t)} {
+	for where, r := range map[string]*repo.Repo{"folder": dumpRepo(t, repo.Options{}), "encrypted bucket": bucketRepo(t)} {
 		for _, form := range []Form{Custom, Plain, Directory} {
 			t.Run(where+"/"+string(form), func(t *testing.T) {
 				var seen []DumpProgress
@@ -237,7 +237,7 @@ func TestAllDatabasesWithTheirRolesComeBackOnAnotherServer(t *testing.T) {
 	makeShop(t, from, "shop")
 	makeShop(t, from, "second")
 	want := contents(t, from, "shop")
-	r := newRepo(t, repo.Options{})
+	r := dumpRepo(t, repo.Options{})
 	d, err := TakeDump(t.Context(), r, from, DumpOptions{Cluster: "main", Globals: true})
 	if err != nil {
 		t.Fatal(err)
@@ -310,7 +310,7 @@ func TestWhatCannotWorkIsSaidBeforeAnythingIsMade(t *testing.T) {
 	s := newServer(t)
 	do(t, s, "", "CREATE DATABASE small")
 	do(t, s, "small", "CREATE TABLE t AS SELECT 1 AS n")
-	r := newRepo(t, repo.Options{})
+	r := dumpRepo(t, repo.Options{})
 	d, err := TakeDump(t.Context(), r, s, DumpOptions{Cluster: "main", Databases: []string{"small"}})
 	if err != nil {
 		t.Fatal(err)
@@ -415,7 +415,7 @@ func TestARestoreThatFailsLeavesNothing(t *testing.T) {
 		}
 	}
 	// Rows that do not go in any more: a check that knows the name of the database.
-	r := newRepo(t, repo.Options{})
+	r := dumpRepo(t, repo.Options{})
 	do(t, s, "", "CREATE DATABASE clash")
 	do(t, s, "clash", "CREATE FUNCTION f(int) RETURNS bool IMMUTABLE LANGUAGE sql AS $$ SELECT current_database() = 'clash' $$",
 		"CREATE TABLE a (n int CHECK (f(n)))", "INSERT INTO a VALUES (1)")
@@ -438,7 +438,7 @@ func TestAStoppedDumpIsNotListedAndLeavesNothing(t *testing.T) {
 	t.Parallel()
 	s := newServer(t)
 	makeShop(t, s, "shop")
-	for where, r := range map[string]*repo.Repo{"folder": newRepo(t, repo.Options{}), "bucket": bucketRepo(t)} {
+	for where, r := range map[string]*repo.Repo{"folder": dumpRepo(t, repo.Options{}), "bucket": bucketRepo(t)} {
 		for _, form := range []Form{Custom, Directory} {
 			ctx, cancel := context.WithCancel(t.Context())
 			_, err := TakeDump(ctx, r, s, DumpOptions{Cluster: "main", Globals: true, Form: form, Progress: func(p DumpProgress) {
@@ -629,7 +629,7 @@ func TestNoSecretIsOnACommandLine(t *testing.T) {
 		t.Fatal(err)
 	}
 	done := make(chan error, 1)
-	r := newRepo(t, repo.Options{})
+	r := dumpRepo(t, repo.Options{})
 	go func() {
 		_, err := TakeDump(t.Context(), r, s, DumpOptions{Cluster: "main", Databases: []string{"locked"}})
 		done <- err

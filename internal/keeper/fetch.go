@@ -191,7 +191,7 @@ func (f *fetch) one(ctx context.Context, name wal.Name, path string, about *spoo
 				f.warn(failed)
 			}
 			err := f.write(path, o.content, about)
-			contents.Put(&o.content)
+			segmentBuffers.Put(&o.content)
 			return err
 		case errors.Is(o.err, context.DeadlineExceeded):
 			o.err = fault.Wrap(o.err, fault.Unavailable, "keeper.timeout", fault.Args{"name": name.String(), "time": f.s.timeout()})

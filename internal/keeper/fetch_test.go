@@ -16,7 +16,7 @@ import (
 )
 
 // archived pushes all segments of timeline 1, and gives their names.
-func (c *cluster) archived(t *testing.T) []string {
+func (c *walFolder) archived(t *testing.T) []string {
 	t.Helper()
 	names := c.files(t, wal.Segment, 1)
 	for _, name := range names {
@@ -25,12 +25,12 @@ func (c *cluster) archived(t *testing.T) []string {
 	return names
 }
 
-func (c *cluster) fetch(t *testing.T, name, target string) error {
+func (c *walFolder) fetch(t *testing.T, name, target string) error {
 	t.Helper()
 	return Fetch(t.Context(), c.Settings, name, target, FetchOptions{})
 }
 
-func (c *cluster) object(t *testing.T, name string) string {
+func (c *walFolder) object(t *testing.T, name string) string {
 	t.Helper()
 	object, err := repo.WALName(c.Cluster, name)
 	if err != nil {
@@ -41,7 +41,7 @@ func (c *cluster) object(t *testing.T, name string) string {
 
 func TestARunOfSegmentsComesBackAndWhatFollowsIsThereBeforeItIsAskedFor(t *testing.T) {
 	t.Parallel()
-	c := newCluster(t)
+	c := newWALFolder(t)
 	names := c.archived(t)
 	dir := t.TempDir()
 	target := filepath.Join(dir, "RECOVERYXLOG")
@@ -82,7 +82,7 @@ func TestARunOfSegmentsComesBackAndWhatFollowsIsThereBeforeItIsAskedFor(t *testi
 // TestWhatLiesInTheSpoolIsNotBelievedWhenItIsInDoubt: after a crash of the machine the spool may hold anything.
 func TestWhatLiesInTheSpoolIsNotBelievedWhenItIsInDoubt(t *testing.T) {
 	t.Parallel()
-	c := newCluster(t)
+	c := newWALFolder(t)
 	names := c.archived(t)
 	for what, change := range map[string]func(t *testing.T, path string){
 		"cut off":     func(t *testing.T, path string) { write(t, path, read(t, path)[:5000]) },
@@ -128,10 +128,10 @@ func TestWhatLiesInTheSpoolIsNotBelievedWhenItIsInDoubt(t *testing.T) {
 // TestRecoveryEndsOnlyWhereTheArchiveEnds: PostgreSQL takes an exit code up to 125 for the end, so only what is surely not there may give one.
 func TestRecoveryEndsOnlyWhereTheArchiveEnds(t *testing.T) {
 	t.Parallel()
-	base := newCluster(t)
+	base := newWALFolder(t)
 	names := base.archived(t)
 	hole := names[2]
-	fresh := func(t *testing.T) *cluster {
+	fresh := func(t *testing.T) *walFolder {
 		t.Helper()
 		c := *base
 		s := *base.Settings
@@ -142,7 +142,7 @@ func TestRecoveryEndsOnlyWhereTheArchiveEnds(t *testing.T) {
 		c.Repos = []Place{{Address: c.root}}
 		return &c
 	}
-	remove := func(t *testing.T, c *cluster) {
+	remove := func(t *testing.T, c *walFolder) {
 		t.Helper()
 		if err := os.Remove(c.object(t, hole)); err != nil {
 			t.Fatal(err)
@@ -150,57 +150,57 @@ func TestRecoveryEndsOnlyWhereTheArchiveEnds(t *testing.T) {
 	}
 	for _, row := range []struct {
 		what string
-		try  func(t *testing.T, c *cluster)
+		try  func(t *testing.T, c *walFolder)
 		code int
 	}{
-		{"it is there", func(*testing.T, *cluster) {}, 0},
+		{"it is there", func(*testing.T, *walFolder) {}, 0},
 		{"it is not there", remove, ExitNotArchived},
-		{"it is not in the first repo but in the second", func(t *testing.T, c *cluster) {
+		{"it is not in the first repo but in the second", func(t *testing.T, c *walFolder) {
 			second := fresh(t)
 			c.Repos = append(c.Repos, Place{Address: second.root})
 			remove(t, c)
 		}, 0},
-		{"it is in neither of two", func(t *testing.T, c *cluster) {
+		{"it is in neither of two", func(t *testing.T, c *walFolder) {
 			second := fresh(t)
 			c.Repos = append(c.Repos, Place{Address: second.root})
 			remove(t, c)
 			remove(t, second)
 		}, ExitNotArchived},
-		{"the repo is not mounted", func(t *testing.T, c *cluster) {
+		{"the repo is not mounted", func(t *testing.T, c *walFolder) {
 			if err := os.Rename(c.root, c.root+".away"); err != nil {
 				t.Fatal(err)
 			}
 		}, ExitStop},
-		{"the repo is away, the second one has it", func(t *testing.T, c *cluster) {
+		{"the repo is away, the second one has it", func(t *testing.T, c *walFolder) {
 			c.Repos = []Place{{Address: c.root + ".away"}, {Address: c.root}}
 		}, 0},
-		{"the second repo is away, and the first does not have it", func(t *testing.T, c *cluster) {
+		{"the second repo is away, and the first does not have it", func(t *testing.T, c *walFolder) {
 			remove(t, c)
 			c.Repos = append(c.Repos, Place{Address: c.root + ".away"})
 		}, ExitStop},
-		{"a byte of it is flipped", func(t *testing.T, c *cluster) {
+		{"a byte of it is flipped", func(t *testing.T, c *walFolder) {
 			raw := read(t, c.object(t, hole))
 			raw[len(raw)/2] ^= 4
 			write(t, c.object(t, hole), raw)
 		}, ExitStop},
-		{"a byte of it is flipped, the second repo has it whole", func(t *testing.T, c *cluster) {
+		{"a byte of it is flipped, the second repo has it whole", func(t *testing.T, c *walFolder) {
 			second := fresh(t)
 			c.Repos = append(c.Repos, Place{Address: second.root})
 			raw := read(t, c.object(t, hole))
 			raw[len(raw)/2] ^= 4
 			write(t, c.object(t, hole), raw)
 		}, 0},
-		{"it is torn", func(t *testing.T, c *cluster) {
+		{"it is torn", func(t *testing.T, c *walFolder) {
 			if err := os.Truncate(c.object(t, hole), 1000); err != nil {
 				t.Fatal(err)
 			}
 		}, ExitStop},
-		{"another segment lies under its name", func(t *testing.T, c *cluster) {
+		{"another segment lies under its name", func(t *testing.T, c *walFolder) {
 			write(t, c.object(t, hole), read(t, c.object(t, names[1])))
 		}, ExitStop},
-		{"a cluster that the repo does not know", func(t *testing.T, c *cluster) { c.Cluster = "mian" }, ExitStop},
-		{"another cluster of this name", func(t *testing.T, c *cluster) { c.System++; remove(t, c) }, ExitStop},
-		{"no rights", func(t *testing.T, c *cluster) {
+		{"a cluster that the repo does not know", func(t *testing.T, c *walFolder) { c.Cluster = "mian" }, ExitStop},
+		{"another cluster of this name", func(t *testing.T, c *walFolder) { c.System++; remove(t, c) }, ExitStop},
+		{"no rights", func(t *testing.T, c *walFolder) {
 			if os.Geteuid() == 0 { // root may all; a folder in the place of the object is as unreadable
 				remove(t, c)
 				if err := os.Mkdir(c.object(t, hole), 0o700); err != nil {
@@ -210,7 +210,7 @@ func TestRecoveryEndsOnlyWhereTheArchiveEnds(t *testing.T) {
 				t.Fatal(err)
 			}
 		}, ExitStop},
-		{"nowhere to put it", func(*testing.T, *cluster) {}, -1},
+		{"nowhere to put it", func(*testing.T, *walFolder) {}, -1},
 	} {
 		t.Run(row.what, func(t *testing.T) {
 			t.Parallel()
@@ -238,7 +238,7 @@ func TestRecoveryEndsOnlyWhereTheArchiveEnds(t *testing.T) {
 
 func TestEncryptedWALNeedsTheRightIdentity(t *testing.T) {
 	t.Parallel()
-	c := newCluster(t)
+	c := newWALFolder(t)
 	var keys []*age.X25519Identity
 	for range 2 {
 		key, err := age.GenerateX25519Identity()

@@ -272,11 +272,11 @@ func (f *file) put(ctx context.Context, t *target, object string, have note, ask
 	return safe{Object: object + r.Ending(), Stored: head.Stored}, nil
 }
 
-// contents are kept for the next segment: to fill 16 MB with zeros takes as long as to read them.
-var contents = sync.Pool{New: func() any { return new([]byte) }}
+// segmentBuffers are kept for the next segment: to fill 16 MB with zeros takes as long as to read them.
+var segmentBuffers = sync.Pool{New: func() any { return new([]byte) }}
 
 func buffer(size int) []byte {
-	b := contents.Get().(*[]byte) //nolint:forcetypeassert // nothing else is stored
+	b := segmentBuffers.Get().(*[]byte) //nolint:forcetypeassert // nothing else is stored
 	if cap(*b) < size {
 		return make([]byte, size)
 	}
@@ -286,7 +286,7 @@ func buffer(size int) []byte {
 func (f *file) release() {
 	if content := f.content; content != nil {
 		f.content = nil
-		contents.Put(&content)
+		segmentBuffers.Put(&content)
 	}
 }
 

@@ -41,21 +41,21 @@ func TestMain(m *testing.M) {
 	if fixture.dir != "" {
 		_ = os.RemoveAll(fixture.dir)
 	}
-	if binary.dir != "" {
-		_ = os.RemoveAll(binary.dir)
+	if built.dir != "" {
+		_ = os.RemoveAll(built.dir)
 	}
 	os.Exit(code)
 }
 
-// cluster is a folder of WAL of a test's own: segments of 1 MB, filled by a real server that wanted to archive them and was promoted once, with all that
+// walFolder is a folder of WAL of a test's own: segments of 1 MB, filled by a real server that wanted to archive them and was promoted once, with all that
 // this leaves: a history, a partial segment, the note of a backup, files .ready. Beside it lies a repo.
-type cluster struct {
+type walFolder struct {
 	*Settings
 	dir  string // pg_wal
 	root string // of the repo
 }
 
-func newCluster(t *testing.T) *cluster {
+func newWALFolder(t *testing.T) *walFolder {
 	t.Helper()
 	fixture.once.Do(func() {
 		s := waltest.New(t, 1, map[string]string{"archive_mode": "on", "archive_command": "false", "wal_recycle": "off"})
@@ -101,7 +101,7 @@ func newCluster(t *testing.T) *cluster {
 		t.Fatal("the cluster that all tests share could not be made")
 	}
 	dir := t.TempDir()
-	c := &cluster{dir: filepath.Join(dir, "pg_wal"), root: filepath.Join(dir, "repo")}
+	c := &walFolder{dir: filepath.Join(dir, "pg_wal"), root: filepath.Join(dir, "repo")}
 	if err := os.CopyFS(c.dir, os.DirFS(filepath.Join(fixture.dir, "pg_wal"))); err != nil {
 		t.Fatal(err)
 	}
@@ -111,7 +111,7 @@ func newCluster(t *testing.T) *cluster {
 }
 
 // made makes a repo.
-func (c *cluster) made(t *testing.T, address string) *repo.Repo {
+func (c *walFolder) made(t *testing.T, address string) *repo.Repo {
 	t.Helper()
 	place := Place{Address: address}
 	if i := slices.IndexFunc(c.Repos, func(p Place) bool { return p.Address == address }); i >= 0 {
@@ -124,15 +124,15 @@ func (c *cluster) made(t *testing.T, address string) *repo.Repo {
 	return r
 }
 
-func (c *cluster) path(name string) string { return filepath.Join(c.dir, name) }
+func (c *walFolder) path(name string) string { return filepath.Join(c.dir, name) }
 
-func (c *cluster) push(t *testing.T, name string) error {
+func (c *walFolder) push(t *testing.T, name string) error {
 	t.Helper()
 	return Push(t.Context(), c.Settings, c.path(name), PushOptions{})
 }
 
 // stored is what lies in the repo under a name.
-func (c *cluster) stored(t *testing.T, name string) []byte {
+func (c *walFolder) stored(t *testing.T, name string) []byte {
 	t.Helper()
 	object, err := repo.WALName(c.Cluster, name)
 	if err != nil {
@@ -149,7 +149,7 @@ func (c *cluster) stored(t *testing.T, name string) []byte {
 }
 
 // file is the first of a kind, and of a timeline.
-func (c *cluster) files(t *testing.T, kind wal.Kind, timeline wal.Timeline) []string {
+func (c *walFolder) files(t *testing.T, kind wal.Kind, timeline wal.Timeline) []string {
 	t.Helper()
 	entries, err := os.ReadDir(c.dir)
 	if err != nil {
@@ -195,7 +195,7 @@ func wantFault(t *testing.T, err error, key string) {
 func TestWhatAnArchiveCommandMustGetRight(t *testing.T) {
 	t.Parallel()
 	const first = "00000001000000000000000A"
-	same := func(t *testing.T, c *cluster, name string) {
+	same := func(t *testing.T, c *walFolder, name string) {
 		t.Helper()
 		if have, want := c.stored(t, name), read(t, c.path(name)); !bytes.Equal(have, want) {
 			t.Errorf("%s: what is in the repo (%d bytes) is not what was pushed (%d bytes)", name, len(have), len(want))
@@ -203,15 +203,15 @@ func TestWhatAnArchiveCommandMustGetRight(t *testing.T) {
 	}
 	for _, row := range []struct {
 		fault string
-		try   func(t *testing.T, c *cluster)
+		try   func(t *testing.T, c *walFolder)
 	}{
-		{"the same segment again, after a crash before .done", func(t *testing.T, c *cluster) {
+		{"the same segment again, after a crash before .done", func(t *testing.T, c *walFolder) {
 			for range 3 {
 				wantFault(t, c.push(t, first), "")
 			}
 			same(t, c, first)
 		}},
-		{"the same name with other bytes", func(t *testing.T, c *cluster) {
+		{"the same name with other bytes", func(t *testing.T, c *walFolder) {
 			wantFault(t, c.push(t, first), "")
 			before := c.stored(t, first)
 			content := read(t, c.path(first))
@@ -222,34 +222,34 @@ func TestWhatAnArchiveCommandMustGetRight(t *testing.T) {
 				t.Error("it was overwritten")
 			}
 		}},
-		{"a segment of another cluster", func(t *testing.T, c *cluster) {
+		{"a segment of another cluster", func(t *testing.T, c *walFolder) {
 			write(t, c.path(first), read(t, filepath.Join(fixture.other, first)))
 			wantFault(t, c.push(t, first), "wal.other_cluster")
 		}},
-		{"a segment that was cut in half", func(t *testing.T, c *cluster) {
+		{"a segment that was cut in half", func(t *testing.T, c *walFolder) {
 			write(t, c.path(first), read(t, c.path(first))[:512<<10])
 			wantFault(t, c.push(t, first), "wal.length")
 		}},
-		{"an empty file", func(t *testing.T, c *cluster) {
+		{"an empty file", func(t *testing.T, c *walFolder) {
 			write(t, c.path(first), nil)
 			wantFault(t, c.push(t, first), "wal.empty")
 		}},
-		{"a segment of zeros", func(t *testing.T, c *cluster) {
+		{"a segment of zeros", func(t *testing.T, c *walFolder) {
 			write(t, c.path(first), make([]byte, 1<<20))
 			wantFault(t, c.push(t, first), "wal.zeros")
 		}},
-		{"another segment under this name, as in a file that PostgreSQL uses again", func(t *testing.T, c *cluster) {
+		{"another segment under this name, as in a file that PostgreSQL uses again", func(t *testing.T, c *walFolder) {
 			write(t, c.path(first), read(t, c.path("00000001000000000000000B")))
 			wantFault(t, c.push(t, first), "wal.address")
 		}},
-		{"the segment of one timeline under the name of another", func(t *testing.T, c *cluster) {
+		{"the segment of one timeline under the name of another", func(t *testing.T, c *walFolder) {
 			begin := c.files(t, wal.Segment, 2)
 			write(t, c.path("00000002"+first[8:]), read(t, c.path(first))) // before timeline 2 began
 			wantFault(t, c.push(t, "00000002"+first[8:]), "wal.timeline")
 			write(t, c.path("00000001"+begin[len(begin)-1][8:]), read(t, c.path(begin[len(begin)-1])))
 			wantFault(t, c.push(t, "00000001"+begin[len(begin)-1][8:]), "wal.timeline")
 		}},
-		{"the first segment of a new timeline, which begins with the old one's WAL", func(t *testing.T, c *cluster) {
+		{"the first segment of a new timeline, which begins with the old one's WAL", func(t *testing.T, c *walFolder) {
 			name := c.files(t, wal.Segment, 2)[0]
 			if raw := read(t, c.path(name)); raw[4] != 1 {
 				t.Fatalf("%s does not begin on timeline 1", name)
@@ -257,7 +257,7 @@ func TestWhatAnArchiveCommandMustGetRight(t *testing.T) {
 			wantFault(t, c.push(t, name), "")
 			same(t, c, name)
 		}},
-		{"the same without its history in pg_wal, but in the repo", func(t *testing.T, c *cluster) {
+		{"the same without its history in pg_wal, but in the repo", func(t *testing.T, c *walFolder) {
 			name := c.files(t, wal.Segment, 2)[0]
 			wantFault(t, c.push(t, "00000002.history"), "")
 			if err := os.Remove(c.path("00000002.history")); err != nil {
@@ -265,14 +265,14 @@ func TestWhatAnArchiveCommandMustGetRight(t *testing.T) {
 			}
 			wantFault(t, c.push(t, name), "")
 		}},
-		{"the same without its history", func(t *testing.T, c *cluster) {
+		{"the same without its history", func(t *testing.T, c *walFolder) {
 			name := c.files(t, wal.Segment, 2)[0]
 			if err := os.Remove(c.path("00000002.history")); err != nil {
 				t.Fatal(err)
 			}
 			wantFault(t, c.push(t, name), "wal.no_history")
 		}},
-		{"a history, the same again, and another one of its name", func(t *testing.T, c *cluster) {
+		{"a history, the same again, and another one of its name", func(t *testing.T, c *walFolder) {
 			for range 2 {
 				wantFault(t, c.push(t, "00000002.history"), "")
 			}
@@ -286,7 +286,7 @@ func TestWhatAnArchiveCommandMustGetRight(t *testing.T) {
 			write(t, c.path("00000003.history"), nil)
 			wantFault(t, c.push(t, "00000003.history"), "wal.history")
 		}},
-		{"a partial segment, the same again, another, and half of one", func(t *testing.T, c *cluster) {
+		{"a partial segment, the same again, another, and half of one", func(t *testing.T, c *walFolder) {
 			name := c.files(t, wal.Partial, 1)[0]
 			for range 2 {
 				wantFault(t, c.push(t, name), "")
@@ -299,7 +299,7 @@ func TestWhatAnArchiveCommandMustGetRight(t *testing.T) {
 			write(t, c.path(name), content[:1000])
 			wantFault(t, c.push(t, name), "wal.length")
 		}},
-		{"the note of a backup, the same again, another, and one that was damaged", func(t *testing.T, c *cluster) {
+		{"the note of a backup, the same again, another, and one that was damaged", func(t *testing.T, c *walFolder) {
 			name := c.files(t, wal.Backup, 1)[0]
 			for range 2 {
 				wantFault(t, c.push(t, name), "")
@@ -310,7 +310,7 @@ func TestWhatAnArchiveCommandMustGetRight(t *testing.T) {
 			write(t, c.path(name), []byte{})
 			wantFault(t, c.push(t, name), "wal.backup")
 		}},
-		{"no file, or something that is no file of WAL", func(t *testing.T, c *cluster) {
+		{"no file, or something that is no file of WAL", func(t *testing.T, c *walFolder) {
 			wantFault(t, c.push(t, "000000010000000000000FFF"), "keeper.no_file")
 			wantFault(t, c.push(t, "archive_status"), "wal.name")
 			if err := os.Remove(c.path(first)); err != nil {
@@ -323,7 +323,7 @@ func TestWhatAnArchiveCommandMustGetRight(t *testing.T) {
 				t.Error("a folder was pushed")
 			}
 		}},
-		{"the folder of another cluster in the repo", func(t *testing.T, c *cluster) {
+		{"the folder of another cluster in the repo", func(t *testing.T, c *walFolder) {
 			wantFault(t, c.push(t, first), "")
 			stranger := *c.Settings
 			stranger.Identity = fixture.stranger
@@ -331,7 +331,7 @@ func TestWhatAnArchiveCommandMustGetRight(t *testing.T) {
 				t.Error(err)
 			}
 		}},
-		{"the repo's disk is not mounted", func(t *testing.T, c *cluster) {
+		{"the repo's disk is not mounted", func(t *testing.T, c *walFolder) {
 			wantFault(t, c.push(t, first), "")
 			if err := os.Rename(c.root, c.root+".away"); err != nil {
 				t.Fatal(err)
@@ -342,7 +342,7 @@ func TestWhatAnArchiveCommandMustGetRight(t *testing.T) {
 			}
 			wantFault(t, c.push(t, "00000001000000000000000B"), "repo.absent")
 		}},
-		{"an object that is torn in the repo", func(t *testing.T, c *cluster) {
+		{"an object that is torn in the repo", func(t *testing.T, c *walFolder) {
 			wantFault(t, c.push(t, first), "")
 			object, err := repo.WALName(c.Cluster, first)
 			if err != nil {
@@ -353,7 +353,7 @@ func TestWhatAnArchiveCommandMustGetRight(t *testing.T) {
 			}
 			wantFault(t, c.push(t, first), "repo.damaged")
 		}},
-		{"encryption that began or ended between two tries", func(t *testing.T, c *cluster) {
+		{"encryption that began or ended between two tries", func(t *testing.T, c *walFolder) {
 			wantFault(t, c.push(t, first), "")
 			key, err := age.GenerateX25519Identity()
 			if err != nil {
@@ -372,7 +372,7 @@ func TestWhatAnArchiveCommandMustGetRight(t *testing.T) {
 	} {
 		t.Run(row.fault, func(t *testing.T) {
 			t.Parallel()
-			c := newCluster(t)
+			c := newWALFolder(t)
 			row.try(t, c)
 			// Nothing that was refused has left anything behind.
 			err := filepath.WalkDir(c.root, func(path string, e fs.DirEntry, err error) error {
@@ -390,7 +390,7 @@ func TestWhatAnArchiveCommandMustGetRight(t *testing.T) {
 
 func TestEveryRepoMustHaveItAndAGoodOneIsNotHeldBack(t *testing.T) {
 	t.Parallel()
-	c := newCluster(t)
+	c := newWALFolder(t)
 	const name = "00000001000000000000000A"
 	second := filepath.Join(t.TempDir(), "second")
 	c.Repos = append(c.Repos, Place{Address: second})
@@ -434,7 +434,7 @@ func TestAStoreThatAnswersNothingIsTimedOut(t *testing.T) {
 			go func() { _, _ = io.Copy(io.Discard, conn) }()
 		}
 	}()
-	c := newCluster(t)
+	c := newWALFolder(t)
 	const name = "00000001000000000000000A"
 	c.Timeout = Duration(300 * time.Millisecond)
 	c.Repos = []Place{{Address: "s3://bucket/folder?path-style=true&region=us-east-1&endpoint=http://" + listener.Addr().String(), AccessKey: "a", SecretKey: "b"}, {Address: c.root}}
@@ -457,7 +457,7 @@ func TestAStoreThatAnswersNothingIsTimedOut(t *testing.T) {
 // TestADiskThatHangsIsTimedOut: a repo behind a pipe that nobody writes to hangs in the operating system, as a network drive may.
 func TestADiskThatHangsIsTimedOut(t *testing.T) {
 	t.Parallel()
-	c := newCluster(t)
+	c := newWALFolder(t)
 	mark := filepath.Join(c.root, "howdah-repo.json")
 	if err := os.Remove(mark); err != nil {
 		t.Fatal(err)
@@ -477,7 +477,7 @@ func TestADiskThatHangsIsTimedOut(t *testing.T) {
 }
 
 // spooled gives the cluster a spool, when its files are so old that notes about them can be left.
-func (c *cluster) spooled(t *testing.T) {
+func (c *walFolder) spooled(t *testing.T) {
 	t.Helper()
 	c.Spool = filepath.Join(t.TempDir(), "spool")
 	for _, timeline := range []wal.Timeline{1, 2} {
@@ -493,7 +493,7 @@ func (c *cluster) spooled(t *testing.T) {
 }
 
 // noted tells whether the next push would answer by a note.
-func (c *cluster) noted(t *testing.T, name string) bool {
+func (c *walFolder) noted(t *testing.T, name string) bool {
 	t.Helper()
 	n, err := wal.ParseName(name)
 	if err != nil {
@@ -518,7 +518,7 @@ func (c *cluster) noted(t *testing.T, name string) bool {
 
 func TestReadySegmentsGoAlongAndTheirOwnCallsAnswerByNotes(t *testing.T) {
 	t.Parallel()
-	c := newCluster(t)
+	c := newWALFolder(t)
 	c.spooled(t)
 	const asked = "00000001000000000000000A"
 	if c.noted(t, asked) {
@@ -567,10 +567,10 @@ func TestANoteIsNotBelievedWhenAnythingIsInDoubt(t *testing.T) {
 	}
 	for _, c := range []struct {
 		what   string
-		change func(t *testing.T, c *cluster)
+		change func(t *testing.T, c *walFolder)
 		want   string // of the push that follows
 	}{
-		{"a byte of the file, with its old time set again", func(t *testing.T, c *cluster) {
+		{"a byte of the file, with its old time set again", func(t *testing.T, c *walFolder) {
 			st, err := os.Stat(c.path(name))
 			if err != nil {
 				t.Fatal(err)
@@ -587,7 +587,7 @@ func TestANoteIsNotBelievedWhenAnythingIsInDoubt(t *testing.T) {
 				t.Fatal(err)
 			}
 		}, "repo.conflict"},
-		{"another file in its place, of the same time", func(t *testing.T, c *cluster) {
+		{"another file in its place, of the same time", func(t *testing.T, c *walFolder) {
 			st, err := os.Stat(c.path(name))
 			if err != nil {
 				t.Fatal(err)
@@ -599,36 +599,36 @@ func TestANoteIsNotBelievedWhenAnythingIsInDoubt(t *testing.T) {
 				t.Fatal(err)
 			}
 		}, "repo.conflict"},
-		{"the object is gone from the repo", func(t *testing.T, c *cluster) {
+		{"the object is gone from the repo", func(t *testing.T, c *walFolder) {
 			if err := os.Remove(filepath.Join(c.root, object+".zst")); err != nil {
 				t.Fatal(err)
 			}
 		}, ""},
-		{"the object is torn", func(t *testing.T, c *cluster) {
+		{"the object is torn", func(t *testing.T, c *walFolder) {
 			if err := os.Truncate(filepath.Join(c.root, object+".zst"), 99); err != nil {
 				t.Fatal(err)
 			}
 		}, "repo.damaged"},
-		{"the repo is another", func(t *testing.T, c *cluster) {
+		{"the repo is another", func(t *testing.T, c *walFolder) {
 			c.root = filepath.Join(t.TempDir(), "another")
 			c.made(t, c.root)
 			c.Repos = []Place{{Address: c.root}}
 		}, ""},
-		{"a second repo", func(t *testing.T, c *cluster) {
+		{"a second repo", func(t *testing.T, c *walFolder) {
 			second := filepath.Join(t.TempDir(), "second")
 			c.made(t, second)
 			c.Repos = append(c.Repos, Place{Address: second})
 		}, ""},
-		{"the note is torn", func(t *testing.T, c *cluster) {
+		{"the note is torn", func(t *testing.T, c *walFolder) {
 			path := filepath.Join(c.Spool, "main-push", name+".json")
 			raw := read(t, path)
 			write(t, path, raw[:len(raw)/2])
 		}, ""},
-		{"the note is another segment's", func(t *testing.T, c *cluster) {
+		{"the note is another segment's", func(t *testing.T, c *walFolder) {
 			dir := filepath.Join(c.Spool, "main-push")
 			write(t, filepath.Join(dir, name+".json"), read(t, filepath.Join(dir, "00000001000000000000000C.json")))
 		}, ""},
-		{"the note is another cluster's", func(t *testing.T, c *cluster) {
+		{"the note is another cluster's", func(t *testing.T, c *walFolder) {
 			path := filepath.Join(c.Spool, "main-push", name+".json")
 			var n note
 			if err := json.Unmarshal(read(t, path), &n); err != nil {
@@ -644,7 +644,7 @@ func TestANoteIsNotBelievedWhenAnythingIsInDoubt(t *testing.T) {
 	} {
 		t.Run(c.what, func(t *testing.T) {
 			t.Parallel()
-			cl := newCluster(t)
+			cl := newWALFolder(t)
 			cl.spooled(t)
 			wantFault(t, cl.push(t, asked), "")
 			if !cl.noted(t, name) {
@@ -678,7 +678,7 @@ func TestANoteIsNotBelievedWhenAnythingIsInDoubt(t *testing.T) {
 // TestPushesAtTheSameTimeAreOne: an archiver that was killed and its successor may both be at work.
 func TestPushesAtTheSameTimeAreOne(t *testing.T) {
 	t.Parallel()
-	c := newCluster(t)
+	c := newWALFolder(t)
 	c.spooled(t)
 	names := c.files(t, wal.Segment, 1)[:4]
 	errs := make(chan error)
@@ -701,7 +701,7 @@ func TestPushesAtTheSameTimeAreOne(t *testing.T) {
 
 func TestWALGoesToS3AndBack(t *testing.T) {
 	t.Parallel()
-	c := newCluster(t)
+	c := newWALFolder(t)
 	c.spooled(t)
 	server := repotest.Shared(t)
 	address := server.Bucket(t)

@@ -75,6 +75,9 @@ func removeFolder(ctx context.Context, r *repo.Repo, folder string) error {
 	if err := r.Remove(ctx, names...); err != nil {
 		return err
 	}
+	if err := r.Sweep(ctx, folder+"/", 0); err != nil { // the object that a killed run was at
+		return err
+	}
 	return r.Remove(ctx, folder+"/"+runName)
 }
 
@@ -117,5 +120,5 @@ func sweepRuns(ctx context.Context, r *repo.Repo, below, manifest string) error 
 			return err
 		}
 	}
-	return r.Sweep(ctx, unfinishedAge)
+	return r.Sweep(ctx, "", unfinishedAge)
 }

@@ -376,22 +376,21 @@ func dropDead(dir string) {
 	}
 }
 
-func dropIfDead(path string) {
+func dropIfDead(path string) bool {
 	file, err := os.OpenFile(path, os.O_RDWR, 0)
 	if err != nil {
-		return // gone, or of another account
+		return false // gone, or of another account
 	}
 	free, _ := tryLock(file)
 	file.Close()
-	if free {
-		_ = os.Remove(path)
-	}
+	return free && os.Remove(path) == nil
 }
 
 // Sweep implements Store.
-func (f *folder) Sweep(ctx context.Context, age time.Duration) error {
+func (f *folder) Sweep(ctx context.Context, prefix string, age time.Duration) error {
 	limit := time.Now().Add(-min(age, time.Hour)) // nobody writes so slowly, and a writer that lives holds its lock
-	err := filepath.WalkDir(f.root, func(path string, e fs.DirEntry, err error) error {
+	below, _ := splitPrefix(prefix)
+	err := filepath.WalkDir(f.path(below), func(path string, e fs.DirEntry, err error) error {
 		switch {
 		case ctx.Err() != nil:
 			return ctx.Err()
@@ -406,7 +405,11 @@ func (f *folder) Sweep(ctx context.Context, age time.Duration) error {
 		if err != nil || st.ModTime().After(limit) {
 			return nil
 		}
-		dropIfDead(path)
+		if dropIfDead(path) {
+			for dir := filepath.Dir(path); len(dir) > len(f.root) && os.Remove(dir) == nil; { // fails where something is in it
+				dir = filepath.Dir(dir)
+			}
+		}
 		return nil
 	})
 	return f.fault(err, "")

@@ -268,7 +268,7 @@ func TestAKilledWriterLeavesWholeObjectsOnly(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if err := errors.Join(r.Sweep(t.Context(), time.Hour), r.Sweep(t.Context(), -time.Hour)); err != nil {
+		if err := errors.Join(r.Sweep(t.Context(), "", time.Hour), r.Sweep(t.Context(), "", -time.Hour)); err != nil {
 			t.Fatal(err)
 		}
 		if left := leftovers(t, dir); len(left) != 1 {
@@ -295,7 +295,7 @@ func TestSweepLeavesYoungFilesAlone(t *testing.T) {
 	if err := os.Chtimes(old, yesterday, yesterday); err != nil {
 		t.Fatal(err)
 	}
-	if err := r.Sweep(t.Context(), time.Hour); err != nil {
+	if err := r.Sweep(t.Context(), "", time.Hour); err != nil {
 		t.Fatal(err)
 	}
 	if left := leftovers(t, dir); len(left) != 1 || left[0] != young {

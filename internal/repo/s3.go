@@ -515,14 +515,14 @@ func (s *s3) Remove(ctx context.Context, names ...string) error {
 }
 
 // Sweep implements Store.
-func (s *s3) Sweep(ctx context.Context, age time.Duration) error {
+func (s *s3) Sweep(ctx context.Context, prefix string, age time.Duration) error {
 	limit := time.Now().Add(-age)
 	var left []minio.ObjectMultipartInfo
 	err := s.try(ctx, "", func() error {
 		left = nil
 		ctx, cancel := context.WithCancel(ctx)
 		defer cancel()
-		for upload := range s.client.ListIncompleteUploads(ctx, s.bucket, s.prefix, true) {
+		for upload := range s.client.ListIncompleteUploads(ctx, s.bucket, s.prefix+prefix, true) {
 			if upload.Err != nil {
 				return upload.Err
 			}

@@ -298,10 +298,10 @@ func TestUploadsThatWereLeftBehindAreSwept(t *testing.T) {
 		}
 		return keys
 	}
-	if err := s.Sweep(t.Context(), time.Hour); err != nil || !slices.Equal(uploads(), []string{"a/folder/x/y"}) {
+	if err := s.Sweep(t.Context(), "", time.Hour); err != nil || !slices.Equal(uploads(), []string{"a/folder/x/y"}) {
 		t.Errorf("a young one: %v, %v", uploads(), err)
 	}
-	if err := s.Sweep(t.Context(), -time.Minute); err != nil || len(uploads()) > 0 {
+	if err := s.Sweep(t.Context(), "", -time.Minute); err != nil || len(uploads()) > 0 {
 		t.Errorf("an old one: %v, %v", uploads(), err)
 	}
 }

@@ -30,9 +30,9 @@ type Store interface {
 	Folders(ctx context.Context, folder string) ([]string, error)
 	// Remove removes objects; one that is not there is no error.
 	Remove(ctx context.Context, names ...string) error
-	// Sweep removes what writers left behind that were killed before their Commit, when it is older than age; where one can see that a
-	// writer is dead, an hour is enough.
-	Sweep(ctx context.Context, age time.Duration) error
+	// Sweep removes what writers left behind that were killed before the Commit of an object whose name begins with prefix (a folder and a slash, or
+	// "" for all), when it is older than age.
+	Sweep(ctx context.Context, prefix string, age time.Duration) error
 	// String is the place as a person would write it, without secrets.
 	String() string
 }
