@@ -29,6 +29,8 @@ type commands struct {
 	Init      initCmd      `cmd:"" help:"${help_init}"`
 	SetupLink setupLinkCmd `cmd:"" help:"${help_setup_link}"`
 	Say       sayCmd       `cmd:"" help:"${help_say}"`
+	Backup    backupCmd    `cmd:"" help:"${help_backup}"`
+	Restore   restoreCmd   `cmd:"" help:"${help_restore}"`
 	WAL       walCmd       `cmd:"" name:"wal" help:"${help_wal}"`
 	Bench     benchCmd     `cmd:"" help:"${help_bench}"`
 	Version   versionCmd   `cmd:"" help:"${help_version}"`

@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
+	"slices"
 	"sort"
 	"strings"
 
@@ -38,6 +40,28 @@ type Server struct {
 	LogLevel      string `help:"${help_log_level}" enum:"debug,info,warn,error" default:"info"`
 }
 
+// Keeper are the options of what makes backups, keeps them and brings them back. The keys of S3 are for the configuration file and the
+// environment (where AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY do too): a command line can be read by others.
+type Keeper struct {
+	Repo           []string `help:"${help_repo}" placeholder:"FOLDER|URL"`
+	Cluster        string   `help:"${help_cluster}" default:"main" placeholder:"NAME"`
+	Recipient      []string `help:"${help_recipient}" placeholder:"age1...|FILE"`
+	Identity       string   `help:"${help_identity}" placeholder:"FILE"`
+	Compression    string   `help:"${help_compression}" enum:"normal,fast,better,best" default:"normal"`
+	AdminDSN       string   `help:"${help_admin_dsn}" name:"admin-dsn" placeholder:"URL"`
+	S3AccessKey    string   `name:"s3-access-key" hidden:""`
+	S3SecretKey    string   `name:"s3-secret-key" hidden:""`
+	S3SessionToken string   `name:"s3-session-token" hidden:""`
+}
+
+// Repos are the addresses of the repos: those that are configured, or the folder "repo" of the data.
+func (k Keeper) Repos(data string) []string {
+	if len(k.Repo) == 0 {
+		return []string{filepath.Join(data, "repo")}
+	}
+	return k.Repo
+}
+
 // Files are read where they exist, the later ones first; --config names another.
 var Files = []string{"/etc/howdah/howdah.toml", "./howdah.toml"}
 
@@ -63,8 +87,13 @@ func (r resolver) Resolve(_ *kong.Context, _ *kong.Path, flag *kong.Flag) (any, 
 			return nil, nil
 		}
 	}
-	switch value.(type) {
-	case map[string]any, []any:
+	switch v := value.(type) {
+	case []any: // of texts, for a flag that may be given several times
+		if flag.IsSlice() && !slices.ContainsFunc(v, func(one any) bool { _, text := one.(string); return !text }) {
+			return v, nil
+		}
+		return nil, fault.New(fault.Invalid, "config.value", fault.Args{"key": flag.Name})
+	case map[string]any:
 		return nil, fault.New(fault.Invalid, "config.value", fault.Args{"key": flag.Name})
 	}
 	return fmt.Sprint(value), nil

@@ -1,6 +1,7 @@
 package config
 
 import (
+	"slices"
 	"strings"
 	"testing"
 
@@ -50,5 +51,44 @@ func TestAConfigurationThatWouldBeIgnoredIsRefused(t *testing.T) {
 	_, err := parse(t, "listn = 'x'")
 	if f := fault.Of(err); f.Args["nearest"] != "listen" {
 		t.Errorf("%v", f.Args)
+	}
+}
+
+func TestAnOptionThatIsGivenSeveralTimesIsAListInTheFile(t *testing.T) {
+	for _, c := range []struct {
+		file, env string
+		args      []string
+		want      []string
+	}{
+		{file: "repo = ['a', 's3://b/c']", want: []string{"a", "s3://b/c"}},
+		{file: "repo = 'a,b'", want: []string{"a", "b"}},
+		{file: "repo = ['a']", env: "x,y", want: []string{"x", "y"}},
+		{file: "repo = ['a']", args: []string{"--repo", "p", "--repo", "q"}, want: []string{"p", "q"}},
+		{want: []string{"data/repo"}},
+	} {
+		t.Run(c.file, func(t *testing.T) {
+			if c.env != "" {
+				t.Setenv("HOWDAH_TEST_REPO", c.env)
+			}
+			resolver, err := Load(strings.NewReader(c.file))
+			if err != nil {
+				t.Fatal(err)
+			}
+			vars := kong.Vars{}
+			for _, name := range []string{"repo", "cluster", "recipient", "identity", "compression", "admin_dsn"} {
+				vars["help_"+name] = name
+			}
+			var keeper Keeper
+			parser, err := kong.New(&keeper, vars, kong.DefaultEnvars("HOWDAH_TEST"), kong.Resolvers(resolver))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, err := parser.Parse(c.args); err != nil {
+				t.Fatal(err)
+			}
+			if got := keeper.Repos("data"); !slices.Equal(got, c.want) {
+				t.Errorf("%v, not %v", got, c.want)
+			}
+		})
 	}
 }

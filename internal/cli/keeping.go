@@ -1,0 +1,133 @@
+package cli
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+
+	"howdah/internal/cluster"
+	"howdah/internal/config"
+	"howdah/internal/fault"
+	"howdah/internal/keeper"
+	"howdah/internal/repo"
+)
+
+// keeping are the options that the commands of the keeper have in common.
+type keeping struct {
+	config.House
+	config.Keeper
+	PgBin string `help:"${help_pg_bin}" name:"pg-bin" placeholder:"DIR"`
+	JSON  bool   `help:"${help_json}" name:"json"`
+}
+
+// settle gives up root, where we are it and the house is our own, and makes the data folder's path absolute.
+func (c *keeping) settle(ctx context.Context, t *terminal) (account *cluster.Account, err error) {
+	if c.AdminDSN == "" {
+		if account, err = t.settleDown(ctx, &c.House); err != nil {
+			return nil, err
+		}
+	}
+	c.Data, err = filepath.Abs(c.Data)
+	return account, err
+}
+
+// server is the PostgreSQL that is backed up or restored into, as its superuser: the house's own, or the one at --admin-dsn.
+func (c *keeping) server(ctx context.Context, account *cluster.Account) (keeper.Server, error) {
+	if c.AdminDSN != "" {
+		in, err := cluster.Find(ctx, c.PgBin)
+		return keeper.Server{DSN: c.AdminDSN, Programs: in}, err
+	}
+	in, err := cluster.FindFor(ctx, c.PgBin, c.Data)
+	if err != nil {
+		return keeper.Server{}, err
+	}
+	house, err := cluster.New(c.Data, in, cluster.Options{Account: account})
+	if err != nil {
+		return keeper.Server{}, err
+	}
+	switch house.Status().State {
+	case cluster.Absent:
+		return keeper.Server{}, fault.New(fault.NotFound, "cluster.absent", fault.Args{"dir": c.Data})
+	case cluster.Running:
+	case cluster.Stopped, cluster.Starting, cluster.Stopping:
+		return keeper.Server{}, fault.New(fault.Unavailable, "cli.not_running", fault.Args{"dir": c.Data})
+	}
+	dsn, err := house.DSN(cluster.Superuser, "postgres")
+	return keeper.Server{DSN: dsn, Programs: in}, err
+}
+
+var levels = map[string]repo.Level{"normal": repo.Normal, "fast": repo.Fast, "better": repo.Better, "best": repo.Best}
+
+// repos opens all that are configured. Those that are not there yet are made if make is set, unless we made them before: then their disk is
+// missing.
+func (c *keeping) repos(ctx context.Context, make bool) ([]*repo.Repo, error) {
+	keys, err := repo.NewKeys(c.Recipient, c.Identity)
+	if err != nil {
+		return nil, err
+	}
+	known, err := loadMade(c.Data)
+	if err != nil {
+		return nil, err
+	}
+	var all []*repo.Repo
+	for _, address := range c.Repos(c.Data) {
+		r, err := repo.Open(ctx, address, repo.Options{Create: make && !slices.Contains(known, address), Keys: keys, Level: levels[c.Compression],
+			AccessKey: c.S3AccessKey, SecretKey: c.S3SecretKey, SessionToken: c.S3SessionToken})
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, r)
+		if make && !slices.Contains(known, address) && c.AdminDSN == "" {
+			if err := saveMade(c.Data, append(known, address)); err != nil {
+				return nil, err
+			}
+			known = append(known, address)
+		}
+	}
+	return all, nil
+}
+
+// madeFile remembers which repos were made from this house.
+func madeFile(dir string) string { return filepath.Join(dir, "repos.json") }
+
+func loadMade(dir string) (known []string, err error) {
+	raw, err := os.ReadFile(madeFile(dir))
+	if err == nil {
+		err = json.Unmarshal(raw, &known)
+	}
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, fault.Wrap(err, fault.Unavailable, "cli.data_dir", fault.Args{"dir": dir})
+	}
+	return known, nil
+}
+
+func saveMade(dir string, known []string) error {
+	raw, err := json.Marshal(known)
+	if err == nil {
+		err = os.WriteFile(madeFile(dir)+".tmp", append(raw, '\n'), 0o600)
+	}
+	if err == nil {
+		err = os.Rename(madeFile(dir)+".tmp", madeFile(dir))
+	}
+	if err != nil {
+		return fault.Wrap(err, fault.Forbidden, "cli.data_dir", fault.Args{"dir": dir})
+	}
+	return nil
+}
+
+// stage is where files lie on their way.
+func (c *keeping) stage(named string) string {
+	if named == "" && c.AdminDSN == "" {
+		return filepath.Join(c.Data, "stage")
+	}
+	return named
+}
+
+// print writes one line of JSON.
+func (t *terminal) print(value any) error {
+	return json.NewEncoder(t.out).Encode(value)
+}

@@ -1,0 +1,65 @@
+package cli
+
+import (
+	"bytes"
+	"strings"
+	"testing"
+	"time"
+
+	"howdah/internal/lang"
+)
+
+func TestProgressIsABarOnATerminalAndLinesElsewhere(t *testing.T) {
+	t.Parallel()
+	var out bytes.Buffer
+	p := &progress{out: &out, lang: lang.English, terminal: true}
+	p.show("shop", 0, 2_000_000)
+	p.show("shop", 1_000_000, 2_000_000) // too soon to be drawn
+	p.show("shop", 2_000_000, 2_000_000)
+	p.end()
+	text := out.String()
+	if !strings.Contains(text, "[........................] shop: 0 %, 0 B of about 2.0 MB") || strings.Contains(text, "50 %") ||
+		!strings.Contains(text, "[########################] shop: 100 %") || !strings.HasSuffix(text, "\r") || strings.Contains(text, "\n") {
+		t.Errorf("%q", text)
+	}
+	out.Reset()
+	p = &progress{out: &out, lang: lang.Chinese}
+	p.show("象", 1, 3)
+	p.show("象", 2, 3)
+	if out.Len() > 0 {
+		t.Errorf("at once: %q", out.String())
+	}
+	p.shown = p.shown.Add(-lineEvery)
+	p.show("象", 2_500_000_000, 3_000_000_000)
+	if text := out.String(); !strings.HasPrefix(text, "howdah: 象：83 %，2.5 GB／約 3.0 GB") || !strings.HasSuffix(text, "\n") {
+		t.Errorf("%q", text)
+	}
+	out.Reset()
+	p.quiet = true
+	p.show("x", 0, 1)
+	p.shown = p.shown.Add(-lineEvery)
+	p.show("x", 0, 0)
+	p.end()
+	if out.Len() > 0 {
+		t.Errorf("quiet: %q", out.String())
+	}
+}
+
+func TestNumbersAreSaidAsPeopleSayThem(t *testing.T) {
+	t.Parallel()
+	for n, want := range map[int64]string{0: "0 B", 999: "999 B", 1500: "2 kB", 999_499: "999 kB", 999_500: "1.0 MB", 1_250_000_000: "1.2 GB", 5_000_000_000_000: "5.0 TB"} {
+		if got := byteText(n); got != want {
+			t.Errorf("%d: %s, not %s", n, got, want)
+		}
+	}
+	for d, want := range map[time.Duration]string{0: "0:00", 7 * time.Second: "0:07", 61 * time.Second: "1:01", 3723 * time.Second: "1:02:03"} {
+		if got := durationText(d); got != want {
+			t.Errorf("%v: %s, not %s", d, got, want)
+		}
+	}
+	for done, want := range map[int64]int64{0: 0, 995: 99, 999: 99, 1000: 100, 2000: 100} {
+		if got := percent(done, 1000); got != want {
+			t.Errorf("%d of 1000: %d %%", done, got)
+		}
+	}
+}
