@@ -432,7 +432,8 @@ func describe(ctx context.Context, tx pgx.Tx) (info *DatabaseInfo, oid uint32, e
 		       CASE d.datlocprovider WHEN 'i' THEN 'icu' WHEN 'b' THEN 'builtin' ELSE 'libc' END,
 		       coalesce(to_jsonb(d) ->> 'datlocale', to_jsonb(d) ->> 'daticulocale', ''), coalesce(to_jsonb(d) ->> 'daticurules', ''),
 		       coalesce(shobj_description(d.oid, 'pg_database'), ''), d.datacl IS NOT NULL,
-		       pg_database_size(d.oid) - (SELECT coalesce(sum(pg_relation_size(c.oid)), 0)::bigint FROM pg_class c WHERE c.relkind = 'i')
+		       (SELECT coalesce(sum(pg_table_size(c.oid)), 0)::bigint FROM pg_class c
+		        WHERE c.relkind IN ('r', 'm') AND c.oid >= 16384 OR c.oid = 'pg_largeobject'::regclass) -- what is dumped: no indexes, no catalogs
 		FROM pg_database d WHERE d.datname = current_database()`).
 		Scan(&oid, &info.Name, &info.Bytes, &info.Owner, &info.Encoding, &info.Collate, &info.Ctype, &info.Provider, &info.Locale, &info.Rules,
 			&info.Comment, &acl, &estimate)
