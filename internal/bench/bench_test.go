@@ -19,7 +19,7 @@ import (
 const asHowdah = "BENCH_TEST_AS_HOWDAH"
 
 func TestMain(m *testing.M) {
-	if os.Getenv(asHowdah) != "" && len(os.Args) > 1 && os.Args[1] == "up" {
+	if os.Getenv(asHowdah) != "" && len(os.Args) > 1 && (os.Args[1] == "up" || os.Args[1] == "wal") {
 		os.Exit(cli.Main(os.Args[1:], os.Stdin, os.Stdout, os.Stderr))
 	}
 	os.Setenv(asHowdah, "1")
@@ -147,5 +147,32 @@ func TestFilledHouseIsWhole(t *testing.T) {
 	}
 	if again, err := bench.Fill(t.Context(), house, bench.FillOptions{Messages: 100, Rooms: 3, People: 5, More: true}); err != nil || again.Messages != 100 {
 		t.Errorf("filled more: %+v, %v", again, err)
+	}
+}
+
+// TestBriefWALBench runs every part on a few segments, beside pgBackRest where that is installed.
+func TestBriefWALBench(t *testing.T) {
+	options := bench.BriefWAL
+	var err error
+	if options.Program, err = os.Executable(); err != nil {
+		t.Fatal(err)
+	}
+	report, err := bench.WAL(t.Context(), options)
+	if err != nil {
+		t.Fatalf("%v: %s", err, first(lang.English.Fault(err)))
+	}
+	for _, name := range []string{"wal_noted", "wal_push_copy", "wal_backlog", "wal_backlog_copy", "wal_fetch"} {
+		if !slices.ContainsFunc(report.Figures, func(f bench.Figure) bool { return f.Name == name && f.Value > 0 }) {
+			t.Errorf("%s is missing: %+v", name, report.Figures)
+		}
+	}
+	for _, f := range report.Figures {
+		if text := lang.English.T("bench.figure." + f.Name); text == "bench.figure."+f.Name {
+			t.Errorf("%s has no text", f.Name)
+		}
+	}
+	var out bytes.Buffer
+	if err := report.Table(&out, lang.Chinese); err != nil {
+		t.Error(err)
 	}
 }

@@ -14,6 +14,7 @@ import (
 type benchCmd struct {
 	Chat benchChatCmd `cmd:"" help:"${help_bench_chat}"`
 	Fill benchFillCmd `cmd:"" help:"${help_bench_fill}"`
+	WAL  benchWALCmd  `cmd:"" name:"wal" help:"${help_bench_wal}"`
 }
 
 // benchChatCmd measures the chat.

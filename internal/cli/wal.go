@@ -4,6 +4,7 @@ import (
 	"context"
 	"flag"
 	"io"
+	"runtime/debug"
 	"slices"
 
 	"howdah/internal/keeper"
@@ -86,6 +87,7 @@ func quick(args []string, open func() *terminal) (code int, done bool) {
 	flags.SetOutput(io.Discard)
 	settings := flags.String("settings", "", "")
 	warn := func(err error) { open().warn(err) }
+	debug.SetGCPercent(400) // it ends before there is anything to collect
 	switch args[1] {
 	case "push":
 		spool := flags.String("spool", "", "")

@@ -191,7 +191,7 @@ func (f *fetch) one(ctx context.Context, name wal.Name, path string, about *spoo
 				f.warn(failed)
 			}
 			err := f.write(path, o.content, about)
-			segmentBuffers.Put(&o.content)
+			putBuffer(o.content)
 			return err
 		case errors.Is(o.err, context.DeadlineExceeded):
 			o.err = fault.Wrap(o.err, fault.Unavailable, "keeper.timeout", fault.Args{"name": name.String(), "time": f.s.timeout()})
@@ -215,7 +215,7 @@ func (f *fetch) get(ctx context.Context, t *target, object string, name wal.Name
 	if err != nil {
 		return nil, err
 	}
-	content, err := r.Get(ctx, object, buffer(int(f.s.SegmentSize))[:0])
+	content, err := r.Get(ctx, object, getBuffer(int(f.s.SegmentSize))[:0])
 	if errors.Is(err, fs.ErrNotExist) {
 		// A wrong name in the settings must not look like the end of the WAL.
 		c, clusterErr := r.Cluster(ctx, f.s.Cluster)

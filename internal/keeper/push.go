@@ -191,7 +191,8 @@ func (p *push) one(ctx context.Context, name wal.Name, asked bool) error {
 		kept.Safe[t.id] = o.where
 	}
 	if !hanging {
-		f.release()
+		putBuffer(f.content)
+		f.content = nil
 	}
 	if noteable && (!asked || first != nil) {
 		kept.SHA256 = f.hash()
@@ -272,24 +273,6 @@ func (f *file) put(ctx context.Context, t *target, object string, have note, ask
 	return safe{Object: object + r.Ending(), Stored: head.Stored}, nil
 }
 
-// segmentBuffers are kept for the next segment: to fill 16 MB with zeros takes as long as to read them.
-var segmentBuffers = sync.Pool{New: func() any { return new([]byte) }}
-
-func buffer(size int) []byte {
-	b := segmentBuffers.Get().(*[]byte) //nolint:forcetypeassert // nothing else is stored
-	if cap(*b) < size {
-		return make([]byte, size)
-	}
-	return (*b)[:size]
-}
-
-func (f *file) release() {
-	if content := f.content; content != nil {
-		f.content = nil
-		segmentBuffers.Put(&content)
-	}
-}
-
 // longestText is how long a .history or .backup file may be; PostgreSQL's own reading of histories ends at 8 kB a line.
 const longestText = 1 << 20
 
@@ -327,7 +310,7 @@ func (f *file) load(ctx context.Context) ([]byte, error) {
 	} else if st.Size() > longestText {
 		return nil, fault.New(fault.Conflict, "keeper.too_long", fault.Args{"name": f.name.String(), "have": st.Size()})
 	}
-	content := buffer(int(st.Size()))
+	content := getBuffer(int(st.Size()))
 	if _, err := io.ReadFull(src, content); err != nil {
 		return nil, f.p.fileFault(err, f.name)
 	}

@@ -26,7 +26,7 @@ type Settings struct {
 	Repos        []Place  `json:"repos"`                   // each of them gets everything; what is fetched comes from the first that has it
 	Recipients   []string `json:"recipients,omitempty"`    // of age: who can read what is pushed; empty: it is not encrypted
 	IdentityFile string   `json:"identity_file,omitempty"` // of age: what Fetch decrypts with. Push needs none
-	Compression  string   `json:"compression,omitempty"`   // normal, fast, better or best
+	Compression  string   `json:"compression,omitempty"`   // fast, normal, better or best; "": fast, which takes 6 % more room than normal and two thirds of the time
 	Timeout      Duration `json:"timeout,omitempty"`       // for each segment; 0: 60 s
 	Workers      int      `json:"workers,omitempty"`       // segments at once; 0: 2, or 4 when a repo is in S3
 	Spool        string   `json:"spool,omitempty"`         // folder for notes of Push, outside of the data directory; "": Push does not look ahead
@@ -107,7 +107,7 @@ func (s *Settings) Save(path string) error {
 	return nil
 }
 
-var levels = map[string]repo.Level{"": repo.Normal, "normal": repo.Normal, "fast": repo.Fast, "better": repo.Better, "best": repo.Best}
+var levels = map[string]repo.Level{"": repo.Fast, "normal": repo.Normal, "fast": repo.Fast, "better": repo.Better, "best": repo.Best}
 
 func (s *Settings) timeout() time.Duration {
 	if s.Timeout > 0 {

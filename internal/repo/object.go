@@ -255,7 +255,7 @@ type Writer struct {
 
 // Writer begins a sealed stream under name, to which Ending is added. It must come to an end by Commit or Abort, or memory is lost.
 func (r *Repo) Writer(ctx context.Context, name string) (*Writer, error) {
-	packer, err := encoder(r.level)
+	packer, err := encoder(r.level, 0)
 	if err != nil {
 		return nil, err
 	}

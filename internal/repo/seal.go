@@ -166,24 +166,39 @@ func (l Level) zstd() zstd.EncoderLevel {
 	return zstd.SpeedDefault
 }
 
-// encoders is one for each level. EncodeAll may be called by several goroutines, and keeps its memory for the next call.
+// encoders is one for each level and window. EncodeAll may be called by several goroutines, and keeps its memory for the next call.
 var encoders sync.Map
 
-func encoder(l Level) (*zstd.Encoder, error) {
-	if e, ok := encoders.Load(l); ok {
+// encoderKind is what encoders differ in; a window of 0 is the level's own.
+type encoderKind struct {
+	level  Level
+	window int // bytes
+}
+
+// smallWindow is how far back an object that is sealed whole refers. WAL becomes larger by 0.2 % with it, and a process that lives for one
+// segment has 15 MB less of memory to ask the system for, page by page: a fifth of its time.
+const smallWindow = 1 << 20
+
+func encoder(l Level, window int) (*zstd.Encoder, error) {
+	kind := encoderKind{l, window}
+	if e, ok := encoders.Load(kind); ok {
 		return e.(*zstd.Encoder), nil //nolint:forcetypeassert // nothing else is stored
 	}
-	e, err := zstd.NewWriter(nil, zstd.WithEncoderLevel(l.zstd()), zstd.WithZeroFrames(true))
+	options := []zstd.EOption{zstd.WithEncoderLevel(l.zstd()), zstd.WithZeroFrames(true)}
+	if window > 0 {
+		options = append(options, zstd.WithWindowSize(window))
+	}
+	e, err := zstd.NewWriter(nil, options...)
 	if err != nil {
 		return nil, err
 	}
-	kept, _ := encoders.LoadOrStore(l, e)
+	kept, _ := encoders.LoadOrStore(kind, e)
 	return kept.(*zstd.Encoder), nil //nolint:forcetypeassert // nothing else is stored
 }
 
 // Compress appends one whole frame of zstd to dst.
 func Compress(dst, plain []byte, l Level) ([]byte, error) {
-	e, err := encoder(l)
+	e, err := encoder(l, 0)
 	if err != nil {
 		return nil, err
 	}
@@ -214,7 +229,7 @@ const framePlain = 4 << 20
 
 // sealFrames compresses the content into frames, and gives their length in all; release gives their memory back.
 func sealFrames(plain []byte, level Level) (frames [][]byte, length int64, release func(), err error) {
-	e, err := encoder(level)
+	e, err := encoder(level, smallWindow)
 	if err != nil {
 		return nil, 0, nil, err
 	}

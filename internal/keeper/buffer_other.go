@@ -1,0 +1,5 @@
+//go:build !linux
+
+package keeper
+
+func newBuffer(size int) []byte { return make([]byte, size) }
