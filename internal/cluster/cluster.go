@@ -44,6 +44,9 @@ type Options struct {
 	Account  *Account          // who PostgreSQL runs as; nil: we ourselves (which must not be root)
 	Port     int               // the port to try first; 0: the one used last, or 5432
 	Settings map[string]string // further settings of PostgreSQL, over ours; values are quoted here
+	// Bare starts a data directory with the settings that are in it and nothing else: howdah.conf is neither written nor minded. Port and Settings
+	// are of no effect then.
+	Bare bool
 }
 
 // Cluster is one database cluster below one directory. Its methods may be called by several goroutines, and several

@@ -152,16 +152,9 @@ func (c *Cluster) startLocked(ctx context.Context) error {
 	defer again.Stop()
 	patience := time.Now().Add(10 * time.Second)
 	for silent := 0; ; {
-		hadAudit := c.readConf().pgaudit
-		want, err := c.writeConf(ctx, c.data(), in.PgAudit, avoid)
-		if err != nil {
-			return err
-		}
-		if err := clearSockets(ctx, want.socket); err != nil {
-			return c.fileFault(err)
-		}
-		if want.pgaudit && !hadAudit {
-			if err := c.single(ctx, c.data(), Database, "CREATE EXTENSION IF NOT EXISTS pgaudit;\n\n"); err != nil {
+		var want conf
+		if !c.opt.Bare {
+			if want, err = c.prepare(ctx, in, avoid); err != nil {
 				return err
 			}
 		}
@@ -177,7 +170,7 @@ func (c *Cluster) startLocked(ctx context.Context) error {
 		}
 		switch {
 		// Whoever took the port in the moment between our look and PostgreSQL's: try the next.
-		case strings.Contains(said, "could not bind") || strings.Contains(said, "could not create any TCP/IP sockets"):
+		case !c.opt.Bare && (strings.Contains(said, "could not bind") || strings.Contains(said, "could not create any TCP/IP sockets")):
 			if avoid[want.port] = true; len(avoid) < 5 {
 				continue
 			}
@@ -208,6 +201,22 @@ func (c *Cluster) startLocked(ctx context.Context) error {
 		return c.fileFault(writeFile(c.path(runningName), append(raw, '\n'), c.opt.Account))
 	}
 	return nil
+}
+
+// prepare writes our settings for the next start.
+func (c *Cluster) prepare(ctx context.Context, in Installation, avoid map[int]bool) (conf, error) {
+	hadAudit := c.readConf().pgaudit
+	want, err := c.writeConf(ctx, c.data(), in.PgAudit, avoid)
+	if err != nil {
+		return want, err
+	}
+	if err := clearSockets(ctx, want.socket); err != nil {
+		return want, c.fileFault(err)
+	}
+	if want.pgaudit && !hadAudit {
+		err = c.single(ctx, c.data(), Database, "CREATE EXTENSION IF NOT EXISTS pgaudit;\n\n")
+	}
+	return want, err
 }
 
 // retireLockFile makes a postmaster.pid harmless whose process is not our postmaster but somebody else who got its number

@@ -28,7 +28,7 @@ import (
 
 // TestChild plays another process: it does what the variable says, and is killed for it.
 func TestChild(t *testing.T) {
-	var what struct{ Repo, Cluster, DSN, Lock string }
+	var what struct{ Repo, Cluster, DSN, Lock, To, Program, Bin string }
 	if json.Unmarshal([]byte(os.Getenv("HOWDAH_TEST_CHILD")), &what) != nil {
 		t.Skip("it is for other tests")
 	}
@@ -37,6 +37,20 @@ func TestChild(t *testing.T) {
 		t.Fatal(err)
 	}
 	fmt.Println("ready")
+	if what.To != "" {
+		in, err := cluster.Find(t.Context(), what.Bin)
+		if err != nil {
+			t.Fatal(err)
+		}
+		p, err := PlanRestore(t.Context(), r, what.Cluster, Target{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, err = Recover(t.Context(), r, p, RecoverOptions{To: what.To, Program: what.Program, Repos: []Place{{Address: what.Repo}}, Installation: in,
+			Account: testAccount(t), Clear: true})
+		fmt.Println("done", err)
+		return
+	}
 	_, err = TakeBase(t.Context(), r, BaseOptions{Cluster: what.Cluster, DSN: what.DSN, Lock: what.Lock})
 	fmt.Println("done", err)
 }

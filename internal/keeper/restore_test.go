@@ -1,0 +1,686 @@
+//go:build unix
+
+package keeper
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"filippo.io/age"
+	"github.com/jackc/pgx/v5"
+
+	"howdah/internal/cluster"
+	"howdah/internal/fault"
+	"howdah/internal/repo"
+	"howdah/internal/wal"
+)
+
+// archived is a house that archives into a repo with the real program.
+type archived struct {
+	*house
+	r        *repo.Repo
+	keys     *repo.Keys
+	identity string // file
+	program  string
+	settings string
+}
+
+func newArchived(t *testing.T, recipients []string, identity string) *archived {
+	t.Helper()
+	howdah := program(t)
+	h := newHouse(t, map[string]string{"archive_mode": "on", "archive_command": "false", "wal_keep_size": "0"})
+	a := &archived{house: h, identity: identity, program: howdah, settings: filepath.Join(h.Dir(), "keeper.json")}
+	root := filepath.Join(h.Dir(), "repo")
+	var err error
+	if a.keys, err = repo.NewKeys(recipients, identity); err != nil {
+		t.Fatal(err)
+	}
+	if a.r, err = repo.Open(t.Context(), root, repo.Options{Create: true, Keys: a.keys}); err != nil {
+		t.Fatal(err)
+	}
+	system, err := strconv.ParseUint(h.ask(`SELECT system_identifier::text FROM pg_control_system()`), 10, 64)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := &Settings{Cluster: "main", Identity: wal.Identity{System: system, Major: h.Installation().Version.Major, SegmentSize: wal.DefaultSegmentSize},
+		Repos: []Place{{Address: root}}, Recipients: recipients}
+	if err := s.Save(a.settings); err != nil {
+		t.Fatal(err)
+	}
+	a.own()
+	a.archiving(h)
+	return a
+}
+
+// own gives what we have put into the repo to PostgreSQL's account.
+func (a *archived) own() {
+	giveTo(a.t, nil, filepath.Join(a.Dir(), "repo"))
+	giveTo(a.t, nil, a.settings)
+}
+
+func (a *archived) archiving(h *house) {
+	h.exec(`ALTER SYSTEM SET archive_command = `+literal(ArchiveCommand(a.program, a.settings)), `SELECT pg_reload_conf()`)
+}
+
+// await waits until all WAL that has been written is in the repo.
+func (a *archived) await(h *house) {
+	a.t.Helper()
+	segment := h.ask(`SELECT pg_walfile_name(pg_switch_wal())`)
+	object, err := repo.WALName("main", segment)
+	if err != nil {
+		a.t.Fatal(err)
+	}
+	for deadline := time.Now().Add(60 * time.Second); ; {
+		if _, _, err := a.r.Head(a.t.Context(), object); err == nil {
+			return
+		}
+		if time.Now().After(deadline) {
+			a.t.Fatalf("%s was not archived: %s", segment, h.ask(`SELECT pg_stat_archiver::text FROM pg_stat_archiver`))
+		}
+	}
+}
+
+func (a *archived) backup() *Backup {
+	a.t.Helper()
+	b, err := TakeBase(a.t.Context(), a.r, BaseOptions{Cluster: "main", DSN: a.dsn(cluster.Replicator)})
+	if err != nil {
+		a.t.Fatal(err)
+	}
+	a.own()
+	return b
+}
+
+func (a *archived) plan(target Target) *Plan {
+	a.t.Helper()
+	p, err := PlanRestore(a.t.Context(), a.r, "main", target)
+	if err != nil {
+		a.t.Fatal(err)
+	}
+	return p
+}
+
+// place is a new folder that PostgreSQL's account can reach.
+func place(t testing.TB) string {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "howdah-test-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = os.RemoveAll(dir) })
+	if err := os.Chmod(dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	return filepath.Join(dir, "new")
+}
+
+func (a *archived) options(to string) RecoverOptions {
+	return RecoverOptions{To: to, Program: a.program, Repos: []Place{{Address: a.r.String()}}, IdentityFile: a.identity, Installation: a.Installation(), Account: testAccount(a.t)}
+}
+
+// restore carries out a plan, and starts what came of it.
+func (a *archived) restore(p *Plan) (*house, *Recovered) {
+	a.t.Helper()
+	done, err := Recover(a.t.Context(), a.r, p, a.options(place(a.t)))
+	if err != nil {
+		a.t.Fatalf("%v\n%s", err, startLog(done, err))
+	}
+	return a.run(done), done
+}
+
+func startLog(_ *Recovered, err error) string {
+	name, _ := fault.Of(err).Args["log"].(string)
+	raw, _ := os.ReadFile(name)
+	return string(raw)
+}
+
+// run starts a restored cluster with the settings of its house.
+func (a *archived) run(done *Recovered, more ...string) *house {
+	a.t.Helper()
+	settings := map[string]string{"listen_addresses": "", "fsync": "off"}
+	for pair := range slices.Chunk(more, 2) {
+		settings[pair[0]] = pair[1]
+	}
+	copyFile(a.t, filepath.Join(a.Dir(), "secrets.json"), filepath.Join(done.Dir, "secrets.json"))
+	giveTo(a.t, nil, filepath.Join(done.Dir, "secrets.json"))
+	c, err := cluster.New(done.Dir, a.Installation(), cluster.Options{Account: testAccount(a.t), Settings: settings})
+	if err != nil {
+		a.t.Fatal(err)
+	}
+	if err := os.Mkdir(filepath.Join(done.Dir, "run"), 0o700); err != nil {
+		a.t.Fatal(err)
+	}
+	giveTo(a.t, nil, filepath.Join(done.Dir, "run"))
+	if err := c.Start(a.t.Context()); err != nil {
+		a.t.Fatal(err)
+	}
+	h := &house{Scratch: &cluster.Scratch{Cluster: c}, t: a.t}
+	a.t.Cleanup(func() {
+		if h.conn != nil {
+			_ = h.conn.Close(context.Background())
+		}
+		if err := c.Stop(context.Background(), cluster.Immediate); err != nil {
+			a.t.Error(err)
+		}
+	})
+	h.connect()
+	return h
+}
+
+// entry is a transaction of the workload as its client saw it.
+type entry struct{ sent, acked time.Time }
+
+// workload are writers that each count up, one transaction after the other.
+type workload struct {
+	entries [3][]entry
+	cancel  context.CancelFunc
+	done    sync.WaitGroup
+}
+
+func (a *archived) workload() *workload {
+	a.exec(`CREATE TABLE ledger (writer int, n int, filling text, PRIMARY KEY (writer, n))`)
+	w := &workload{}
+	ctx, cancel := context.WithCancel(a.t.Context())
+	w.cancel = cancel
+	for i := range w.entries {
+		conn, err := pgx.Connect(ctx, a.dsn(cluster.Superuser))
+		if err != nil {
+			a.t.Fatal(err)
+		}
+		w.done.Go(func() {
+			defer conn.Close(context.Background())
+			for n := 1; ctx.Err() == nil; n++ {
+				e := entry{sent: time.Now()}
+				if _, err := conn.Exec(context.Background(), `INSERT INTO ledger VALUES ($1, $2, repeat(md5(random()::text), 20))`, i, n); err != nil {
+					a.t.Error(err)
+					return
+				}
+				e.acked = time.Now()
+				w.entries[i] = append(w.entries[i], e)
+			}
+		})
+	}
+	return w
+}
+
+func (w *workload) stop() { w.cancel(); w.done.Wait() }
+
+// reached waits until each writer has come so far.
+func (w *workload) wait(a *archived, rows int) {
+	for {
+		if n, _ := strconv.Atoi(a.ask(`SELECT count(*)::text FROM ledger`)); n >= rows {
+			return
+		}
+	}
+}
+
+// check compares a restored house with what had been committed by a moment.
+func (w *workload) check(h *house, at time.Time) {
+	h.t.Helper()
+	for i, entries := range w.entries {
+		have, _ := strconv.Atoi(h.ask(fmt.Sprintf(`SELECT count(*)::text FROM ledger WHERE writer = %d`, i)))
+		if highest := h.ask(fmt.Sprintf(`SELECT coalesce(max(n), 0)::text FROM ledger WHERE writer = %d`, i)); highest != strconv.Itoa(have) {
+			h.t.Errorf("writer %d has %d rows up to number %s", i, have, highest)
+		}
+		for n, e := range entries {
+			switch {
+			case !e.acked.After(at) && n >= have:
+				h.t.Errorf("writer %d: row %d was committed before %s and is not there", i, n+1, Moment(at))
+			case e.sent.After(at) && n < have:
+				h.t.Errorf("writer %d: row %d was committed after %s and is there", i, n+1, Moment(at))
+			default:
+				continue
+			}
+			break
+		}
+	}
+}
+
+func TestRestoresToRandomMomentsHoldExactlyWhatHadCommittedByThen(t *testing.T) {
+	t.Parallel()
+	a := newArchived(t, nil, "")
+	first := a.backup()
+	w := a.workload()
+	var began time.Time
+	for round := range 6 {
+		w.wait(a, (round+1)*300)
+		a.exec(`SELECT pg_switch_wal()`)
+		if round == 2 {
+			a.backup()
+		}
+		if round == 3 {
+			a.exec(`SELECT pg_create_restore_point('before the accident')`)
+		}
+	}
+	// A checkpoint tells its time in whole seconds: right behind the first backup there is nothing to be had.
+	for began = first.Began.Add(2 * time.Second); time.Since(began) < time.Second; {
+		w.wait(a, 0)
+	}
+	w.stop()
+	ended := time.Now()
+	a.await(a.house)
+	random := rand.New(rand.NewPCG(uint64(began.UnixNano()), 0))
+	for range 4 {
+		at := began.Add(time.Duration(random.Int64N(int64(ended.Sub(began))))).Truncate(time.Microsecond)
+		p := a.plan(Target{Time: at})
+		t.Logf("%s: from %s, %d segments, up to %s, transaction %d of %s", Moment(at), p.Backup.ID, p.Segments, p.Until, p.XID, Moment(p.Reached))
+		h, done := a.restore(p)
+		w.check(h, at)
+		if done.Timeline != 2 || p.Reached.After(at) || done.Reached != p.Reached {
+			t.Errorf("%+v", done)
+		}
+	}
+	p := a.plan(Target{})
+	h, done := a.restore(p)
+	w.check(h, time.Now())
+	for query, want := range map[string]string{
+		`SELECT pg_is_in_recovery()::text`: "false", `SHOW archive_mode`: "off", `SHOW restore_command`: "", `SHOW recovery_target_lsn`: "", `SHOW fsync`: "off",
+		`SHOW hot_standby`: "on", `SELECT timeline_id::text FROM pg_control_checkpoint()`: "2", `SHOW primary_conninfo`: "", `SHOW autovacuum`: "on",
+	} {
+		if have := h.ask(query); have != want {
+			t.Errorf("%s: %s, want %s", query, have, want)
+		}
+	}
+	h.exec(`INSERT INTO ledger VALUES (9, 1)`)
+	if left, _ := filepath.Glob(filepath.Join(done.Dir, "*")); len(left) > 8 || slices.Contains(left, filepath.Join(done.Dir, unfinishedName)) {
+		t.Errorf("%v", left)
+	}
+	// By its name, by the number of a transaction, by a position.
+	p = a.plan(Target{Name: "before the accident"})
+	if p.Backup.ID == first.ID {
+		t.Errorf("it begins with %s, and there is a newer one", p.Backup.ID)
+	}
+	named, _ := a.restore(p)
+	if n, all := named.ask(`SELECT count(*)::text FROM ledger`), a.ask(`SELECT count(*)::text FROM ledger`); n >= all && len(n) == len(all) || n == "0" {
+		t.Errorf("%s rows of %s", n, all)
+	}
+	xid := a.ask(`SELECT xmin::text FROM ledger WHERE writer = 1 AND n = 250`)
+	one, _ := a.restore(a.plan(Target{XID: xid}))
+	if have := one.ask(`SELECT max(n)::text FROM ledger WHERE writer = 1`); have != "250" {
+		t.Errorf("up to transaction %s there is %s", xid, have)
+	}
+
+	// What cannot be is refused, with what can.
+	for key, target := range map[string]Target{
+		"keeper.target_future": {Time: time.Now().Add(time.Hour)}, "keeper.target_past": {Time: began.Add(-time.Hour)}, "keeper.no_restore_point": {Name: "nowhere"},
+		"keeper.no_xid": {XID: "4000000000"}, "keeper.xid_form": {XID: "x"}, "keeper.no_history": {Timeline: 7}, "keeper.targets": {XID: "5", Name: "x"},
+		"keeper.backup_later": {LSN: first.Stop + 8, Backup: p.Backup.ID}, "keeper.no_backup": {Backup: "20200101T000000Z"},
+	} {
+		if _, err := PlanRestore(t.Context(), a.r, "main", target); !fault.HasKey(err, key) {
+			t.Errorf("%s: %v", key, err)
+		}
+	}
+	if _, err := PlanRestore(t.Context(), a.r, "main", Target{LSN: p.Until + 1<<40}); !fault.HasKey(err, "keeper.target_future") {
+		t.Error(err)
+	}
+}
+
+func TestARestoreGoesAcrossATimelineSwitchAndBranchesAreTold(t *testing.T) {
+	t.Parallel()
+	a := newArchived(t, nil, "")
+	first := a.backup()
+	a.exec(`CREATE TABLE kept (what text)`, `INSERT INTO kept VALUES ('early')`)
+	early := momentOf(a.house)
+	for time.Since(first.Began) < 3*time.Second {
+		a.ask(`SELECT 'x'`)
+	}
+	a.exec(`INSERT INTO kept VALUES ('before')`)
+	before := momentOf(a.house)
+	a.exec(`INSERT INTO kept VALUES ('lost')`)
+	lost := momentOf(a.house)
+	a.exec(`INSERT INTO kept VALUES ('more that is lost')`)
+	lostAt := a.ask(`SELECT pg_current_wal_insert_lsn()::text`)
+	a.await(a.house)
+
+	// Back to before, and on from there, into the same archive.
+	options := a.options(place(t))
+	options.Archiving = true
+	p := a.plan(Target{Time: before})
+	done, err := Recover(t.Context(), a.r, p, options)
+	if err != nil {
+		t.Fatalf("%v\n%s", err, startLog(done, err))
+	}
+	second := a.run(done, "archive_mode", "on", "archive_command", ArchiveCommand(a.program, a.settings))
+	second.exec(`INSERT INTO kept VALUES ('after')`)
+	after := momentOf(second)
+	second.exec(`INSERT INTO kept VALUES ('last')`)
+	a.await(second)
+
+	for _, c := range []struct {
+		target Target
+		want   string
+		from   wal.Timeline
+	}{
+		{Target{}, "early, before, after, last", 2}, {Target{Time: after}, "early, before, after", 2},
+		{Target{Time: before}, "early, before", 2}, {Target{Time: lost, Timeline: 1}, "early, before, lost", 1}, {Target{Time: lost, Timeline: 2}, "early, before", 2},
+	} {
+		p := a.plan(c.target)
+		h, done := a.restore(p)
+		if have := h.ask(`SELECT coalesce(string_agg(what, ', ' ORDER BY ctid), '') FROM kept`); have != c.want || done.From != c.from || done.Timeline != 3 {
+			t.Errorf("%+v: %s, want %s; timeline %d from %d", c.target, have, c.want, done.Timeline, done.From)
+		}
+	}
+	// In between, the cluster lived a life that was given up: who asks for that has to say so.
+	if _, err := PlanRestore(t.Context(), a.r, "main", Target{Time: lost}); !fault.HasKey(err, "keeper.target_branch") {
+		t.Error(err)
+	}
+	lsn, err := wal.ParseLSN(lostAt)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := PlanRestore(t.Context(), a.r, "main", Target{LSN: lsn}); !fault.HasKey(err, "keeper.target_branch") {
+		t.Error(err)
+	}
+	_ = early
+}
+
+// stamp is a moment that lies between two transactions.
+func momentOf(h *house) time.Time {
+	h.t.Helper()
+	var at time.Time
+	if err := h.conn.QueryRow(h.t.Context(), `SELECT clock_timestamp()`).Scan(&at); err != nil {
+		h.t.Fatal(err)
+	}
+	return at
+}
+
+func TestASegmentThatIsMissingIsNamedWithWhatItCosts(t *testing.T) {
+	t.Parallel()
+	a := newArchived(t, nil, "")
+	first := a.backup()
+	a.exec(`CREATE TABLE kept (what text)`)
+	for time.Since(first.Began) < 3*time.Second {
+		a.ask(`SELECT 'x'`)
+	}
+	a.exec(`INSERT INTO kept VALUES ('before')`)
+	before := momentOf(a.house)
+	a.exec(`INSERT INTO kept VALUES ('edge')`, `SELECT pg_switch_wal()`, `INSERT INTO kept VALUES ('in the hole')`)
+	missing := a.ask(`SELECT pg_walfile_name(pg_current_wal_insert_lsn())`)
+	inside := momentOf(a.house)
+	a.exec(`INSERT INTO kept VALUES ('in the hole')`, `SELECT pg_switch_wal()`, `INSERT INTO kept VALUES ('behind')`)
+	behind := momentOf(a.house)
+	a.exec(`INSERT INTO kept VALUES ('end')`)
+	a.await(a.house)
+	object, err := repo.WALName("main", missing)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := a.r.Remove(t.Context(), object+".zst"); err != nil {
+		t.Fatal(err)
+	}
+	for name, target := range map[string]Target{"inside": {Time: inside}, "behind": {Time: behind}, "latest": {}} {
+		_, err := PlanRestore(t.Context(), a.r, "main", target)
+		if !fault.HasKey(err, "keeper.target_hole") {
+			t.Errorf("%s: %v", name, err)
+			continue
+		}
+		if args := fault.Of(err).Args; args["first"] != missing || args["last"] != missing || args["id"] != "-" {
+			t.Errorf("%s: %v", name, args)
+		}
+	}
+	p := a.plan(Target{Time: before})
+	h, _ := a.restore(p)
+	if have := h.ask(`SELECT string_agg(what, ', ') FROM kept`); have != "before" {
+		t.Error(have)
+	}
+	if len(p.Holes) != 1 || p.Holes[0].First != missing || p.Holes[0].Count != 1 || p.Holes[0].After.IsZero() || p.Holes[0].Before.Before(p.Holes[0].After) || p.Holes[0].Backup != "" {
+		t.Errorf("%+v", p.Holes)
+	}
+	// The nearest that the refusal names can be had.
+	_, err = PlanRestore(t.Context(), a.r, "main", Target{Time: inside})
+	lsn, ok := fault.Of(err).Args["lsn"].(wal.LSN)
+	if !ok {
+		t.Fatal(err)
+	}
+	if p, err := PlanRestore(t.Context(), a.r, "main", Target{LSN: lsn}); err != nil || p.Until != lsn {
+		t.Errorf("%v %v", p, err)
+	}
+	// From the next backup on all is well again.
+	next := a.backup()
+	a.exec(`INSERT INTO kept VALUES ('newest')`)
+	a.await(a.house)
+	_, err = PlanRestore(t.Context(), a.r, "main", Target{Time: inside})
+	if !fault.HasKey(err, "keeper.target_hole") || fault.Of(err).Args["id"] != next.ID {
+		t.Error(err)
+	}
+	h, _ = a.restore(a.plan(Target{}))
+	if have := h.ask(`SELECT string_agg(what, ', ') FROM kept`); have != "before, edge, in the hole, in the hole, behind, end, newest" {
+		t.Error(have)
+	}
+}
+
+func TestTablespacesAndEncryptedBackupsComeBackWithAnIdentityOnly(t *testing.T) {
+	t.Parallel()
+	key, err := age.GenerateX25519Identity()
+	if err != nil {
+		t.Fatal(err)
+	}
+	identity := filepath.Join(place(t))
+	if err := os.WriteFile(identity, []byte(key.String()+"\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	giveTo(t, nil, identity)
+	a := newArchived(t, []string{key.Recipient().String()}, identity)
+	a.inTablespace("elsewhere")
+	a.inTablespace("named")
+	b := a.backup()
+	a.exec(`INSERT INTO elsewhere VALUES (0)`)
+	a.await(a.house)
+	options := a.options(place(t))
+	oid := a.ask(`SELECT oid::text FROM pg_tablespace WHERE spcname = 'space_named'`)
+	other := place(t) + " with blanks"
+	options.Tablespaces = map[string]string{oid: other}
+	var phases []RecoverPhase
+	var mu sync.Mutex
+	options.Progress = func(p RecoverProgress) {
+		mu.Lock()
+		defer mu.Unlock()
+		if p.Bytes > p.Total && p.Phase != RecoverFiles {
+			t.Errorf("%+v", p)
+		}
+		if !slices.Contains(phases, p.Phase) {
+			phases = append(phases, p.Phase)
+		}
+	}
+	p := a.plan(Target{})
+	done, err := Recover(t.Context(), a.r, p, options)
+	if err != nil {
+		t.Fatalf("%v\n%s", err, startLog(done, err))
+	}
+	if !slices.Equal(phases, []RecoverPhase{RecoverFiles, RecoverWAL, RecoverSync}) {
+		t.Error(phases)
+	}
+	h := a.run(done)
+	for query, want := range map[string]string{
+		`SELECT count(*)::text FROM elsewhere`: "10001", `SELECT count(*)::text FROM named`: "10000",
+		`SELECT pg_tablespace_location(oid) FROM pg_tablespace WHERE spcname = 'space_named'`:     other,
+		`SELECT pg_tablespace_location(oid) FROM pg_tablespace WHERE spcname = 'space_elsewhere'`: filepath.Join(done.Dir, "tablespaces", a.ask(`SELECT oid::text FROM pg_tablespace WHERE spcname = 'space_elsewhere'`)),
+	} {
+		if have := h.ask(query); have != want {
+			t.Errorf("%s: %s, want %s", query, have, want)
+		}
+	}
+	// Twice into the same places: nothing is written over.
+	options.To = place(t)
+	if _, err := Recover(t.Context(), a.r, p, options); !fault.HasKey(err, "keeper.not_empty") {
+		t.Error(err)
+	}
+	options.To = done.Dir
+	if _, err := Recover(t.Context(), a.r, p, options); !fault.HasKey(err, "keeper.not_empty") {
+		t.Error(err)
+	}
+	options.To, options.Tablespaces = place(t), map[string]string{"1": "/nowhere"}
+	if _, err := Recover(t.Context(), a.r, p, options); !fault.HasKey(err, "keeper.no_tablespace") {
+		t.Error(err)
+	}
+	// Without the identity, and with a wrong one.
+	blind, err := repo.Open(t.Context(), a.r.String(), repo.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := PlanRestore(t.Context(), blind, "main", Target{}); !fault.HasKey(err, "repo.no_identity") {
+		t.Error(err)
+	}
+	if list, _, err := Backups(t.Context(), blind, "main"); err != nil || len(list) != 1 || list[0].ID != b.ID {
+		t.Error(list, err)
+	}
+	if _, err := Recover(t.Context(), blind, p, a.options(place(t))); !fault.HasKey(err, "repo.no_identity") {
+		t.Error(err)
+	}
+}
+
+func TestARestoreThatIsKilledIsPlainlyUnfinished(t *testing.T) {
+	t.Parallel()
+	a := newArchived(t, nil, "")
+	a.exec(`CREATE TABLE kept AS SELECT i, md5(i::text) FROM generate_series(1, 100000) i`)
+	a.backup()
+	for range 4 {
+		a.exec(`INSERT INTO kept SELECT i, md5(i::text) FROM generate_series(1, 100000) i`, `SELECT pg_switch_wal()`)
+	}
+	a.await(a.house)
+	to := place(t)
+	what := map[string]string{"Repo": a.r.String(), "Cluster": "main", "To": to, "Program": a.program, "Bin": a.Installation().Bin}
+	random := rand.New(rand.NewPCG(uint64(time.Now().UnixNano()), 2))
+	for round := range 5 {
+		cmd := child(t, what)
+		pause := time.NewTimer(time.Duration(random.Int64N(int64(2 * time.Second))))
+		<-pause.C
+		if err := cmd.Process.Kill(); err != nil {
+			t.Fatal(err)
+		}
+		_ = cmd.Wait()
+		_, finished := os.Stat(filepath.Join(to, restored))
+		_, marked := os.Stat(filepath.Join(to, unfinishedName))
+		t.Logf("round %d: %v, %v", round, finished, marked)
+		if finished == nil {
+			break // it was faster than the kill
+		}
+		if _, err := os.Stat(to); err == nil && marked == nil {
+			if _, err := Recover(t.Context(), a.r, a.plan(Target{}), a.options(to)); !fault.HasKey(err, "keeper.unfinished_restore") {
+				t.Errorf("round %d: %v", round, err)
+			}
+		}
+	}
+	if _, err := os.Stat(filepath.Join(to, restored)); err == nil {
+		to = place(t)
+	}
+	options := a.options(to)
+	options.Clear = true
+	done, err := Recover(t.Context(), a.r, a.plan(Target{}), options)
+	if err != nil {
+		t.Fatalf("%v\n%s", err, startLog(done, err))
+	}
+	h := a.run(done)
+	if have := h.ask(`SELECT count(*)::text FROM kept`); have != "500000" {
+		t.Error(have)
+	}
+}
+
+func TestARestoreThatIsInterruptedOrRefusedLeavesTheFolderAsItWas(t *testing.T) {
+	t.Parallel()
+	a := newArchived(t, nil, "")
+	a.backup()
+	a.await(a.house)
+	p := a.plan(Target{})
+	for _, phase := range []RecoverPhase{RecoverFiles, RecoverWAL} {
+		ctx, cancel := context.WithCancel(t.Context())
+		options := a.options(place(t))
+		options.Progress = func(p RecoverProgress) {
+			if p.Phase == phase {
+				cancel()
+			}
+		}
+		if _, err := Recover(ctx, a.r, p, options); err == nil {
+			t.Errorf("%s: it went on", phase)
+		}
+		cancel()
+		if left, err := os.ReadDir(options.To); err != nil || len(left) > 0 {
+			t.Errorf("%s: %v %v", phase, left, err)
+		}
+	}
+	full := place(t)
+	if err := os.MkdirAll(full, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(full, "mine"), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for dir, key := range map[string]string{full: "keeper.not_empty", a.Dir(): "keeper.not_empty", a.DataDir(): "keeper.not_empty"} {
+		if _, err := Recover(t.Context(), a.r, p, a.options(dir)); !fault.HasKey(err, key) {
+			t.Errorf("%s: %v", dir, err)
+		}
+	}
+	huge := *p
+	huge.Write = 1 << 55
+	if _, err := Recover(t.Context(), a.r, &huge, a.options(place(t))); !fault.HasKey(err, "keeper.no_room") {
+		t.Error(err)
+	}
+	options := a.options(place(t))
+	options.Installation.Version.Major++
+	if _, err := Recover(t.Context(), a.r, p, options); !fault.HasKey(err, "keeper.other_major") {
+		t.Error(err)
+	}
+	if a.ask(`SELECT 'x'`) != "x" {
+		t.Error("the house is gone")
+	}
+}
+
+// TestABackupThatHoldsItsWALNeedsNoArchive: of a server that archives nothing, with settings outside of its data directory, as Debian has them.
+func TestABackupThatHoldsItsWALNeedsNoArchive(t *testing.T) {
+	t.Parallel()
+	howdah := program(t)
+	h := newHouse(t, nil)
+	h.exec(`CREATE TABLE kept AS SELECT 1 AS x`, `ALTER SYSTEM SET work_mem = '5MB'`, `ALTER SYSTEM SET primary_conninfo = 'host=nowhere'`,
+		`ALTER SYSTEM SET archive_cleanup_command = 'false'`, `SELECT pg_reload_conf()`)
+	root := filepath.Join(h.Dir(), "repo")
+	r, err := repo.Open(t.Context(), root, repo.Options{Create: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"pg_hba.conf", "pg_ident.conf", "postgresql.conf"} {
+		if err := os.Remove(filepath.Join(h.DataDir(), name)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	b, err := TakeBase(t.Context(), r, BaseOptions{Cluster: "main", DSN: h.dsn(cluster.Replicator)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	giveTo(t, h, root)
+	if b.WAL != WALIncluded {
+		t.Error(b.WAL)
+	}
+	a := &archived{house: h, r: r, program: howdah}
+	p := a.plan(Target{})
+	done, err := Recover(t.Context(), r, p, a.options(place(t)))
+	if err != nil {
+		t.Fatalf("%v\n%s", err, startLog(done, err))
+	}
+	auto, err := os.ReadFile(filepath.Join(done.Data, "postgresql.auto.conf"))
+	if text := string(auto); err != nil || !strings.Contains(text, "work_mem = '5MB'") || strings.Contains(text, "nowhere") || strings.Contains(text, "recovery_target") ||
+		!strings.Contains(text, "archive_mode = 'off'") || strings.Contains(text, "archive_cleanup_command") {
+		t.Errorf("%v: %s", err, auto)
+	}
+	f, err := os.OpenFile(filepath.Join(done.Data, "postgresql.conf"), os.O_APPEND|os.O_WRONLY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := f.WriteString("include_if_exists 'howdah.conf'\n"); err != nil || f.Close() != nil {
+		t.Fatal(err)
+	}
+	again := a.run(done)
+	if have := again.ask(`SELECT x::text FROM kept`); have != "1" {
+		t.Error(have)
+	}
+	if have := again.ask(`SHOW work_mem`); have != "5MB" {
+		t.Error(have)
+	}
+}
