@@ -9,8 +9,6 @@ import (
 	"runtime/debug"
 	"strings"
 
-	"golang.org/x/text/width"
-
 	"howdah/internal/lang"
 )
 
@@ -122,27 +120,8 @@ func (r *Report) Table(w io.Writer, l lang.Locale) error {
 		}
 		rows = append(rows, row)
 	}
-	wide := make([]int, len(rows[0]))
-	for _, row := range rows {
-		for i, cell := range row {
-			wide[i] = max(wide[i], cells(cell))
-		}
-	}
-	right := []bool{false, true, false, true, true, false, false}
 	var b strings.Builder
-	for _, row := range rows {
-		var line strings.Builder
-		for i, cell := range row {
-			gap := strings.Repeat(" ", wide[i]-cells(cell))
-			if right[i] {
-				line.WriteString(gap + cell)
-			} else {
-				line.WriteString(cell + gap)
-			}
-			line.WriteString("  ")
-		}
-		b.WriteString(strings.TrimRight(line.String(), " ") + "\n")
-	}
+	b.WriteString(lang.Table(rows, 1, 3, 4))
 	fmt.Fprintf(&b, "\n%s, %d x, %d MiB, %s\nhowdah %s, %s, PostgreSQL %s\n", r.Machine.CPU, r.Machine.Cores, r.Machine.Memory, r.Machine.Kernel,
 		r.Versions.Howdah, r.Versions.Go, r.Versions.Postgres)
 	_, err := io.WriteString(w, b.String())
@@ -163,16 +142,4 @@ func number(v float64) string {
 		return fmt.Sprintf("%.1f", v)
 	}
 	return fmt.Sprintf("%.2f", v)
-}
-
-// cells is how many columns of a terminal a text takes: Chinese characters take two.
-func cells(s string) int {
-	n := 0
-	for _, r := range s {
-		n++
-		if k := width.LookupRune(r).Kind(); k == width.EastAsianWide || k == width.EastAsianFullwidth {
-			n++
-		}
-	}
-	return n
 }

@@ -11,8 +11,9 @@ import (
 
 // backupCmd makes backups.
 type backupCmd struct {
-	Logical backupLogicalCmd `cmd:"" help:"${help_backup_logical}"`
-	Globals backupGlobalsCmd `cmd:"" help:"${help_backup_globals}"`
+	Physical backupPhysicalCmd `cmd:"" help:"${help_backup_physical}"`
+	Logical  backupLogicalCmd  `cmd:"" help:"${help_backup_logical}"`
+	Globals  backupGlobalsCmd  `cmd:"" help:"${help_backup_globals}"`
 }
 
 // backupLogicalCmd dumps one database, or all of them with the globals.

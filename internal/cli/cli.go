@@ -30,6 +30,7 @@ type commands struct {
 	SetupLink setupLinkCmd `cmd:"" help:"${help_setup_link}"`
 	Say       sayCmd       `cmd:"" help:"${help_say}"`
 	Backup    backupCmd    `cmd:"" help:"${help_backup}"`
+	Backups   backupsCmd   `cmd:"" help:"${help_backups}"`
 	Restore   restoreCmd   `cmd:"" help:"${help_restore}"`
 	WAL       walCmd       `cmd:"" name:"wal" help:"${help_wal}"`
 	Bench     benchCmd     `cmd:"" help:"${help_bench}"`

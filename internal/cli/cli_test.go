@@ -131,6 +131,9 @@ func scratchPG(ts *testscript.TestScript, _ bool, _ []string) {
 	port := regexp.MustCompile(`port=(\d+)`).FindStringSubmatch(dsn)[1]
 	ts.Setenv("ADMIN", "postgres://postgres:"+field("password")+"@/postgres?host="+field("host")+"&port="+port)
 	ts.Setenv("PLACE", "host="+field("host")+"&port="+port)
+	replicator, err := s.DSN(cluster.Replicator, "postgres")
+	ts.Check(err)
+	ts.Setenv("REPLICATOR", replicator)
 }
 
 // interrupt FILE: sends Ctrl-C to the howdah whose log is in the file's folder, found by running.json.

@@ -13,6 +13,7 @@ import (
 
 // restoreCmd brings back what backups hold.
 type restoreCmd struct {
+	Cluster restoreClusterCmd `cmd:"" default:"withargs" help:"${help_restore_cluster}"`
 	Logical restoreLogicalCmd `cmd:"" help:"${help_restore_logical}"`
 }
 

@@ -162,6 +162,15 @@ func FindFor(ctx context.Context, hint, dir string) (Installation, error) {
 	return find(ctx, hint, dataMajor(filepath.Join(dir, dataName)), os.Getenv("PATH"), usualPlaces())
 }
 
+// FindMajor is Find for a cluster of this major version that is not there yet: what is found has it, or the fault says what was found in its place.
+func FindMajor(ctx context.Context, hint string, major int) (Installation, error) {
+	in, err := find(ctx, hint, major, os.Getenv("PATH"), usualPlaces())
+	if err == nil && in.Version.Major != major {
+		return in, fault.New(fault.NotFound, "cluster.no_major", fault.Args{"want": major, "found": in.Version.Text})
+	}
+	return in, err
+}
+
 func find(ctx context.Context, hint string, major int, path string, places []string) (Installation, error) {
 	if hint != "" {
 		return findAt(ctx, hint)

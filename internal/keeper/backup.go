@@ -44,6 +44,7 @@ type Backup struct {
 	Stop        wal.LSN      `json:"stop"`
 	EndTimeline wal.Timeline `json:"stop_timeline"`
 	Checkpoint  wal.LSN      `json:"checkpoint,omitzero"`
+	Lineage     *wal.Lineage `json:"lineage,omitempty"` // what the timeline grew out of; nil for the first
 	WAL         WALFrom      `json:"wal"` // where this WAL is: "archive" or "included"
 
 	Tarballs []BaseTarball     `json:"tarballs"` // in the order in which the server sent them

@@ -147,7 +147,7 @@ func (b *base) name(object string) string {
 func (b *base) take(ctx context.Context) error {
 	b.backup = Backup{Format: backupFormat, ID: b.run.id, Cluster: b.options.Cluster, Began: b.run.began, Identity: b.server.Identity,
 		Version: b.server.version, Checksums: b.server.checksums, Standby: b.server.standby, Parent: b.options.Parent,
-		Encrypted: b.r.Encrypts(), Label: b.options.Label, Settings: b.server.settings}
+		Encrypted: b.r.Encrypts(), Label: b.options.Label, Settings: b.server.settings, Lineage: b.server.lineage}
 	if b.backup.Label == "" {
 		b.backup.Label = "howdah " + b.run.id
 	}

@@ -29,6 +29,7 @@ type sender struct {
 	standby   bool
 	checksums bool
 	archiving string // archive_mode
+	lineage   *wal.Lineage // of the timeline; nil for the first
 	settings  map[string]string
 	notices   []*pgconn.Notice
 }
@@ -116,6 +117,18 @@ func (s *sender) identify(ctx context.Context) error {
 	s.timeline = wal.Timeline(timeline)
 	if s.at, err = wal.ParseLSN(id[2]); err != nil {
 		return err
+	}
+	if s.timeline > 1 {
+		row, err := s.row(ctx, fmt.Sprintf("TIMELINE_HISTORY %d", s.timeline))
+		var refused *pgconn.PgError
+		if err != nil && !errors.As(err, &refused) { // the file may be gone from pg_wal; the archive has it
+			return err
+		}
+		if err == nil && len(row) == 2 {
+			if l, err := wal.ParseHistory(s.timeline, []byte(row[1])); err == nil {
+				s.lineage = &l
+			}
+		}
 	}
 	s.version = s.conn.ParameterStatus("server_version")
 	digits, _, _ := strings.Cut(s.version, ".")

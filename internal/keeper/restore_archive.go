@@ -28,6 +28,7 @@ type Archive struct {
 	// segments are those in the archive, and those that backups hold themselves.
 	segments map[wal.Name]segmentSource
 	lineages map[wal.Timeline]wal.Lineage
+	sealed   error    // a history that cannot be read without an identity
 	recent   []opened // segments that were read last
 }
 
@@ -78,6 +79,10 @@ func OpenArchive(ctx context.Context, r *repo.Repo, clusterName string) (*Archiv
 				return nil, err
 			}
 			content, err := r.Get(ctx, object, nil)
+			if unreadable(err) { // a backup may say it in the clear
+				a.sealed = err
+				continue
+			}
 			if err != nil {
 				return nil, err
 			}
@@ -87,7 +92,12 @@ func OpenArchive(ctx context.Context, r *repo.Repo, clusterName string) (*Archiv
 		}
 	}
 	for _, b := range a.Backups {
-		if err := a.include(ctx, b); err != nil {
+		if b.Lineage != nil {
+			if _, there := a.lineages[b.Lineage.Timeline]; !there {
+				a.lineages[b.Lineage.Timeline] = *b.Lineage
+			}
+		}
+		if err := a.include(ctx, b); err != nil && !unreadable(err) {
 			return nil, err
 		}
 	}
@@ -222,6 +232,9 @@ func (a *Archive) Lineage(t wal.Timeline) (wal.Lineage, error) {
 	}
 	if t == 1 || len(a.lineages) == 0 && t == a.Timelines()[0] { // pg_upgrade and pg_resetwal may leave a cluster at a later one
 		return wal.Lineage{Timeline: t}, nil
+	}
+	if a.sealed != nil {
+		return wal.Lineage{}, a.sealed
 	}
 	return wal.Lineage{}, fault.New(fault.NotFound, "keeper.no_history", fault.Args{"timeline": t, "place": a.r.String()})
 }

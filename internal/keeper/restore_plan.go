@@ -329,21 +329,9 @@ func (a *Archive) fill(ctx context.Context, p *Plan, stretches []Stretch, f foun
 		return err
 	}
 	for k := range stretches[:len(stretches)-1] {
-		h := a.hole(stretches, k)
-		var ok bool
-		if _, _, h.After, _, err = stretches[k].tail(ctx); err != nil {
+		h, err := a.describeHole(ctx, stretches, k)
+		if err != nil {
 			return err
-		}
-		if h.Before, ok, err = stretches[k+1].firstMoment(ctx, stretches[k+1].First); err != nil {
-			return err
-		}
-		if !ok {
-			h.Before = time.Time{}
-		}
-		for _, b := range a.usable(f.s.l) {
-			if size.Number(b.Start) > stretches[k].Last && h.Backup == "" {
-				h.Backup = b.ID
-			}
 		}
 		p.Holes = append(p.Holes, h)
 	}

@@ -171,7 +171,7 @@ func (a *Archive) inHole(ctx context.Context, target string, stretches []Stretch
 		return err
 	}
 	hole := a.hole(stretches, k)
-	args := fault.Args{"target": target, "first": hole.First, "last": hole.Last, "count": hole.Count, "before": Moment(newest.Local()), "lsn": until, "after": "-", "id": "-"}
+	args := fault.Args{"target": target, "first": hole.First, "last": hole.Last, "n": int64(hole.Count), "before": Moment(newest.Local()), "lsn": until, "after": "-", "id": "-"}
 	for _, b := range a.Backups {
 		if b.Good() && stretches[k].l.Includes(b.EndTimeline, b.Stop) && a.SegmentSize.Number(b.Start) > stretches[k].Last {
 			args["after"], args["id"] = Moment(b.Ended.Local()), b.ID

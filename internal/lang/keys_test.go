@@ -19,6 +19,7 @@ var (
 		"fault.chat.may_not_": {"read", "join", "post", "invite", "moderate", "rename", "role", "leave", "new_room", "new_direct"},
 		"fault.web.bye.":      {"stopping", "session_ended", "too_slow", "bad_frame", "away"},
 		"fault.keeper.":       {"roles_missing", "extensions_missing", "tablespaces_missing"},
+		"cli.backups.wal_":    {"archive", "included"},
 		"cli.kong.":           {"usage", "flags", "commands", "arguments", "context", "more"},
 	}
 )

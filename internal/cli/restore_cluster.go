@@ -1,0 +1,267 @@
+package cli
+
+import (
+	"bufio"
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+
+	"howdah/internal/cluster"
+	"howdah/internal/fault"
+	"howdah/internal/keeper"
+	"howdah/internal/repo"
+	"howdah/internal/wal"
+)
+
+// restoreClusterCmd restores a whole cluster into a new folder.
+type restoreClusterCmd struct {
+	keeping
+	To         string            `help:"${help_restore_to}" required:"" placeholder:"DIR"`
+	At         string            `help:"${help_restore_at}" xor:"target" placeholder:"TIME"`
+	LSN        string            `help:"${help_restore_lsn}" name:"lsn" xor:"target" placeholder:"X/Y"`
+	XID        string            `help:"${help_restore_xid}" name:"xid" xor:"target" placeholder:"N"`
+	Name       string            `help:"${help_restore_name}" xor:"target" placeholder:"POINT"`
+	Latest     bool              `help:"${help_restore_latest}" xor:"target"`
+	Backup     string            `help:"${help_restore_backup}" placeholder:"ID"`
+	Timeline   uint32            `help:"${help_restore_timeline}" placeholder:"N"`
+	Tablespace map[string]string `help:"${help_restore_tablespace}" placeholder:"OID=DIR"`
+	DryRun     bool              `help:"${help_restore_dry_run}"`
+	Clear      bool              `help:"${help_restore_clear}"`
+}
+
+// Run is howdah restore.
+func (c *restoreClusterCmd) Run(ctx context.Context, t *terminal) error {
+	target, err := c.target()
+	if err != nil {
+		return err
+	}
+	account, err := c.place(ctx)
+	if err != nil {
+		return err
+	}
+	repos, err := c.repos(ctx, false)
+	if err != nil {
+		return err
+	}
+	r, plan, err := c.plan(ctx, repos, target)
+	if err != nil {
+		return err
+	}
+	if !c.JSON {
+		c.tell(t, r, plan)
+	}
+	if c.DryRun {
+		if c.JSON {
+			return t.print(plan)
+		}
+		return nil
+	}
+	in, err := cluster.FindMajor(ctx, c.PgBin, plan.Backup.Major)
+	if err != nil {
+		return err
+	}
+	program, err := os.Executable()
+	if err != nil {
+		return err
+	}
+	if err := c.reachable(account, program); err != nil {
+		return err
+	}
+	bar := t.progress(c.JSON)
+	options := keeper.RecoverOptions{To: c.To, Program: program, IdentityFile: c.Identity, Installation: in, Account: account, Tablespaces: c.Tablespace, Clear: c.Clear,
+		Progress: func(p keeper.RecoverProgress) { bar.show(t.lang.T("cli.recover."+string(p.Phase)), p.Bytes, p.Total) }}
+	for _, address := range c.Repos(c.Data) {
+		options.Repos = append(options.Repos, keeper.Place{Address: absolute(address), AccessKey: c.S3AccessKey, SecretKey: c.S3SecretKey, SessionToken: c.S3SessionToken})
+	}
+	done, err := keeper.Recover(ctx, r, plan, options)
+	if fault.HasKey(err, "keeper.unfinished_restore") && t.yes("cli.recover.clear", fault.Args{"dir": c.To}) {
+		options.Clear = true
+		done, err = keeper.Recover(ctx, r, plan, options)
+	}
+	bar.end()
+	if err != nil {
+		return err
+	}
+	secrets := c.secrets(done)
+	if c.JSON {
+		return t.print(done)
+	}
+	t.say("cli.recover.done", fault.Args{"data": done.Data, "timeline": done.Timeline, "until": done.Until, "took": durationText(done.Ended.Sub(done.Began))})
+	if done.XID != 0 {
+		t.say("cli.recover.holds", fault.Args{"xid": done.XID, "reached": keeper.Moment(done.Reached.Local())})
+	}
+	t.say("cli.recover.quiet")
+	if secrets {
+		t.say("cli.recover.up", fault.Args{"dir": done.Dir})
+	}
+	t.say("cli.recover.start", fault.Args{"command": in.Program("pg_ctl") + " -D " + done.Data + " -l " + filepath.Join(done.Dir, "log.txt") + " start"})
+	return nil
+}
+
+// absolute keeps an address right when somebody else reads it from another folder.
+func absolute(address string) string {
+	if strings.Contains(address, "://") {
+		return address
+	}
+	if abs, err := filepath.Abs(address); err == nil {
+		return abs
+	}
+	return address
+}
+
+func (c *restoreClusterCmd) target() (keeper.Target, error) {
+	t := keeper.Target{XID: c.XID, Name: c.Name, Backup: c.Backup, Timeline: wal.Timeline(c.Timeline)}
+	var err error
+	if c.At != "" {
+		t.Time, err = keeper.ParseMoment(c.At, time.Local)
+	}
+	if c.LSN != "" && err == nil {
+		t.LSN, err = wal.ParseLSN(c.LSN)
+	}
+	return t, err
+}
+
+// place makes the folder, and gives up root, where we are it: PostgreSQL runs as an ordinary account, and so does all that writes for it.
+func (c *restoreClusterCmd) place(ctx context.Context) (*cluster.Account, error) {
+	var err error
+	if c.To, err = filepath.Abs(c.To); err != nil {
+		return nil, err
+	}
+	if c.Data, err = filepath.Abs(c.Data); err != nil {
+		return nil, err
+	}
+	if real, err := filepath.EvalSymlinks(c.Data); err == nil {
+		c.Data = real
+	}
+	for i, address := range c.Repo {
+		c.Repo[i] = absolute(address)
+	}
+	if c.Identity != "" {
+		c.Identity = absolute(c.Identity)
+	}
+	if os.Geteuid() != 0 || c.DryRun {
+		return nil, nil
+	}
+	account, err := cluster.EnsureAccount(ctx, c.Account)
+	if err != nil {
+		return nil, err
+	}
+	made := false
+	if _, err := os.Lstat(c.To); errors.Is(err, fs.ErrNotExist) {
+		made = true
+	}
+	if err := os.MkdirAll(c.To, 0o700); err != nil {
+		return nil, fault.Wrap(err, fault.Forbidden, "repo.target_permissions", fault.Args{"dir": c.To})
+	}
+	if made {
+		if err := os.Chown(c.To, account.UID, account.GID); err != nil {
+			return nil, err
+		}
+	}
+	if err := cluster.Drop(account); err != nil {
+		return nil, err
+	}
+	return account, nil
+}
+
+// reachable tells whether PostgreSQL's account can read what it will need.
+func (c *restoreClusterCmd) reachable(account *cluster.Account, program string) error {
+	if account == nil {
+		return nil
+	}
+	for _, path := range []string{program, c.Identity} {
+		if path == "" {
+			continue
+		}
+		f, err := os.Open(path)
+		if err != nil {
+			return fault.Wrap(err, fault.Forbidden, "cli.recover_unreachable", fault.Args{"file": path, "account": account.Name})
+		}
+		_ = f.Close()
+	}
+	return nil
+}
+
+// plan takes the first repo that leads to the target.
+func (c *restoreClusterCmd) plan(ctx context.Context, repos []*repo.Repo, target keeper.Target) (*repo.Repo, *keeper.Plan, error) {
+	var first error
+	for _, r := range repos {
+		plan, err := keeper.PlanRestore(ctx, r, c.Cluster, target)
+		if err == nil {
+			return r, plan, nil
+		}
+		if first == nil {
+			first = err
+		}
+	}
+	return nil, nil, first
+}
+
+// tell shows a plan.
+func (c *restoreClusterCmd) tell(t *terminal, r *repo.Repo, p *keeper.Plan) {
+	row := func(key, value string) []string { return []string{t.lang.T("cli.plan." + key), value} }
+	rows := [][]string{row("cluster", fmt.Sprintf("%s (PostgreSQL %s)", p.Cluster, p.Backup.Version)), row("repo", r.String()), row("to", c.To),
+		row("backup", fmt.Sprintf("%s, %s", p.Backup.ID, byteText(p.Write)))}
+	for _, b := range p.Chain[:max(0, len(p.Chain)-1)] {
+		rows = append(rows, row("chain", b.ID))
+	}
+	rows = append(rows, row("wal", t.lang.T("cli.plan.segments", fault.Args{"n": p.Segments, "first": p.First, "last": p.Last, "size": byteText(p.WAL)})),
+		row("timeline", strconv.FormatUint(uint64(p.Timeline), 10)), row("until", p.Until.String()))
+	if p.XID != 0 {
+		rows = append(rows, row("reached", t.lang.T("cli.plan.transaction", fault.Args{"xid": p.XID, "at": keeper.Moment(p.Reached.Local())})))
+	} else {
+		rows = append(rows, row("reached", t.lang.T("cli.plan.nothing")))
+	}
+	for _, part := range p.Backup.Tarballs {
+		if part.Name != "base" {
+			where := filepath.Join(c.To, "tablespaces", part.Name)
+			if given, ok := c.Tablespace[part.Name]; ok {
+				where = given
+			}
+			rows = append(rows, row("tablespace", fmt.Sprintf("%s: %s -> %s", part.Name, part.Location, where)))
+		}
+	}
+	rows = append(rows, row("takes", durationText(time.Duration(p.Seconds)*time.Second)))
+	t.table(rows)
+	for _, h := range p.Holes {
+		t.hole(h)
+	}
+}
+
+// yes asks on a terminal; elsewhere the answer is no.
+func (t *terminal) yes(key string, args fault.Args) bool {
+	f, ok := t.in.(*os.File)
+	if !ok {
+		return false
+	}
+	if st, err := f.Stat(); err != nil || st.Mode()&os.ModeCharDevice == 0 {
+		return false
+	}
+	fmt.Fprint(t.err, t.lang.T(key, args)+" ")
+	answer, _ := bufio.NewReader(t.in).ReadString('\n')
+	switch strings.ToLower(strings.TrimSpace(answer)) {
+	case "y", "yes", "是":
+		return true
+	}
+	return false
+}
+
+// secrets copies the passwords of the house's roles along, when what was restored is the house's own cluster: then howdah up can run it.
+func (c *restoreClusterCmd) secrets(done *keeper.Recovered) bool {
+	control, err := os.ReadFile(filepath.Join(c.Data, "pgdata", "global", "pg_control"))
+	if err != nil || len(control) < 8 || binary.LittleEndian.Uint64(control) != done.System {
+		return false
+	}
+	raw, err := os.ReadFile(filepath.Join(c.Data, "secrets.json"))
+	if err != nil {
+		return false
+	}
+	return os.WriteFile(filepath.Join(done.Dir, "secrets.json"), raw, 0o600) == nil
+}
