@@ -4,8 +4,11 @@ import (
 	"context"
 	"flag"
 	"io"
+	"os"
+	"runtime"
 	"runtime/debug"
 	"slices"
+	"strconv"
 
 	"howdah/internal/keeper"
 )
@@ -34,7 +37,7 @@ func (c *walPushCmd) push(ctx context.Context, warn func(error)) error {
 	if c.Spool != "" {
 		s.Spool = c.Spool
 	}
-	return keeper.Push(ctx, s, c.Path, keeper.PushOptions{Warn: warn})
+	return keeper.Push(ctx, s, c.Path, keeper.PushOptions{Warn: warn, Helper: helper(aheadPush), Settings: c.Settings})
 }
 
 // walFetchCmd is the restore_command.
@@ -50,12 +53,50 @@ func (c *walFetchCmd) Run(ctx context.Context, t *terminal) error { return c.fet
 func (c *walFetchCmd) fetch(ctx context.Context, warn func(error)) error {
 	s, err := keeper.LoadSettings(c.Settings)
 	if err == nil {
-		err = keeper.Fetch(ctx, s, c.Name, c.Target, keeper.FetchOptions{Warn: warn})
+		err = keeper.Fetch(ctx, s, c.Name, c.Target, keeper.FetchOptions{Warn: warn, Helper: helper(aheadFetch), Settings: c.Settings})
 	}
 	if err != nil {
 		return &codedError{err, keeper.ExitCode(err)}
 	}
 	return nil
+}
+
+// What the processes are called with that PostgreSQL's commands leave behind to look ahead. They are for nobody else, and in no list of commands.
+const (
+	aheadPush  = "ahead-push"
+	aheadFetch = "ahead-fetch"
+)
+
+func helper(what string) keeper.Helper {
+	program, err := os.Executable()
+	if err != nil || runtime.GOOS == "windows" {
+		return keeper.Helper{} // then what is ahead is done at once
+	}
+	return keeper.Helper{Program: program, Args: []string{"wal", what}}
+}
+
+// ahead runs them. Nobody hears what they say: what they could not do is said by the command that is called for it.
+func ahead(ctx context.Context, what string, args []string) (code int) {
+	if len(args) < 3 {
+		return 2
+	}
+	s, err := keeper.LoadSettings(args[0])
+	if err != nil {
+		return 1
+	}
+	if what == aheadPush {
+		s.Spool = args[1]
+		err = keeper.PushAhead(ctx, s, args[2])
+	} else if len(args) == 4 {
+		var count int
+		if count, err = strconv.Atoi(args[3]); err == nil {
+			err = keeper.FetchAhead(ctx, s, args[1], args[2], count)
+		}
+	}
+	if err != nil {
+		return 1
+	}
+	return 0
 }
 
 // codedError is an error that ends the process with a code of its own.
@@ -108,6 +149,8 @@ func quick(args []string, open func() *terminal) (code int, done bool) {
 		if err != nil {
 			return open().fail(err), true
 		}
+	case aheadPush, aheadFetch:
+		return ahead(context.Background(), args[1], args[2:]), true
 	default:
 		return 0, false
 	}

@@ -62,91 +62,125 @@ func program(t *testing.T) string {
 	return built.path
 }
 
-// TestAPushThatIsKilledLeavesNothingHalfTrue: what archives here is a process that gets kill -9 at a random instant, again and again, until it happens to
-// be faster. Whatever lies in the repo at any time is whole and right, and whatever was called safe is there.
+// TestAPushThatIsKilledLeavesNothingHalfTrue: what archives here are processes that get kill -9 at a random instant, again and again, until they happen
+// to be faster: the command itself, and the helper that it leaves behind. Whatever lies in the repos at any time is whole and right, and whatever was
+// called safe is there.
 func TestAPushThatIsKilledLeavesNothingHalfTrue(t *testing.T) {
 	t.Parallel()
-	c := newWALFolder(t)
-	c.spooled(t)
-	second := filepath.Join(t.TempDir(), "second")
-	c.made(t, second)
-	c.Repos = append(c.Repos, Place{Address: second})
-	settings := filepath.Join(t.TempDir(), "settings.json")
-	if err := c.Save(settings); err != nil {
-		t.Fatal(err)
-	}
-	names := append(append(append(c.files(t, wal.Segment, 1), c.files(t, wal.Partial, 1)...), c.files(t, wal.Backup, 1)...), "00000002.history")
-	for _, name := range c.files(t, wal.Segment, 2) {
-		if _, err := os.Stat(filepath.Join(c.dir, "archive_status", name+".ready")); err == nil {
-			names = append(names, name)
-		}
-	}
 	howdah := program(t)
-	killed := 0
-	seen := map[string]bool{}
-	longest := 60 * time.Millisecond
-	for _, name := range names {
-		for again := true; again; {
-			cmd := exec.Command(howdah, "wal", "push", "--settings", settings, c.path(name))
-			var said bytes.Buffer
-			cmd.Stderr = &said
-			if err := cmd.Start(); err != nil {
-				t.Fatal(err)
-			}
-			if killed < *kills {
-				timer := time.AfterFunc(time.Duration(rand.Int64N(int64(longest))), func() { _ = cmd.Process.Kill() })
-				defer timer.Stop()
-			}
-			err := cmd.Wait()
-			var exit *exec.ExitError
-			switch {
-			case err == nil:
-				again = false
-			case errors.As(err, &exit) && exit.ExitCode() == -1:
-				killed++
-			default:
-				t.Fatalf("%s: %v\n%s", name, err, said.String())
-			}
-			for _, root := range []string{c.root, second} {
-				c.wholeRepo(t, root, seen)
-			}
-		}
-		// Told safe: it is in both.
-		for _, root := range []string{c.root, second} {
-			both := *c
-			both.root = root
-			if !bytes.Equal(both.stored(t, name), read(t, c.path(name))) {
-				t.Fatalf("%s was called safe, and is not in %s", name, root)
-			}
-		}
-	}
-	if killed < *kills {
-		t.Errorf("only %d of %d were killed", killed, *kills)
-	}
-	target := filepath.Join(t.TempDir(), "RECOVERYXLOG")
-	for _, name := range names {
-		if out, err := exec.Command(howdah, "wal", "fetch", "--settings", settings, name, target).CombinedOutput(); err != nil {
-			t.Fatalf("%s: %v\n%s", name, err, out)
-		}
-		if !bytes.Equal(read(t, target), read(t, c.path(name))) {
-			t.Errorf("%s came back as something else", name)
-		}
-	}
-	// What the killed ones left is recognised, and goes.
-	for _, root := range []string{c.root, second} {
-		if err := c.made(t, root).Sweep(t.Context(), "", 0); err != nil {
+	killed, helpers := 0, 0
+	for round := 0; killed < *kills || round == 0; round++ {
+		c := newWALFolder(t)
+		c.spooled(t)
+		second := filepath.Join(t.TempDir(), "second")
+		c.made(t, second)
+		c.Repos = append(c.Repos, Place{Address: second})
+		settings := filepath.Join(t.TempDir(), "settings.json")
+		if err := c.Save(settings); err != nil {
 			t.Fatal(err)
 		}
-		err := filepath.WalkDir(root, func(path string, e fs.DirEntry, err error) error {
-			if err == nil && strings.HasPrefix(e.Name(), ".") {
-				t.Errorf("left behind: %s", path)
+		names := append(append(append(c.files(t, wal.Segment, 1), c.files(t, wal.Partial, 1)...), c.files(t, wal.Backup, 1)...), "00000002.history")
+		for _, name := range c.files(t, wal.Segment, 2) {
+			if _, err := os.Stat(filepath.Join(c.dir, "archive_status", name+".ready")); err == nil {
+				names = append(names, name)
 			}
-			return err
-		})
-		if err != nil {
-			t.Error(err)
+		}
+		seen := map[string]bool{}
+		for _, name := range names {
+			for again := true; again; {
+				cmd := exec.Command(howdah, "wal", "push", "--settings", settings, c.path(name))
+				var said bytes.Buffer
+				cmd.Stderr = &said
+				if err := cmd.Start(); err != nil {
+					t.Fatal(err)
+				}
+				if killed < *kills {
+					timer := time.AfterFunc(time.Duration(rand.Int64N(int64(40*time.Millisecond))), func() { _ = cmd.Process.Kill() })
+					defer timer.Stop()
+				}
+				err := cmd.Wait()
+				var exit *exec.ExitError
+				switch {
+				case err == nil:
+					again = false
+				case errors.As(err, &exit) && exit.ExitCode() == -1:
+					killed++
+				default:
+					t.Fatalf("%s: %v\n%s", name, err, said.String())
+				}
+				if killed < *kills && rand.IntN(2) == 0 {
+					helpers += killAll(howdah, "ahead-push", settings)
+				}
+				for _, root := range []string{c.root, second} {
+					c.wholeRepo(t, root, seen)
+				}
+			}
+			// Told safe: it is in both.
+			for _, root := range []string{c.root, second} {
+				both := *c
+				both.root = root
+				if !bytes.Equal(both.stored(t, name), read(t, c.path(name))) {
+					t.Fatalf("%s was called safe, and is not in %s", name, root)
+				}
+			}
+		}
+		waltest.Await(t, "the helper to end", func() bool { return len(processes(howdah, "ahead-push", settings)) == 0 })
+		target := filepath.Join(t.TempDir(), "RECOVERYXLOG")
+		for _, name := range names {
+			if out, err := exec.Command(howdah, "wal", "fetch", "--settings", settings, name, target).CombinedOutput(); err != nil {
+				t.Fatalf("%s: %v\n%s", name, err, out)
+			}
+			if !bytes.Equal(read(t, target), read(t, c.path(name))) {
+				t.Errorf("%s came back as something else", name)
+			}
+		}
+		waltest.Await(t, "the helper to end", func() bool { return len(processes(howdah, "ahead-fetch", settings)) == 0 })
+		// What the killed ones left is recognised, and goes.
+		for _, root := range []string{c.root, second} {
+			if err := c.made(t, root).Sweep(t.Context(), "", 0); err != nil {
+				t.Fatal(err)
+			}
+			err := filepath.WalkDir(root, func(path string, e fs.DirEntry, err error) error {
+				if err == nil && strings.HasPrefix(e.Name(), ".") {
+					t.Errorf("left behind: %s", path)
+				}
+				return err
+			})
+			if err != nil {
+				t.Error(err)
+			}
 		}
 	}
+	t.Logf("%d commands and %d helpers were killed", killed, helpers)
+}
+
+// processes are the numbers of those of a program that were called with these words.
+func processes(program string, words ...string) (pids []int) {
+	all, _ := filepath.Glob("/proc/[0-9]*/cmdline")
+	for _, path := range all {
+		raw, err := os.ReadFile(path)
+		if err != nil || !bytes.HasPrefix(raw, []byte(program+"\x00wal\x00")) {
+			continue
+		}
+		fits := true
+		for _, word := range words {
+			fits = fits && bytes.Contains(raw, []byte("\x00"+word+"\x00"))
+		}
+		var pid int
+		if _, err := fmt.Sscanf(path, "/proc/%d/", &pid); fits && err == nil {
+			pids = append(pids, pid)
+		}
+	}
+	return pids
+}
+
+func killAll(program string, words ...string) (killed int) {
+	for _, pid := range processes(program, words...) {
+		if p, err := os.FindProcess(pid); err == nil && p.Kill() == nil {
+			killed++
+		}
+	}
+	return killed
 }
 
 // wholeRepo looks at everything new that a reader of the repo would take for a file of WAL.
@@ -226,23 +260,10 @@ func (a *archiving) archived(t *testing.T) {
 	})
 }
 
-// killPushes kills every howdah that this test's archiver has started, by its number.
-func (a *archiving) killPushes(ctx context.Context, t *testing.T) (killed int) {
+// killPushes kills every howdah that this test's archiver has started, the helpers among them.
+func (a *archiving) killPushes(ctx context.Context) (killed int) {
 	for ctx.Err() == nil {
-		processes, _ := filepath.Glob("/proc/[0-9]*/cmdline")
-		for _, path := range processes {
-			raw, err := os.ReadFile(path)
-			if err != nil || !bytes.HasPrefix(raw, []byte(a.howdah+"\x00wal\x00push\x00")) || !bytes.Contains(raw, []byte(a.settings)) {
-				continue
-			}
-			var pid int
-			if _, err := fmt.Sscanf(path, "/proc/%d/", &pid); err != nil {
-				continue
-			}
-			if p, err := os.FindProcess(pid); err == nil && p.Kill() == nil {
-				killed++
-			}
-		}
+		killed += killAll(a.howdah, "push", a.settings) + killAll(a.howdah, "ahead-push", a.settings)
 		timer := time.NewTimer(time.Duration(rand.Int64N(int64(60 * time.Millisecond))))
 		select {
 		case <-ctx.Done():
@@ -283,7 +304,7 @@ func TestARealServerArchivesAndIsRecoveredThoughItsPushesAreKilled(t *testing.T)
 	a.Run(t, "pg_basebackup", "-D", base, "-h", a.Dir, "-U", "postgres", "-X", "none", "-c", "fast")
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan int)
-	go func() { done <- a.killPushes(ctx, t) }()
+	go func() { done <- a.killPushes(ctx) }()
 	a.fill(t, 6)
 	a.Exec(t, `SELECT pg_create_restore_point('the middle')`)
 	middle := a.Ask(t, `SELECT count(*) FROM a`)
@@ -308,6 +329,7 @@ func TestARealServerArchivesAndIsRecoveredThoughItsPushesAreKilled(t *testing.T)
 		}
 		compared++
 	}
+	waltest.Await(t, "the helper to end", func() bool { return len(processes(a.howdah, "ahead-fetch", a.settings)) == 0 })
 	if compared < 20 {
 		t.Errorf("only %d segments were archived", compared)
 	}

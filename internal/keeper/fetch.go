@@ -22,14 +22,17 @@ import (
 type FetchOptions struct {
 	// Warn is told, by one at a time, what failed without harm: a repo that is away while another one has the file. May be nil.
 	Warn func(error)
+	// Helper fetches what follows; it is called with the settings file, a folder of WAL, a name and a number, and has to call FetchAhead.
+	Helper   Helper
+	Settings string // the file that the settings are from, for the helper
 }
 
-// What one call fetches beyond what it was asked for: first nothing, then twice as much with each call that goes on where
-// the one before ended. PostgreSQL waits meanwhile; so it is little where little is needed, and much in a long recovery.
+// How many segments that follow lie ready: at first none, and twice as many each time that they were needed. So it is little where little is needed, and
+// much in a long recovery.
 const (
-	batchFirst = 4
-	batchMost  = 16
-	batchBytes = 256 << 20 // on PostgreSQL's own disk
+	windowFirst = 4
+	windowMost  = 16
+	windowBytes = 256 << 20 // on PostgreSQL's own disk
 )
 
 // Fetch brings a file of WAL from the first repo that has it to target, as restore_command has it to do: name is PostgreSQL's %f, target its %p. Every
@@ -38,8 +41,8 @@ const (
 // When no repo has it, the error is the fault "keeper.not_archived": recovery may end here. When a repo that cannot be asked might have it, it is another:
 // recovery must stop, or it would end too early and call that success. ExitCode tells PostgreSQL which.
 //
-// Segments that follow are fetched along with it, some at once, into a folder beside the target, from which later calls take them. The target is
-// not fsynced: PostgreSQL does that, and renames it (KeepFileRestoredFromArchive in xlogarchive.c).
+// In a run, the segments that follow are fetched ahead, some at once, into a folder beside the target, from which later calls take them. A helper does
+// that, and goes on when Fetch has returned. The target is not fsynced: PostgreSQL does that, and renames it (KeepFileRestoredFromArchive in xlogarchive.c).
 func Fetch(ctx context.Context, s *Settings, name, target string, opt FetchOptions) error {
 	n, err := wal.ParseName(name)
 	if err != nil {
@@ -53,83 +56,144 @@ func Fetch(ctx context.Context, s *Settings, name, target string, opt FetchOptio
 			opt.Warn(err)
 		}
 	}}
-	var number uint64
 	if n.Kind == wal.Segment {
-		if number, err = n.Number(s.SegmentSize); err != nil {
+		number, err := n.Number(s.SegmentSize)
+		if err != nil {
 			return err
 		}
-		if f.take(n, target) {
-			return nil
-		}
+		return f.segment(ctx, n, number, target, opt)
 	}
-	keys, err := repo.NewKeys(nil, s.IdentityFile)
-	if err != nil {
+	if err := f.open(); err != nil {
 		return err
 	}
-	f.targets = s.targets(keys, false)
-	if n.Kind != wal.Segment {
-		return f.one(ctx, n, target, nil)
-	}
-	return f.batch(ctx, n, number, target)
+	return f.one(ctx, n, target, nil)
 }
 
-// batch fetches a segment and some that follow.
-func (f *fetch) batch(ctx context.Context, name wal.Name, number uint64, target string) error {
+// open makes the repos known; handing over from the spool needs none.
+func (f *fetch) open() error {
+	keys, err := repo.NewKeys(nil, f.s.IdentityFile)
+	if err == nil {
+		f.targets = f.s.targets(keys, false)
+	}
+	return err
+}
+
+// segment brings a segment from the spool or from a repo, and sees to it that what follows will be in the spool.
+func (f *fetch) segment(ctx context.Context, name wal.Name, number uint64, target string, opt FetchOptions) error {
 	size := f.s.SegmentSize
-	if _, err := os.Lstat(f.spoolPath(size.Name(name.Timeline, number+1))); err == nil {
-		return f.one(ctx, name, target, nil) // asked for once more, while those that follow are there still
+	taken := f.take(name, target) || awaitLock(ctx, f.spoolPath(name), f.s.timeout()) && f.take(name, target)
+	state := f.recall()
+	goesOn := state.Next == name.String()
+	if !taken {
+		if err := f.open(); err != nil {
+			return err
+		}
+		mine, _ := tryLock(f.spoolPath(name))
+		err := f.one(ctx, name, target, nil)
+		mine.release()
+		if err != nil {
+			if fault.HasKey(err, "keeper.not_archived") {
+				ClearFetched(filepath.Dir(target))
+			}
+			return err
+		}
 	}
-	last := f.recall()
-	count := 1
-	if last.Next == name.String() {
-		count = min(max(2*last.Count, batchFirst), batchMost, max(1, batchBytes/int(size)))
+	if number == size.Last() {
+		return nil
 	}
-	ClearFetched(filepath.Dir(target)) // what is left of an earlier run
+	ready := f.ready(name.Timeline, number)
+	switch {
+	case !goesOn: // the first one, or one that was asked for before: what lies there is for another run
+		state.Window = 0
+		if ready == 0 {
+			ClearFetched(filepath.Dir(target))
+		}
+	case ready <= state.Window/2:
+		state.Window = min(max(2*state.Window, windowFirst), windowMost, max(1, windowBytes/int(size)))
+	}
+	state.Next = size.Name(name.Timeline, number+1).String()
+	f.remember(state)
+	if missing := state.Window - ready; missing > state.Window/2-1 && missing > 0 {
+		return f.ahead(ctx, size.Name(name.Timeline, number+1+uint64(ready)), missing, opt)
+	}
+	return nil
+}
+
+// ready counts the segments in the spool that follow one without a gap.
+func (f *fetch) ready(t wal.Timeline, number uint64) (n int) {
+	for n < windowMost && number+uint64(n) < f.s.SegmentSize.Last() {
+		if _, err := os.Lstat(f.spoolPath(f.s.SegmentSize.Name(t, number+1+uint64(n))) + ".json"); err != nil {
+			break
+		}
+		n++
+	}
+	return n
+}
+
+// ahead fetches segments into the spool, or leaves a helper that does.
+func (f *fetch) ahead(ctx context.Context, first wal.Name, count int, opt FetchOptions) error {
+	if opt.Helper.Program == "" {
+		if f.targets == nil {
+			if err := f.open(); err != nil {
+				return nil // the next call will say it
+			}
+		}
+		f.fetchAhead(ctx, first, count)
+		return nil
+	}
+	if locked(filepath.Join(f.spool, aheadName)) {
+		return nil
+	}
+	if err := opt.Helper.leave(opt.Settings, filepath.Dir(f.spool), first.String(), strconv.Itoa(count)); err != nil {
+		f.warn(fault.Wrap(err, fault.Unavailable, "keeper.helper"))
+	}
+	return nil
+}
+
+// FetchAhead is what the helper does: it brings segments, from one on, into the spool of a folder of WAL. It ends with the first that it cannot get.
+func FetchAhead(ctx context.Context, s *Settings, dir, first string, count int) error {
+	n, err := wal.ParseName(first)
+	if err != nil || n.Kind != wal.Segment {
+		return err
+	}
+	f := &fetch{s: s, spool: filepath.Join(dir, fetchSpool), warn: func(error) {}}
+	place, free := beginAhead(f.spool)
+	if !free || place == nil { // another one is at it, or the recovery has ended
+		return nil
+	}
+	defer place.release()
+	if err := f.open(); err != nil {
+		return err
+	}
+	f.fetchAhead(ctx, n, min(count, windowMost))
+	return nil
+}
+
+func (f *fetch) fetchAhead(ctx context.Context, first wal.Name, count int) {
+	size := f.s.SegmentSize
+	number, err := first.Number(size)
+	if err != nil {
+		return
+	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	got := make([]bool, count)
 	var workers sync.WaitGroup
 	var next atomic.Uint64
-	for range min(f.s.workers(), count) - 1 {
+	for range min(f.s.workers(), count) {
 		workers.Go(func() {
 			for ctx.Err() == nil {
-				i := next.Add(1)
+				i := next.Add(1) - 1
 				if i >= uint64(count) || number+i > size.Last() {
 					return
 				}
-				got[i] = f.prefetch(ctx, size.Name(name.Timeline, number+i))
-				if !got[i] { // nothing that comes after it will be asked for
+				if !f.prefetch(ctx, size.Name(first.Timeline, number+i)) {
+					cancel() // nothing that comes after it will be asked for
 					return
 				}
 			}
 		})
 	}
-	err := f.one(ctx, name, target, nil)
-	if err != nil {
-		cancel()
-	}
-	workers.Go(func() { // the worker that had the segment itself
-		for err == nil && ctx.Err() == nil {
-			i := next.Add(1)
-			if i >= uint64(count) || number+i > size.Last() {
-				return
-			}
-			if got[i] = f.prefetch(ctx, size.Name(name.Timeline, number+i)); !got[i] {
-				return
-			}
-		}
-	})
 	workers.Wait()
-	if err != nil {
-		ClearFetched(filepath.Dir(target))
-		return err
-	}
-	have := 1
-	for have < count && got[have] {
-		have++
-	}
-	f.remember(batch{Next: size.Name(name.Timeline, number+uint64(have)).String(), Count: count})
-	return nil
 }
 
 // Exit codes of restore_command. PostgreSQL takes 1 to 125 for "there is no such file", and ends recovery there (or looks into pg_wal);
@@ -294,17 +358,23 @@ type spooled struct {
 
 func (f *fetch) spoolPath(name wal.Name) string { return filepath.Join(f.spool, name.String()) }
 
-// prefetch brings a segment into the spool. That it cannot costs time later, and nothing else.
+// prefetch brings a segment into the spool, unless it is there or its own call is at it. That it cannot costs time later, and nothing else.
 func (f *fetch) prefetch(ctx context.Context, name wal.Name) bool {
-	if err := os.Mkdir(f.spool, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
-		return false
+	path := f.spoolPath(name)
+	mine, free := tryLock(path)
+	if !free {
+		return true
+	}
+	defer mine.release()
+	if _, err := os.Lstat(path + ".json"); err == nil {
+		return true
 	}
 	about := spooled{System: f.s.System, Boot: bootID()}
-	if err := f.one(ctx, name, f.spoolPath(name), &about); err != nil {
+	if err := f.one(ctx, name, path, &about); err != nil {
 		return false
 	}
 	raw, err := json.Marshal(about)
-	return err == nil && writeFile(f.spoolPath(name)+".json", raw, false) == nil
+	return err == nil && writeFile(path+".json", raw, false) == nil
 }
 
 // take hands over a segment that is in the spool and is beyond doubt what an earlier call has checked. Nobody has fsynced it: after a crash of the
@@ -332,27 +402,27 @@ func (f *fetch) take(name wal.Name, target string) bool {
 	return true
 }
 
-// batch is what one call leaves to the next.
-type batch struct {
-	Next  string `json:"next"`  // the segment that will be asked for when all that was fetched is used up
-	Count int    `json:"count"` // of the last batch
+// progress is what one call leaves to the next.
+type progress struct {
+	Next   string `json:"next"`   // the segment that a run goes on with
+	Window int    `json:"window"` // how many that follow should lie ready
 }
 
-const batchName = "batch.json"
+const progressName = "progress.json"
 
-func (f *fetch) recall() (b batch) {
-	raw, err := os.ReadFile(filepath.Join(f.spool, batchName))
-	if err != nil || json.Unmarshal(raw, &b) != nil {
-		return batch{}
+func (f *fetch) recall() (p progress) {
+	raw, err := os.ReadFile(filepath.Join(f.spool, progressName))
+	if err != nil || json.Unmarshal(raw, &p) != nil || p.Window < 0 || p.Window > windowMost {
+		return progress{}
 	}
-	return b
+	return p
 }
 
-func (f *fetch) remember(b batch) {
-	raw, err := json.Marshal(b)
+func (f *fetch) remember(p progress) {
+	raw, err := json.Marshal(p)
 	if err == nil {
 		if err = os.Mkdir(f.spool, 0o700); err == nil || errors.Is(err, fs.ErrExist) {
-			_ = writeFile(filepath.Join(f.spool, batchName), raw, false) // without it the next call fetches one by one
+			_ = writeFile(filepath.Join(f.spool, progressName), raw, false) // without it the next call fetches one by one
 		}
 	}
 }

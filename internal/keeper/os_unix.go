@@ -5,7 +5,10 @@ package keeper
 import (
 	"io/fs"
 	"os"
+	"os/exec"
 	"syscall"
+
+	"golang.org/x/sys/unix"
 )
 
 // stampOf is what tells a file apart from any other, and from itself as it was before a change; false where the system does not tell that.
@@ -25,4 +28,23 @@ func syncDir(path string) error {
 	}
 	defer dir.Close()
 	return dir.Sync()
+}
+
+// lockFile takes a lock that ends with the process, or with the file; without wait, only when it is free.
+func lockFile(f *os.File, wait bool) bool {
+	how := unix.LOCK_EX
+	if !wait {
+		how |= unix.LOCK_NB
+	}
+	for {
+		if err := unix.Flock(int(f.Fd()), how); err != unix.EINTR { //nolint:errorlint // as the system gives it
+			return err == nil
+		}
+	}
+}
+
+// detach keeps a process from being ended with us.
+func detach(cmd *exec.Cmd) error {
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+	return nil
 }

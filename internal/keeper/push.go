@@ -24,9 +24,12 @@ import (
 type PushOptions struct {
 	// Warn is told, by one at a time, what failed beside the segment that was asked for: it will be tried again when it is asked for itself. May be nil.
 	Warn func(error)
+	// Helper looks ahead; it is called with the settings file, --spool and a folder, and has to call PushAhead.
+	Helper   Helper
+	Settings string // the file that the settings are from, for the helper
 }
 
-// How far one call looks ahead. PostgreSQL waits for it, also while it shuts down; so it takes up nothing new after a while.
+// How far one call looks ahead without a helper. PostgreSQL waits for it, also while it shuts down; so it takes up nothing new after a while.
 const (
 	aheadFor = 5 * time.Second
 	aheadMax = 256
@@ -39,39 +42,132 @@ const (
 // "repo.conflict". Files of text (.history, .backup) are judged and kept in the same way. When a repo fails, the others get the file all the same, and
 // the next try has only that one to do. A repo that answers nothing for the time of the settings is the fault "keeper.timeout".
 //
-// With a spool it looks ahead: segments of the same folder that PostgreSQL has marked as ready go along, as many at once as there are
-// workers, and notes are left for the calls that will be about them.
+// With a spool it looks ahead: segments of the same folder that PostgreSQL has marked as ready are pushed too, as many at once as there are
+// workers, and notes are left for the calls that will be about them. A helper does that, and goes on when Push has returned.
 func Push(ctx context.Context, s *Settings, path string, opt PushOptions) error {
 	name, err := wal.ParseName(filepath.Base(path))
 	if err != nil {
 		return err
 	}
-	keys, err := repo.NewKeys(s.Recipients, "")
+	p, err := newPush(s, filepath.Dir(path), opt.Warn)
 	if err != nil {
 		return err
-	}
-	p := &push{s: s, dir: filepath.Dir(path), targets: s.targets(keys, true), notes: newNotes(s.Spool, s.Cluster, s.System)}
-	var one sync.Mutex
-	p.warn = func(err error) {
-		one.Lock()
-		defer one.Unlock()
-		if opt.Warn != nil {
-			opt.Warn(err)
-		}
 	}
 	noted, err := p.noted(ctx, name)
 	if noted || err != nil {
 		return err
 	}
-	asked := make(chan error, 1)
-	ahead := p.lookAhead(ctx, name)
-	go func() { asked <- p.one(ctx, name, true) }()
-	err = <-asked
-	ahead(err)
+	if opt.Helper.Program == "" {
+		asked := make(chan error, 1)
+		ahead := p.lookAhead(ctx, name)
+		go func() { asked <- p.one(ctx, name, true) }()
+		err = <-asked
+		ahead(err)
+	} else {
+		err = p.withHelper(ctx, name, opt)
+	}
 	if err == nil {
 		p.notes.remove(name)
 	}
 	return err
+}
+
+func newPush(s *Settings, dir string, warn func(error)) (*push, error) {
+	keys, err := repo.NewKeys(s.Recipients, "")
+	if err != nil {
+		return nil, err
+	}
+	p := &push{s: s, dir: dir, targets: s.targets(keys, true), notes: newNotes(s.Spool, s.Cluster, s.System)}
+	var one sync.Mutex
+	p.warn = func(err error) {
+		one.Lock()
+		defer one.Unlock()
+		if warn != nil {
+			warn(err)
+		}
+	}
+	return p, nil
+}
+
+// withHelper pushes one file, and sees to it that somebody looks ahead where there is something to see.
+func (p *push) withHelper(ctx context.Context, name wal.Name, opt PushOptions) error {
+	if p.notes.dir == "" {
+		return p.one(ctx, name, true)
+	}
+	if names, _ := p.ready(name); len(names) > 0 && !locked(filepath.Join(p.notes.dir, aheadName)) {
+		err := os.MkdirAll(p.notes.dir, 0o700)
+		if err == nil {
+			err = opt.Helper.leave(opt.Settings, p.s.Spool, p.dir)
+		}
+		if err != nil {
+			p.warn(fault.Wrap(err, fault.Unavailable, "keeper.helper"))
+		}
+	}
+	if awaitLock(ctx, p.notes.path(name), p.s.timeout()) {
+		if noted, err := p.noted(ctx, name); noted || err != nil {
+			return err
+		}
+	}
+	mine, _ := tryLock(p.notes.path(name))
+	defer mine.release()
+	return p.one(ctx, name, true)
+}
+
+// PushAhead is what the helper does: it pushes what PostgreSQL has marked as ready in a folder, until there is nothing more that no note speaks of.
+// When another helper is at work already it does nothing. What it cannot push is left to the calls that will be about it.
+func PushAhead(ctx context.Context, s *Settings, dir string) error {
+	p, err := newPush(s, dir, nil)
+	if err != nil || p.notes.dir == "" {
+		return err
+	}
+	place, free := beginAhead(p.notes.dir)
+	if place == nil || !free {
+		return nil
+	}
+	defer place.release()
+	for {
+		names, all := p.ready(wal.Name{})
+		var next, done atomic.Int64
+		var workers sync.WaitGroup
+		for range s.workers() {
+			workers.Go(func() {
+				for p.unbroken() {
+					i := int(next.Add(1)) - 1
+					if i >= len(names) {
+						return
+					}
+					if p.along(ctx, names[i]) {
+						done.Add(1)
+					}
+				}
+			})
+		}
+		workers.Wait()
+		p.notes.sweep(all)
+		if done.Load() == 0 || !p.unbroken() || ctx.Err() != nil {
+			return nil
+		}
+	}
+}
+
+// unbroken tells whether there is a repo that has not failed yet.
+func (p *push) unbroken() bool {
+	return slices.ContainsFunc(p.targets, func(t *target) bool { return t.broken() == nil })
+}
+
+// along pushes one segment ahead of its own call; it tells whether there was something to do, and it was done.
+func (p *push) along(ctx context.Context, name wal.Name) bool {
+	f := &file{p: p, name: name}
+	have, noteable, err := f.note()
+	if err != nil || !noteable || len(have.Safe) >= len(p.targets) {
+		return false // done already, or so young that no note could be left: its own call will push it
+	}
+	mine, free := tryLock(p.notes.path(name))
+	if !free {
+		return false // its own call is at it
+	}
+	defer mine.release()
+	return p.one(ctx, name, false) == nil
 }
 
 type push struct {
@@ -399,7 +495,7 @@ func (p *push) lookAhead(ctx context.Context, asked wal.Name) (wait func(askedEr
 			}
 			if err := p.one(ctx, names[i], false); err != nil {
 				p.warn(err)
-				if !slices.ContainsFunc(p.targets, func(t *target) bool { return t.broken() == nil }) {
+				if !p.unbroken() {
 					return
 				}
 			}
@@ -409,7 +505,7 @@ func (p *push) lookAhead(ctx context.Context, asked wal.Name) (wait func(askedEr
 		workers.Go(worker)
 	}
 	return func(askedErr error) {
-		if askedErr != nil && !slices.ContainsFunc(p.targets, func(t *target) bool { return t.broken() == nil }) {
+		if askedErr != nil && !p.unbroken() {
 			close(stop)
 		} else {
 			worker() // the one that had the asked one
