@@ -54,6 +54,9 @@ func (c *keeping) dump(ctx context.Context, t *terminal, opt keeper.DumpOptions,
 		return err
 	}
 	opt.Cluster, opt.Stage = c.Cluster, c.stage(stage)
+	if c.AdminDSN == "" {
+		opt.Lock = keeper.LockFile(c.Data, c.Cluster)
+	}
 	for _, r := range repos {
 		if err := c.dumpInto(ctx, t, r, server, opt); err != nil {
 			return err

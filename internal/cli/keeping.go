@@ -20,8 +20,9 @@ import (
 type keeping struct {
 	config.House
 	config.Keeper
-	PgBin string `help:"${help_pg_bin}" name:"pg-bin" placeholder:"DIR"`
-	JSON  bool   `help:"${help_json}" name:"json"`
+	AdminDSN string `help:"${help_admin_dsn}" name:"admin-dsn" placeholder:"URL"`
+	PgBin    string `help:"${help_pg_bin}" name:"pg-bin" placeholder:"DIR"`
+	JSON     bool   `help:"${help_json}" name:"json"`
 }
 
 // settle gives up root, where we are it and the house is our own, and makes the data folder's path absolute.
@@ -62,9 +63,21 @@ func (c *keeping) server(ctx context.Context, account *cluster.Account) (keeper.
 
 var levels = map[string]repo.Level{"normal": repo.Normal, "fast": repo.Fast, "better": repo.Better, "best": repo.Best}
 
-// repos opens all that are configured. Those that are not there yet are made if make is set, unless we made them before: then their disk is
-// missing.
+// repos opens all that are configured.
 func (c *keeping) repos(ctx context.Context, make bool) ([]*repo.Repo, error) {
+	var all []*repo.Repo
+	for _, address := range c.Repos(c.Data) {
+		r, err := c.open(ctx, address, make)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, r)
+	}
+	return all, nil
+}
+
+// open opens a repo. One that is not there yet is made if make is set, unless we made it before: then its disk is missing.
+func (c *keeping) open(ctx context.Context, address string, make bool) (*repo.Repo, error) {
 	keys, err := repo.NewKeys(c.Recipient, c.Identity)
 	if err != nil {
 		return nil, err
@@ -73,22 +86,16 @@ func (c *keeping) repos(ctx context.Context, make bool) ([]*repo.Repo, error) {
 	if err != nil {
 		return nil, err
 	}
-	var all []*repo.Repo
-	for _, address := range c.Repos(c.Data) {
-		r, err := repo.Open(ctx, address, repo.Options{Create: make && !slices.Contains(known, address), Keys: keys, Level: levels[c.Compression],
-			AccessKey: c.S3AccessKey, SecretKey: c.S3SecretKey, SessionToken: c.S3SessionToken})
-		if err != nil {
-			return nil, err
-		}
-		all = append(all, r)
-		if make && !slices.Contains(known, address) && c.AdminDSN == "" {
-			if err := saveMade(c.Data, append(known, address)); err != nil {
-				return nil, err
-			}
-			known = append(known, address)
-		}
+	isNew := make && !slices.Contains(known, address)
+	r, err := repo.Open(ctx, address, repo.Options{Create: isNew, Keys: keys, Level: levels[c.Compression],
+		AccessKey: c.S3AccessKey, SecretKey: c.S3SecretKey, SessionToken: c.S3SessionToken})
+	if err != nil {
+		return nil, err
 	}
-	return all, nil
+	if isNew && c.AdminDSN == "" {
+		return r, saveMade(c.Data, append(known, address))
+	}
+	return r, nil
 }
 
 // madeFile remembers which repos were made from this house.

@@ -11,6 +11,7 @@ import (
 	"slices"
 	"sort"
 	"strings"
+	"time"
 
 	"github.com/alecthomas/kong"
 	"github.com/pelletier/go-toml/v2"
@@ -48,10 +49,16 @@ type Keeper struct {
 	Recipient      []string `help:"${help_recipient}" placeholder:"age1...|FILE"`
 	Identity       string   `help:"${help_identity}" placeholder:"FILE"`
 	Compression    string   `help:"${help_compression}" enum:"normal,fast,better,best" default:"normal"`
-	AdminDSN       string   `help:"${help_admin_dsn}" name:"admin-dsn" placeholder:"URL"`
 	S3AccessKey    string   `name:"s3-access-key" hidden:""`
 	S3SecretKey    string   `name:"s3-secret-key" hidden:""`
 	S3SessionToken string   `name:"s3-session-token" hidden:""`
+}
+
+// Schedule says when a running Howdah makes backups of its own PostgreSQL: in cron's five fields, in local time; "off" for never.
+type Schedule struct {
+	BackupPhysical string        `help:"${help_backup_physical_when}" default:"0 3 * * 0" placeholder:"CRON|off"`
+	BackupLogical  string        `help:"${help_backup_logical_when}" default:"0 4 * * *" placeholder:"CRON|off"`
+	BackupFirst    time.Duration `default:"30s" hidden:""` // from the start to a backup that is missing or overdue: starting comes first
 }
 
 // Repos are the addresses of the repos: those that are configured, or the folder "repo" of the data.

@@ -14,7 +14,6 @@ import (
 
 	"github.com/klauspost/compress/zstd"
 
-	"howdah/internal/cluster"
 	"howdah/internal/fault"
 	"howdah/internal/repo"
 	"howdah/internal/wal"
@@ -81,16 +80,11 @@ const (
 // "keeper.pages_damaged" beside the backup; Good is false then. On any other error nothing of the backup stays; a run that is killed leaves
 // what the next one removes.
 func TakeBase(ctx context.Context, r *repo.Repo, options BaseOptions) (*Backup, error) {
-	if options.Lock != "" {
-		unlock, held, err := cluster.Lock(options.Lock)
-		if err != nil {
-			return nil, fault.Wrap(err, fault.Forbidden, "keeper.lock", fault.Args{"file": options.Lock})
-		}
-		if !held {
-			return nil, fault.New(fault.Conflict, "keeper.backup_runs", fault.Args{"cluster": options.Cluster})
-		}
-		defer unlock()
+	unlock, err := lockRun(options.Lock, options.Cluster)
+	if err != nil {
+		return nil, err
 	}
+	defer unlock()
 	server, err := connect(ctx, options.DSN)
 	if err != nil {
 		return nil, err

@@ -93,6 +93,15 @@ const (
 
 func dumpFolder(cluster string) string { return cluster + "/dump" }
 
+// Full tells whether it was meant to hold all there is: the globals, and databases.
+func (d Dump) Full() bool {
+	globals := false
+	for _, p := range d.Parts {
+		globals = globals || p.Globals()
+	}
+	return globals && len(d.Parts) > 1
+}
+
 // Size is what all parts take in the repo, in bytes.
 func (d Dump) Size() int64 {
 	total := int64(0)

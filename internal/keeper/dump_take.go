@@ -27,6 +27,7 @@ type DumpOptions struct {
 	Databases []string // nil: all that can be connected to, if Globals is set too; else none
 	Globals   bool     // roles and tablespaces
 	Form      Form     // "": Custom
+	Lock      string   // a file that keeps runs on this machine from overlapping; "": nothing does
 	Stage     string   // folder for what pg_dump writes in the directory form, which takes as much room as the database; "": the system's
 	Progress  func(DumpProgress)
 }
@@ -46,6 +47,11 @@ func TakeDump(ctx context.Context, r *repo.Repo, s Server, opt DumpOptions) (Dum
 	if !slices.Contains([]Form{Custom, Plain, Directory}, opt.Form) {
 		return Dump{}, fault.New(fault.Invalid, "keeper.dump_form", fault.Args{"form": opt.Form})
 	}
+	unlock, err := lockRun(opt.Lock, opt.Cluster)
+	if err != nil {
+		return Dump{}, err
+	}
+	defer unlock()
 	conn, err := s.connect(ctx, "")
 	if err != nil {
 		return Dump{}, err

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"howdah/internal/cluster"
 	"howdah/internal/fault"
 	"howdah/internal/repo"
 )
@@ -49,6 +50,21 @@ func beginRun(ctx context.Context, r *repo.Repo, below string) (*run, error) {
 			return nil, err
 		}
 	}
+}
+
+// lockRun takes the lock that keeps runs on this machine from overlapping; "" is none.
+func lockRun(file, clusterName string) (unlock func(), err error) {
+	if file == "" {
+		return func() {}, nil
+	}
+	release, held, err := cluster.Lock(file)
+	if err != nil {
+		return nil, fault.Wrap(err, fault.Forbidden, "keeper.lock", fault.Args{"file": file})
+	}
+	if !held {
+		return nil, fault.New(fault.Conflict, "keeper.backup_runs", fault.Args{"cluster": clusterName})
+	}
+	return func() { _ = release() }, nil
 }
 
 // abandon removes what there is, unless the run is done. What it cannot remove, the next run will.

@@ -25,6 +25,7 @@ import (
 // Options of a server. Either Cluster, or AppDSN and OwnerDSN.
 type Options struct {
 	Cluster          *cluster.Cluster // our own PostgreSQL: started, watched and stopped with the server
+	Keeping          *Keeping         // how it is kept from being lost; nil: not by us
 	AppDSN, OwnerDSN string           // somebody else's PostgreSQL
 	AppRole          string           // granted its rows after a migration; "" when it is the owner
 
@@ -48,6 +49,7 @@ type Server struct {
 	rooms    *chat.Rooms
 	door     *web.Door
 	pools    []*pg.Pool
+	keeping  sync.WaitGroup // what uses our PostgreSQL and has to end before it
 	silent   silent
 }
 
@@ -77,7 +79,12 @@ func Run(ctx context.Context, options Options) error {
 	served := make(chan error, 1)
 	go func() { served <- front.Serve(newDoorkeeper(listener, options.Log)) }()
 
+	running, quit := context.WithCancel(ctx)
+	defer quit()
 	err = s.start(ctx)
+	if err == nil && options.Cluster != nil && options.Keeping != nil {
+		s.keeping.Go(func() { s.keep(running) })
+	}
 	var side *http.Server
 	if err == nil && options.MetricsListen != "" {
 		side = s.serveMetrics(ctx)
@@ -91,6 +98,7 @@ func Run(ctx context.Context, options Options) error {
 		case err = <-served:
 		}
 	}
+	quit()
 	return errors.Join(ignoreCanceled(ctx, err), s.stop(context.WithoutCancel(ctx), front, side))
 }
 
@@ -188,8 +196,23 @@ func (s *Server) startCluster(ctx context.Context) error {
 			return err
 		}
 	}
+	if o.Keeping != nil {
+		if err := s.writeSettings(ctx); err != nil {
+			return err
+		}
+	}
+	_, found := c.Running()
 	if err := c.Start(ctx); err != nil {
 		return err
+	}
+	if found {
+		restarted, err := c.Apply(ctx)
+		if err != nil {
+			return err
+		}
+		if restarted {
+			s.options.Log.Info("PostgreSQL was restarted for its new settings")
+		}
 	}
 	var err error
 	if o.AppDSN, err = c.DSN(cluster.App, cluster.Database); err != nil {
@@ -333,6 +356,7 @@ func (s *Server) stop(ctx context.Context, front, side *http.Server) error {
 	for _, pool := range s.pools {
 		pool.Close()
 	}
+	s.keeping.Wait()
 	if s.options.Cluster != nil {
 		err := s.options.Cluster.Stop(ctx, cluster.Fast)
 		if fault.HasKey(err, "cluster.still_stopping") { // recovery at the next start is better than a server that nobody watches

@@ -1,0 +1,308 @@
+package keeper
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"os"
+	"path/filepath"
+	"time"
+
+	cron "github.com/netresearch/go-cron"
+
+	"howdah/internal/fault"
+	"howdah/internal/repo"
+)
+
+// Kind is what kind of backup is made by the schedule.
+type Kind string
+
+// The kinds.
+const (
+	Physical Kind = "physical" // a base backup
+	Logical  Kind = "logical"  // a dump of all databases, and the globals
+)
+
+// When is a time that comes again; nil: never.
+type When cron.Schedule
+
+// ParseWhen reads the five fields of cron (minute, hour, day of month, month, day of week), in local time, or one of its words such as @daily; "off"
+// is never.
+func ParseWhen(text string) (When, error) {
+	if text == "off" {
+		return nil, nil
+	}
+	when, err := cron.ParseStandard(text)
+	if err != nil {
+		return nil, fault.Wrap(err, fault.Invalid, "keeper.when", fault.Args{"when": text})
+	}
+	return when, nil
+}
+
+// Source is a repo that is opened when it is needed.
+type Source struct {
+	Address string
+	Open    func(context.Context) (*repo.Repo, error)
+}
+
+// Schedule makes backups of one cluster when it is time. What was done, it reads from the repos' manifests; so backups that were made by hand count, and
+// what was missed is made up for once. Only failures are remembered in a file of the house.
+type Schedule struct {
+	Cluster string // its name in the repos
+	Dir     string // the house's folder: the lock, the failures, the stage
+	When    map[Kind]When
+	First   time.Duration // from the beginning to the first look: whoever has just started has more urgent things to do
+	Repos   []Source
+	Server  func() (Server, error) // as the superuser
+	// Replication gives the way in for base backups, as BaseOptions.DSN.
+	Replication func() (string, error)
+	Report      func(Event) // told what happens, from one goroutine
+}
+
+// Event is a run that begins (Err nil, ID empty), or its end.
+type Event struct {
+	Kind  Kind
+	Repo  string
+	ID    string // of the backup, when there is one
+	Took  time.Duration
+	Err   error
+	Retry time.Duration // after an error: until it is tried again
+}
+
+// LockFile keeps runs of backups of one house's cluster from overlapping, in whichever processes.
+func LockFile(dir, cluster string) string { return filepath.Join(dir, "backup-"+cluster+".lock") }
+
+// Waits of the schedule.
+const (
+	lookEvery    = time.Minute // at the clock, at the longest
+	firstRetry   = time.Minute // after a failure; it doubles with each
+	longestRetry = time.Hour
+	clockStep    = time.Minute // more than the clock may be wrong
+)
+
+// errand is one kind of backup into one repo.
+type errand struct {
+	kind   Kind
+	when   When
+	source Source
+	due    time.Time // zero: to be found out
+	had    bool      // there is a backup already
+	retry  time.Duration
+}
+
+// Run makes backups until ctx ends; then the one under way is given up. One run after the other, in this goroutine.
+func (s *Schedule) Run(ctx context.Context) {
+	var all []*errand
+	for _, kind := range []Kind{Physical, Logical} {
+		for _, source := range s.Repos {
+			if when := s.When[kind]; when != nil {
+				all = append(all, &errand{kind: kind, when: when, source: source})
+			}
+		}
+	}
+	if !pause(ctx, s.First) {
+		return
+	}
+	for {
+		begun := time.Now()
+		next := begun.Add(lookEvery)
+		for _, e := range all {
+			if ctx.Err() != nil {
+				return
+			}
+			s.attend(ctx, e)
+			if e.due.Before(next) {
+				next = e.due
+			}
+		}
+		if !pause(ctx, time.Until(next)) {
+			return
+		}
+		if stepped(begun, time.Now()) {
+			for _, e := range all {
+				e.due = time.Time{}
+			}
+		}
+	}
+}
+
+// pause waits; false when ctx has ended.
+func pause(ctx context.Context, d time.Duration) bool {
+	timer := time.NewTimer(max(d, 0))
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+		return false
+	case <-timer.C:
+		return true
+	}
+}
+
+// stepped tells whether the clock was set between two times that time.Now gave, or the machine has slept.
+func stepped(a, b time.Time) bool {
+	step := b.Round(0).Sub(a.Round(0)) - b.Sub(a) // by the wall clock, and by the one that is never set
+	return step.Abs() > clockStep
+}
+
+// dueAfter is when the next backup is due after the last, which was begun at last (zero: there is none). A last one from the future was
+// made by a clock that was wrong: it counts as made now, so that neither nothing nor everything is due.
+func dueAfter(when When, last, now time.Time) time.Time {
+	if last.IsZero() {
+		return now
+	}
+	if last.After(now) {
+		last = now
+	}
+	return when.Next(last.Local())
+}
+
+// attend does what is due of an errand, and sets when it is due next.
+func (s *Schedule) attend(ctx context.Context, e *errand) {
+	now := time.Now().Round(0) // the wall clock's is what counts
+	if !e.due.IsZero() && e.due.After(now) {
+		return
+	}
+	r, err := e.source.Open(ctx)
+	if err == nil {
+		var last time.Time
+		if last, err = lastRun(ctx, r, s.Cluster, e.kind); err == nil { // somebody may have made one meanwhile
+			e.had = !last.IsZero()
+			if e.due = dueAfter(e.when, last, now); e.due.After(now) {
+				s.forget(e, last)
+				return
+			}
+		}
+	}
+	var id string
+	if err == nil {
+		s.Report(Event{Kind: e.kind, Repo: e.source.Address})
+		id, err = s.make(ctx, r, e)
+	}
+	took := time.Since(now)
+	switch {
+	case err == nil:
+		e.due, e.retry = time.Time{}, 0
+		e.due = dueAfter(e.when, now, now)
+		s.forget(e, now)
+		s.Report(Event{Kind: e.kind, Repo: e.source.Address, ID: id, Took: took})
+	case ctx.Err() != nil: // the next start makes it
+	case fault.HasKey(err, "keeper.backup_runs"):
+		e.due = now.Add(lookEvery)
+	default:
+		e.retry = min(max(2*e.retry, firstRetry), longestRetry)
+		e.due = time.Now().Round(0).Add(e.retry)
+		if id != "" { // a backup of damaged pages: another one would be no better
+			e.due = e.when.Next(now)
+			e.retry = time.Until(e.due)
+		}
+		s.remember(e, err)
+		s.Report(Event{Kind: e.kind, Repo: e.source.Address, ID: id, Took: took, Err: err, Retry: e.retry})
+	}
+}
+
+// make makes one backup.
+func (s *Schedule) make(ctx context.Context, r *repo.Repo, e *errand) (id string, err error) {
+	lock := LockFile(s.Dir, s.Cluster)
+	if e.kind == Physical {
+		dsn, err := s.Replication()
+		if err != nil {
+			return "", err
+		}
+		// The first one is waited for; all others leave the disk to those who work.
+		b, err := TakeBase(ctx, r, BaseOptions{Cluster: s.Cluster, DSN: dsn, Lock: lock, Gentle: e.had})
+		if b != nil {
+			id = b.ID
+		}
+		return id, err
+	}
+	server, err := s.Server()
+	if err != nil {
+		return "", err
+	}
+	d, err := TakeDump(ctx, r, server, DumpOptions{Cluster: s.Cluster, Globals: true, Lock: lock})
+	if err != nil {
+		return "", err
+	}
+	return d.ID, nil
+}
+
+// lastRun is when the newest backup of a kind was begun; zero where there is none. One with damaged pages counts too: that is not mended by another.
+func lastRun(ctx context.Context, r *repo.Repo, cluster string, kind Kind) (time.Time, error) {
+	if kind == Physical {
+		whole, _, err := Backups(ctx, r, cluster)
+		if len(whole) > 0 {
+			return whole[len(whole)-1].Began, nil
+		}
+		return time.Time{}, err
+	}
+	dumps, err := Dumps(ctx, r, cluster)
+	for i := len(dumps) - 1; i >= 0; i-- {
+		if dumps[i].Full() {
+			return dumps[i].Began, nil
+		}
+	}
+	return time.Time{}, err
+}
+
+// Failure is what is remembered of runs that failed since the last one that did not.
+type Failure struct {
+	Kind  Kind      `json:"kind"`
+	Repo  string    `json:"repo"`
+	Since time.Time `json:"since"` // the first of them
+	Last  time.Time `json:"last"`
+	Count int       `json:"count"`
+	Key   string    `json:"key"` // of the last one's fault
+	Error string    `json:"error"`
+}
+
+func failuresFile(dir string) string { return filepath.Join(dir, "backup-failures.json") }
+
+// Failures are the runs of a house's schedule that have failed and were not made up for.
+func Failures(dir string) ([]Failure, error) {
+	raw, err := os.ReadFile(failuresFile(dir))
+	if errors.Is(err, os.ErrNotExist) {
+		return nil, nil
+	}
+	var all []Failure
+	if err == nil && json.Unmarshal(raw, &all) != nil {
+		return nil, nil // torn by a full disk: the next failure writes it anew
+	}
+	return all, err
+}
+
+func (s *Schedule) remember(e *errand, err error) {
+	now := time.Now().UTC().Truncate(time.Second)
+	f := Failure{Kind: e.kind, Repo: e.source.Address, Since: now, Last: now, Key: fault.Of(err).Key, Error: err.Error()}
+	all, _ := Failures(s.Dir)
+	kept := all[:0]
+	for _, old := range all {
+		if old.Kind == f.Kind && old.Repo == f.Repo {
+			f.Since, f.Count = old.Since, old.Count
+		} else {
+			kept = append(kept, old)
+		}
+	}
+	f.Count++
+	s.save(append(kept, f))
+}
+
+// forget drops failures from before a backup that was made.
+func (s *Schedule) forget(e *errand, made time.Time) {
+	all, _ := Failures(s.Dir)
+	var kept []Failure
+	for _, old := range all {
+		if old.Kind != e.kind || old.Repo != e.source.Address || old.Last.After(made.Add(time.Second)) && old.Key == "keeper.pages_damaged" {
+			kept = append(kept, old)
+		}
+	}
+	if len(kept) != len(all) {
+		s.save(kept)
+	}
+}
+
+// save is best effort: the log has it too, and a disk that is full must not end the schedule.
+func (s *Schedule) save(all []Failure) {
+	if raw, err := json.MarshalIndent(all, "", "  "); err == nil {
+		_ = writeFile(failuresFile(s.Dir), append(raw, '\n'), false)
+	}
+}

@@ -1,0 +1,160 @@
+package keeper
+
+import (
+	"context"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"howdah/internal/cluster"
+	"howdah/internal/fault"
+	"howdah/internal/repo"
+)
+
+func TestWhenIsCronsFiveFields(t *testing.T) {
+	t.Parallel()
+	for _, text := range []string{"0 3 * * 0", "*/15 * * * *", "@daily", "off"} {
+		if _, err := ParseWhen(text); err != nil {
+			t.Errorf("%s: %v", text, err)
+		}
+	}
+	for _, text := range []string{"", "never", "0 3 * *", "61 3 * * *", "0 3 * * 0 0 0"} {
+		if _, err := ParseWhen(text); !fault.HasKey(err, "keeper.when") {
+			t.Errorf("%q: %v", text, err)
+		}
+	}
+}
+
+// What was missed is due once, however much was missed; a clock that was wrong makes neither nothing nor everything due.
+func TestDueComesFromTheLastBackupAndTheClock(t *testing.T) {
+	t.Parallel()
+	when, err := ParseWhen("0 3 * * 0") // Sundays
+	if err != nil {
+		t.Fatal(err)
+	}
+	now := time.Date(2026, 11, 25, 12, 0, 0, 0, time.Local) // a Wednesday
+	sunday := time.Date(2026, 11, 29, 3, 0, 0, 0, time.Local)
+	for _, c := range []struct {
+		name      string
+		last, due time.Time
+	}{
+		{"there is none", time.Time{}, now},
+		{"made in time", time.Date(2026, 11, 22, 3, 0, 1, 0, time.Local), sunday},
+		{"made by hand since", now.Add(-time.Hour), sunday},
+		{"a year missed", now.AddDate(-1, 0, 0), time.Date(2025, 11, 30, 3, 0, 0, 0, time.Local)},
+		{"made in the future", now.AddDate(1, 0, 0), sunday},
+	} {
+		if due := dueAfter(when, c.last, now); !due.Equal(c.due) {
+			t.Errorf("%s: %s", c.name, due)
+		}
+	}
+	if due := dueAfter(when, now, now); !due.Equal(sunday) {
+		t.Errorf("after making up for it: %s", due)
+	}
+}
+
+// scheduled makes backups of a house until ctx ends.
+func (h *house) schedule(r *repo.Repo, dir string, report func(Event), kinds ...Kind) *Schedule {
+	when, err := ParseWhen("0 3 * * 0")
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	s := &Schedule{Cluster: "main", Dir: dir, When: map[Kind]When{}, Report: report,
+		Repos:       []Source{{r.String(), func(context.Context) (*repo.Repo, error) { return r, nil }}},
+		Server:      func() (Server, error) { return Server{h.dsn(cluster.Superuser), h.Installation()}, nil },
+		Replication: func() (string, error) { return h.dsn(cluster.Replicator), nil }}
+	for _, kind := range kinds {
+		s.When[kind] = when
+	}
+	return s
+}
+
+func TestAScheduleMakesWhatIsMissingAndNothingTwice(t *testing.T) {
+	t.Parallel()
+	h, r, dir := newHouse(t, nil), newRepo(t, nil), t.TempDir()
+	ctx, stop := context.WithCancel(t.Context())
+	made := 0
+	h.schedule(r, dir, func(e Event) {
+		if e.Err != nil {
+			t.Error(e.Err)
+		}
+		if e.ID != "" {
+			if made++; made == 2 {
+				stop()
+			}
+		}
+	}, Physical, Logical).Run(ctx)
+	check := func() {
+		whole, unfinished, err := Backups(t.Context(), r, "main")
+		dumps, dumpErr := Dumps(t.Context(), r, "main")
+		if err != nil || dumpErr != nil || len(whole) != 1 || len(unfinished) != 0 || len(dumps) != 1 || !dumps[0].Full() {
+			t.Errorf("%d base backups (%v), %d dumps: %v, %v", len(whole), unfinished, len(dumps), err, dumpErr)
+		}
+	}
+	check()
+	// Another start finds them made.
+	s := h.schedule(r, dir, func(e Event) { t.Errorf("%+v", e) }, Physical, Logical)
+	for _, kind := range []Kind{Physical, Logical} {
+		e := &errand{kind: kind, when: s.When[kind], source: s.Repos[0]}
+		s.attend(t.Context(), e)
+		if !e.due.After(time.Now()) {
+			t.Errorf("%s is due at %s", kind, e.due)
+		}
+	}
+	check()
+}
+
+func TestWhileAnotherProcessBacksUpTheScheduleWaits(t *testing.T) {
+	t.Parallel()
+	h, r, dir := newHouse(t, nil), newRepo(t, nil), t.TempDir()
+	release, held, err := cluster.Lock(LockFile(dir, "main"))
+	if err != nil || !held {
+		t.Fatal(held, err)
+	}
+	var said []Event
+	s := h.schedule(r, dir, func(e Event) { said = append(said, e) }, Physical, Logical)
+	for _, kind := range []Kind{Physical, Logical} {
+		e := &errand{kind: kind, when: s.When[kind], source: s.Repos[0]}
+		s.attend(t.Context(), e)
+		if failed, err := Failures(dir); len(failed) != 0 || err != nil || !e.due.After(time.Now()) {
+			t.Errorf("%v %v %s", failed, err, e.due)
+		}
+	}
+	if whole, unfinished, err := Backups(t.Context(), r, "main"); len(whole)+len(unfinished) != 0 || err != nil {
+		t.Error(whole, unfinished, err)
+	}
+	if err := release(); err != nil {
+		t.Fatal(err)
+	}
+	e := &errand{kind: Physical, when: s.When[Physical], source: s.Repos[0]}
+	s.attend(t.Context(), e)
+	if last := said[len(said)-1]; last.ID == "" || last.Err != nil {
+		t.Errorf("%+v", last)
+	}
+}
+
+func TestAFailureIsRememberedTriedLaterAndForgottenAfterASuccess(t *testing.T) {
+	t.Parallel()
+	h, r, dir := newHouse(t, nil), newRepo(t, nil), t.TempDir()
+	s := h.schedule(r, dir, func(Event) {}, Logical)
+	away := s.Repos[0]
+	away.Open = func(ctx context.Context) (*repo.Repo, error) {
+		return repo.Open(ctx, filepath.Join(dir, "nowhere"), repo.Options{})
+	}
+	e := &errand{kind: Logical, when: s.When[Logical], source: away}
+	var before time.Duration
+	for n := 1; n <= 3; n++ {
+		e.due = time.Time{}
+		s.attend(t.Context(), e)
+		failed, err := Failures(dir)
+		if err != nil || len(failed) != 1 || failed[0].Count != n || failed[0].Key != "repo.absent" || e.retry <= before {
+			t.Errorf("%+v %v, again in %s", failed, err, e.retry)
+		}
+		before = e.retry
+	}
+	e.due, e.source = time.Time{}, s.Repos[0]
+	s.attend(t.Context(), e)
+	if failed, err := Failures(dir); len(failed) != 0 || err != nil || e.retry != 0 {
+		t.Errorf("%+v %v", failed, err)
+	}
+}
