@@ -32,6 +32,7 @@ type commands struct {
 	Backup    backupCmd    `cmd:"" help:"${help_backup}"`
 	Backups   backupsCmd   `cmd:"" help:"${help_backups}"`
 	Restore   restoreCmd   `cmd:"" help:"${help_restore}"`
+	Verify    verifyCmd    `cmd:"" help:"${help_verify}"`
 	WAL       walCmd       `cmd:"" name:"wal" help:"${help_wal}"`
 	Bench     benchCmd     `cmd:"" help:"${help_bench}"`
 	Version   versionCmd   `cmd:"" help:"${help_version}"`

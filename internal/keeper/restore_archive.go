@@ -47,6 +47,11 @@ type opened struct {
 
 // OpenArchive reads what there is: the list of WAL, the histories, the backups' manifests.
 func OpenArchive(ctx context.Context, r *repo.Repo, clusterName string) (*Archive, error) {
+	return openArchive(ctx, r, clusterName, func(_ string, err error) error { return err })
+}
+
+// openArchive is OpenArchive, but for what cannot be read: spoiled is told of it and of the object, and says with nil that the rest is wanted all the same.
+func openArchive(ctx context.Context, r *repo.Repo, clusterName string, spoiled func(object string, err error) error) (*Archive, error) {
 	c, err := r.Cluster(ctx, clusterName)
 	if err != nil {
 		return nil, err
@@ -58,7 +63,9 @@ func OpenArchive(ctx context.Context, r *repo.Repo, clusterName string) (*Archiv
 	}
 	a.Broken = err
 	if len(a.Backups) == 0 && a.Broken != nil {
-		return nil, a.Broken
+		if err := spoiled("", a.Broken); err != nil {
+			return nil, err
+		}
 	}
 	for info, err := range r.List(ctx, clusterName+"/wal/") {
 		if err != nil {
@@ -83,12 +90,17 @@ func OpenArchive(ctx context.Context, r *repo.Repo, clusterName string) (*Archiv
 				a.sealed = err
 				continue
 			}
+			var l wal.Lineage
+			if err == nil {
+				l, err = wal.ParseHistory(name.Timeline, content)
+			}
 			if err != nil {
-				return nil, err
+				if err = spoiled(info.Name, err); err != nil {
+					return nil, err
+				}
+				continue
 			}
-			if a.lineages[name.Timeline], err = wal.ParseHistory(name.Timeline, content); err != nil {
-				return nil, err
-			}
+			a.lineages[name.Timeline] = l
 		}
 	}
 	for _, b := range a.Backups {
@@ -98,7 +110,9 @@ func OpenArchive(ctx context.Context, r *repo.Repo, clusterName string) (*Archiv
 			}
 		}
 		if err := a.include(ctx, b); err != nil && !unreadable(err) {
-			return nil, err
+			if err = spoiled(b.folder()+b.Index.Object, err); err != nil {
+				return nil, err
+			}
 		}
 	}
 	return a, nil

@@ -7,9 +7,11 @@ import (
 	"crypto/sha256"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"hash"
 	"io"
 	"io/fs"
+	"regexp"
 	"runtime"
 	"slices"
 	"sync"
@@ -191,7 +193,7 @@ func putJSON(ctx context.Context, s Store, name string, value any) error {
 	if err != nil {
 		return err
 	}
-	raw = append(raw, '\n')
+	raw = withSum(append(raw, '\n'))
 	o, err := s.Create(ctx, name)
 	if err != nil {
 		return err
@@ -232,10 +234,43 @@ func (r *Repo) GetJSON(ctx context.Context, name string, value any) error {
 	if err != nil {
 		return err
 	}
-	if err := json.Unmarshal(raw, value); err != nil {
+	plain, whole, said := splitSum(raw)
+	if err = json.Unmarshal(plain, value); err == nil && said && !whole {
+		err = errSum
+	}
+	if err != nil {
 		return fault.Wrap(err, fault.Conflict, "repo.damaged", fault.Args{"place": r.String(), "name": name})
 	}
 	return nil
+}
+
+var errSum = errors.New("its sum is another")
+
+// The last field of a manifest is its own SHA-256, of the text as it is without this field: a disk that changes a digit of an LSN must not go unnoticed.
+var sumField = regexp.MustCompile(`,\n  "sum": "([0-9a-f]{64})"\n}\n$`)
+
+func withSum(raw []byte) []byte {
+	front, ok := bytes.CutSuffix(raw, []byte("\n}\n"))
+	if !ok || raw[0] != '{' {
+		return raw
+	}
+	return fmt.Appendf(slices.Clip(front), ",\n  \"sum\": \"%x\"\n}\n", sha256.Sum256(raw))
+}
+
+// CheckJSON tells whether a manifest is as it was written: its text says so at its end, and that is true.
+func CheckJSON(raw []byte) bool {
+	_, whole, _ := splitSum(raw)
+	return whole
+}
+
+// splitSum gives a manifest without its sum, whether there is one, and whether it is right.
+func splitSum(raw []byte) (plain []byte, whole, said bool) {
+	m := sumField.FindSubmatchIndex(raw)
+	if m == nil {
+		return raw, false, false
+	}
+	plain = append(slices.Clone(raw[:m[0]]), "\n}\n"...)
+	return plain, fmt.Sprintf("%x", sha256.Sum256(plain)) == string(raw[m[2]:m[3]]), true
 }
 
 // Writer seals a stream: what is written to it is compressed (in frames of zstd that all cores work on), encrypted and stored. It has no head,

@@ -409,3 +409,35 @@ func TestFilesOfWALHaveTheirPlaces(t *testing.T) {
 		}
 	}
 }
+
+func TestAManifestTellsThatAByteOfItWasChanged(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	r, err := Open(t.Context(), dir, Options{Create: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	type manifest struct{ LSN, Label string }
+	if err := r.PutJSON(t.Context(), "main/m.json", manifest{"0/3000028", "a label"}); err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(dir, "main", "m.json")
+	good, err := os.ReadFile(path)
+	if err != nil || !CheckJSON(good) {
+		t.Fatalf("%s, %v", good, err)
+	}
+	for i := range good {
+		bad := bytes.Clone(good)
+		bad[i] ^= 1
+		if CheckJSON(bad) {
+			t.Errorf("byte %d", i)
+		}
+	}
+	bad := bytes.Replace(good, []byte("0/3"), []byte("0/2"), 1)
+	if err := os.WriteFile(path, bad, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := r.GetJSON(t.Context(), "main/m.json", &manifest{}); !fault.HasKey(err, "repo.damaged") {
+		t.Error(err)
+	}
+}
