@@ -33,6 +33,7 @@ type commands struct {
 	Backups   backupsCmd   `cmd:"" help:"${help_backups}"`
 	Restore   restoreCmd   `cmd:"" help:"${help_restore}"`
 	Verify    verifyCmd    `cmd:"" help:"${help_verify}"`
+	Prune     pruneCmd     `cmd:"" help:"${help_prune}"`
 	WAL       walCmd       `cmd:"" name:"wal" help:"${help_wal}"`
 	Bench     benchCmd     `cmd:"" help:"${help_bench}"`
 	Version   versionCmd   `cmd:"" help:"${help_version}"`

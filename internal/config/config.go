@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"slices"
 	"sort"
+	"strconv"
 	"strings"
 	"time"
 
@@ -52,6 +53,30 @@ type Keeper struct {
 	S3AccessKey    string   `name:"s3-access-key" hidden:""`
 	S3SecretKey    string   `name:"s3-secret-key" hidden:""`
 	S3SessionToken string   `name:"s3-session-token" hidden:""`
+}
+
+// Retention says what is kept of backups.
+type Retention struct {
+	Keep         Days `help:"${help_keep}" default:"14d" placeholder:"14d"`
+	KeepPhysical int  `help:"${help_keep_physical}" default:"2" placeholder:"N"`
+	KeepDaily    int  `help:"${help_keep_daily}" default:"0" placeholder:"N"`
+	KeepWeekly   int  `help:"${help_keep_weekly}" default:"4" placeholder:"N"`
+	KeepMonthly  int  `help:"${help_keep_monthly}" default:"6" placeholder:"N"`
+}
+
+// Days is a time as people say it when it is long: "14d", "2w", "36h".
+type Days time.Duration
+
+// UnmarshalText implements encoding.TextUnmarshaler.
+func (d *Days) UnmarshalText(text []byte) error {
+	s := strings.TrimSpace(string(text))
+	unit := map[string]time.Duration{"h": time.Hour, "d": 24 * time.Hour, "w": 7 * 24 * time.Hour}[s[max(0, len(s)-1):]]
+	n, err := strconv.ParseUint(s[:max(0, len(s)-1)], 10, 16)
+	if err != nil || unit == 0 {
+		return fault.Wrap(err, fault.Invalid, "config.days", fault.Args{"value": s})
+	}
+	*d = Days(time.Duration(n) * unit)
+	return nil
 }
 
 // Schedule says when a running Howdah makes backups of its own PostgreSQL: in cron's five fields, in local time; "off" for never.

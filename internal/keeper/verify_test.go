@@ -200,3 +200,41 @@ func TestASegmentMissingInTheMiddleIsNamedWithTheTimeItCosts(t *testing.T) {
 		t.Errorf("%+v", last)
 	}
 }
+
+func TestAfterAPruneTheRestIsSoundAndIsRestored(t *testing.T) {
+	t.Parallel()
+	a, first, second, _ := filled(t, nil, "")
+	foreign := a.file("main/base/" + first.ID + "/notes.txt")
+	if err := os.WriteFile(foreign, []byte("mine"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	all := len(a.objects())
+	keep := Retention{Window: 0}
+	dry, err := PlanPrune(t.Context(), a.r, "main", keep)
+	if err != nil || dry.Segments == 0 || dry.Physical[0].Kept() || !dry.Physical[1].Kept() || len(a.objects()) != all || !dry.OldestAfter.Equal(second.Ended) {
+		t.Fatalf("%+v, %v", dry, err)
+	}
+	if long, err := PlanPrune(t.Context(), a.r, "main", Retention{Window: 14 * 24 * time.Hour}); err != nil || !long.Physical[0].Kept() || long.Segments >= dry.Segments {
+		t.Errorf("%+v, %v", long, err)
+	}
+	done, err := Prune(t.Context(), a.r, "main", keep)
+	if err != nil || done.Segments != dry.Segments || done.Bytes != dry.Bytes || done.DryRun {
+		t.Fatalf("%+v, %v", done, err)
+	}
+	if _, err := os.Stat(foreign); err != nil {
+		t.Error(err)
+	}
+	if whole, unfinished, err := Backups(t.Context(), a.r, "main"); err != nil || len(whole) != 1 || whole[0].ID != second.ID {
+		t.Errorf("%v, %v, %v", whole, unfinished, err)
+	}
+	if v := a.verify(VerifyOptions{}); !v.Sound() {
+		t.Errorf("%+v", v.Findings)
+	}
+	if again, err := Prune(t.Context(), a.r, "main", keep); err != nil || again.Bytes != 0 {
+		t.Errorf("%+v, %v", again, err)
+	}
+	h, _ := a.restore(a.plan(Target{}))
+	if n := h.ask(`SELECT count(*)::text FROM grown`); n != "6" {
+		t.Errorf("%s rows", n)
+	}
+}

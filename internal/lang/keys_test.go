@@ -20,6 +20,8 @@ var (
 		"fault.web.bye.":      {"stopping", "session_ended", "too_slow", "bad_frame", "away"},
 		"fault.keeper.":       {"roles_missing", "extensions_missing", "tablespaces_missing"},
 		"cli.backups.wal_":    {"archive", "included"},
+		"cli.prune.":          {"repo_ahead", "repo_behind", "manifest", "no_backup"},
+		"cli.prune.why_":      {"newest", "window", "anchor", "timeline", "count", "parent", "daily", "weekly", "monthly", "doubt"},
 		"cli.kong.":           {"usage", "flags", "commands", "arguments", "context", "more"},
 	}
 )

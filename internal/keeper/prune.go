@@ -1,0 +1,405 @@
+package keeper
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"howdah/internal/repo"
+	"howdah/internal/wal"
+)
+
+// Retention says what is kept. The newest good base backup and the newest dump of each database stay, whatever it says.
+type Retention struct {
+	Window   time.Duration // any moment of it, back from now, stays within reach
+	Physical int           // at least so many good base backups
+	// Logical backups outside of the window: the newest of so many days, weeks (from Monday) and months that have one, in UTC.
+	Daily, Weekly, Monthly int
+}
+
+// KeptWhy is a reason to keep a backup.
+type KeptWhy string
+
+// The reasons.
+const (
+	KeptNewest   KeptWhy = "newest"   // it is the newest good one, or the newest that holds some database
+	KeptWindow   KeptWhy = "window"   // it is younger than the window is long
+	KeptAnchor   KeptWhy = "anchor"   // the beginning of the window is reached from it
+	KeptCount    KeptWhy = "count"    // so many are kept
+	KeptParent   KeptWhy = "parent"   // an increment that is kept needs it
+	KeptDaily    KeptWhy = "daily"    // newest of a day
+	KeptWeekly   KeptWhy = "weekly"   // newest of a week
+	KeptMonthly  KeptWhy = "monthly"  // newest of a month
+	KeptDoubt    KeptWhy = "doubt"    // it cannot be judged
+	KeptTimeline KeptWhy = "timeline" // another timeline, that has moments in the window, is reached from it
+)
+
+// Judgement is what becomes of a backup.
+type Judgement struct {
+	ID      string    `json:"id"`
+	Logical bool      `json:"logical,omitempty"`
+	Ended   time.Time `json:"ended"`
+	Stored  int64     `json:"stored"`            // bytes
+	Why     []KeptWhy `json:"kept_as,omitempty"` // empty: it goes
+
+	objects []string // in its folder, but for the manifest
+}
+
+// Kept tells whether it stays.
+func (j Judgement) Kept() bool { return len(j.Why) > 0 }
+
+// PruneDoubt is why nothing at all is removed.
+type PruneDoubt string
+
+// The doubts.
+const (
+	DoubtNone     PruneDoubt = ""
+	DoubtAhead    PruneDoubt = "repo_ahead"  // the repo holds things from the future: a clock is, or was, wrong
+	DoubtBehind   PruneDoubt = "repo_behind" // nothing has come for long: backups fail, or the clock has jumped
+	DoubtManifest PruneDoubt = "manifest"    // there are backups whose manifests cannot be read
+	DoubtEmpty    PruneDoubt = "no_backup"   // there is no good base backup
+)
+
+// PrunePlan is what a prune removes, or has removed.
+type PrunePlan struct {
+	Cluster  string       `json:"cluster"`
+	DryRun   bool         `json:"dry_run"`
+	Doubt    PruneDoubt   `json:"doubt,omitempty"`
+	Clock    time.Time    `json:"clock"`  // what it says here
+	Newest   time.Time    `json:"newest"` // the newest time that the repo knows of
+	Cut      time.Time    `json:"cut"`    // where the window begins
+	Physical []*Judgement `json:"physical"`
+	Logical  []*Judgement `json:"logical"`
+	Segments int          `json:"segments"` // files of WAL that go
+	First    string       `json:"first_segment,omitempty"`
+	Last     string       `json:"last_segment,omitempty"`
+	Bytes    int64        `json:"bytes"` // that are freed, as stored
+	// The oldest moment that can be restored from base backups, before and after.
+	OldestBefore time.Time `json:"oldest_before,omitzero"`
+	OldestAfter  time.Time `json:"oldest_after,omitzero"`
+
+	wal []repo.Info
+}
+
+// pruneStock is what there is to judge.
+type pruneStock struct {
+	a     *Archive
+	dumps []Dump
+	wal   []repo.Info // files of WAL but histories, which are never removed
+	clock time.Time
+}
+
+const (
+	// A repo may be this much ahead of the clock: machines differ.
+	repoAhead = time.Hour
+	// It may be this much behind: a base backup every week is the least that somebody would make.
+	repoBehind = 8 * 24 * time.Hour
+)
+
+// walFile takes the name of an object of WAL apart.
+func walFile(object string) (wal.Name, bool) {
+	file := object[strings.LastIndexByte(object, '/')+1:]
+	name, err := wal.ParseName(strings.TrimSuffix(strings.TrimSuffix(file, ".age"), ".zst"))
+	return name, err == nil
+}
+
+// judge decides what goes. It looks at nothing but the stock.
+func (s *pruneStock) judge(keep Retention) *PrunePlan {
+	a := s.a
+	p := &PrunePlan{Cluster: a.cluster, Clock: s.clock.UTC(), Physical: []*Judgement{}, Logical: []*Judgement{}}
+	newestOn := map[wal.Timeline]time.Time{} // when something was last written on a timeline
+	note := func(t wal.Timeline, at time.Time) {
+		if at.After(newestOn[t]) {
+			newestOn[t] = at
+		}
+		if at.After(p.Newest) {
+			p.Newest = at
+		}
+	}
+	for _, b := range a.Backups {
+		note(b.EndTimeline, b.Ended)
+	}
+	for _, d := range s.dumps {
+		note(0, d.Ended)
+	}
+	for _, f := range s.wal {
+		if name, ok := walFile(f.Name); ok {
+			note(name.Timeline, f.Modified)
+		}
+	}
+	// The window ends where the repo does when that is earlier: what nobody writes any more does not fall out of it.
+	end := s.clock
+	if p.Newest.Before(end) {
+		end = p.Newest
+	}
+	p.Cut = end.Add(-keep.Window).UTC()
+
+	base := map[string]*Judgement{}
+	for _, b := range a.Backups {
+		j := &Judgement{ID: b.ID, Ended: b.Ended, Stored: b.Stored(), objects: []string{b.Index.Object, b.Manifest.Object}}
+		for _, t := range b.Tarballs {
+			j.objects = append(j.objects, t.Object)
+		}
+		base[b.ID] = j
+		p.Physical = append(p.Physical, j)
+	}
+	why := func(j *Judgement, reason KeptWhy) {
+		if !slices.Contains(j.Why, reason) {
+			j.Why = append(j.Why, reason)
+		}
+	}
+	// Good ones, from the newest on; an increment whose chain is broken is none.
+	good := slices.DeleteFunc(slices.Clone(a.Backups), func(b *Backup) bool {
+		_, err := a.chain(b)
+		return !b.Good() || b.System != a.System || err != nil
+	})
+	slices.SortStableFunc(good, func(x, y *Backup) int { return cmp.Or(y.Ended.Compare(x.Ended), strings.Compare(y.ID, x.ID)) })
+	if len(good) > 0 {
+		why(base[good[0].ID], KeptNewest)
+		p.OldestBefore = good[len(good)-1].Ended
+	}
+	for _, b := range good[:min(len(good), max(0, keep.Physical))] {
+		why(base[b.ID], KeptCount)
+	}
+	for _, b := range a.Backups {
+		_, err := a.Lineage(b.EndTimeline)
+		switch {
+		case b.Ended.After(p.Cut):
+			why(base[b.ID], KeptWindow)
+		case b.System != a.System, err != nil:
+			why(base[b.ID], KeptDoubt)
+		}
+	}
+	timelines := a.Timelines()
+	for _, t := range timelines {
+		l, err := a.Lineage(t)
+		if err != nil {
+			continue // its backups stay, and so does the WAL behind them
+		}
+		if last := t == timelines[len(timelines)-1]; !last && newestOn[t].Before(p.Cut) {
+			continue // all of its moments are older than the window
+		}
+		for _, b := range good { // the newest that leads to the window's beginning. One that was still running then does not
+			if b.Ended.After(p.Cut) || !l.Includes(b.EndTimeline, b.Stop) {
+				continue
+			}
+			if t == timelines[len(timelines)-1] {
+				why(base[b.ID], KeptAnchor)
+			} else {
+				why(base[b.ID], KeptTimeline)
+			}
+			break
+		}
+	}
+	for i := len(a.Backups) - 1; i >= 0; i-- { // increments come after what they are increments to
+		if b := a.Backups[i]; base[b.ID].Kept() && base[b.Parent] != nil {
+			why(base[b.Parent], KeptParent)
+		}
+	}
+	s.logical(p, keep, why)
+	switch {
+	case p.Newest.After(s.clock.Add(repoAhead)):
+		p.Doubt = DoubtAhead
+	case !p.Newest.IsZero() && s.clock.Sub(p.Newest) > repoBehind:
+		p.Doubt = DoubtBehind
+	case a.Broken != nil:
+		p.Doubt = DoubtManifest
+	}
+	if len(good) == 0 { // what is left of base backups may be all that there is
+		for _, j := range p.Physical {
+			why(j, KeptDoubt)
+		}
+	}
+	if p.Doubt != DoubtNone {
+		for _, j := range slices.Concat(p.Physical, p.Logical) {
+			if !j.Kept() {
+				why(j, KeptDoubt)
+			}
+		}
+	}
+	for i := len(good) - 1; i >= 0; i-- {
+		if base[good[i].ID].Kept() {
+			p.OldestAfter = good[i].Ended
+			break
+		}
+	}
+	s.files(p, base, len(good) > 0)
+	for _, j := range slices.Concat(p.Physical, p.Logical) {
+		if !j.Kept() {
+			p.Bytes += j.Stored
+		}
+	}
+	return p
+}
+
+// logical judges the dumps.
+func (s *pruneStock) logical(p *PrunePlan, keep Retention, why func(*Judgement, KeptWhy)) {
+	held := map[string]bool{} // databases
+	days, weeks, months := map[string]bool{}, map[string]bool{}, map[string]bool{}
+	for _, d := range slices.Backward(s.dumps) {
+		j := &Judgement{ID: d.ID, Logical: true, Ended: d.Ended, Stored: d.Size()}
+		p.Logical = append(p.Logical, j)
+		for _, part := range d.Parts {
+			j.objects = append(j.objects, part.Object)
+			name := "\x00globals"
+			if !part.Globals() {
+				name = part.Database.Name
+			}
+			if !held[name] {
+				held[name] = true
+				why(j, KeptNewest)
+			}
+		}
+		if d.Ended.After(p.Cut) {
+			why(j, KeptWindow)
+		}
+		at := d.Ended.UTC()
+		year, week := at.ISOWeek()
+		for _, each := range []struct {
+			have   map[string]bool
+			name   string
+			limit  int
+			reason KeptWhy
+		}{{days, at.Format(time.DateOnly), keep.Daily, KeptDaily}, {weeks, fmt.Sprint(year, " ", week), keep.Weekly, KeptWeekly},
+			{months, at.Format("2006-01"), keep.Monthly, KeptMonthly}} {
+			if !each.have[each.name] && len(each.have) < each.limit {
+				each.have[each.name] = true
+				why(j, each.reason)
+			}
+		}
+	}
+	slices.Reverse(p.Logical)
+}
+
+// files finds the WAL that goes: what lies before the beginning of every backup that stays, by its position, on whatever timeline. Positions only grow, also from
+// one timeline to the next, so nothing that is kept can need it.
+func (s *pruneStock) files(p *PrunePlan, base map[string]*Judgement, some bool) {
+	if !some {
+		if p.Doubt == DoubtNone {
+			p.Doubt = DoubtEmpty
+		}
+		return
+	}
+	if p.Doubt != DoubtNone {
+		return
+	}
+	size := s.a.SegmentSize
+	from := size.Last()
+	for _, b := range s.a.Backups {
+		if base[b.ID].Kept() {
+			from = min(from, size.Number(min(b.Start, b.Stop)))
+		}
+	}
+	for _, f := range s.wal {
+		name, ok := walFile(f.Name)
+		if !ok || name.Kind == wal.History {
+			continue
+		}
+		if number, err := name.Number(size); err != nil || number >= from {
+			continue
+		}
+		p.wal = append(p.wal, f)
+		p.Bytes += f.Size
+	}
+	number := func(f repo.Info) uint64 {
+		name, _ := walFile(f.Name)
+		n, _ := name.Number(size) // it had one above
+		return n
+	}
+	slices.SortStableFunc(p.wal, func(x, y repo.Info) int { return cmp.Compare(number(x), number(y)) })
+	if p.Segments = len(p.wal); p.Segments > 0 {
+		first, _ := walFile(p.wal[0].Name)
+		last, _ := walFile(p.wal[len(p.wal)-1].Name)
+		p.First, p.Last = first.Segment().String(), last.Segment().String()
+	}
+}
+
+// PlanPrune says what a prune would remove, and of each backup why it stays.
+func PlanPrune(ctx context.Context, r *repo.Repo, clusterName string, keep Retention) (*PrunePlan, error) {
+	a, err := OpenArchive(ctx, r, clusterName)
+	if err != nil {
+		return nil, err
+	}
+	s := &pruneStock{a: a, clock: time.Now()}
+	if s.dumps, err = Dumps(ctx, r, clusterName); err != nil {
+		return nil, err
+	}
+	for info, err := range r.List(ctx, clusterName+"/wal/") {
+		if err != nil {
+			return nil, err
+		}
+		name, ok := walFile(info.Name)
+		if !ok || name.Kind == wal.History {
+			continue
+		}
+		// Only what lies where we put it is ours.
+		if want, err := repo.WALName(clusterName, name.String()); err == nil && (info.Name == want+".zst" || info.Name == want+".zst.age") {
+			s.wal = append(s.wal, info)
+		}
+	}
+	p := s.judge(keep)
+	p.DryRun = true
+	return p, nil
+}
+
+// removeListed removes a backup: first the manifest, so that it is none any more, and run.json last, by which the next run knows what is left when we are killed.
+// What somebody else has put into its folder stays.
+func removeListed(ctx context.Context, r *repo.Repo, folder, manifest string, objects []string) error {
+	if err := r.Remove(ctx, folder+manifest); err != nil {
+		return err
+	}
+	names := make([]string, len(objects))
+	for i, object := range objects {
+		names[i] = folder + object
+	}
+	if err := r.Remove(ctx, names...); err != nil {
+		return err
+	}
+	return r.Remove(ctx, folder+runName)
+}
+
+// Prune removes what need not be kept any more. Killed at any moment, it leaves a repo in which all that is listed can be restored: a backup stops being one
+// before its files go, increments go before what they need, and WAL goes last, the oldest first.
+func Prune(ctx context.Context, r *repo.Repo, clusterName string, keep Retention) (*PrunePlan, error) {
+	p, err := PlanPrune(ctx, r, clusterName, keep)
+	if err != nil {
+		return nil, err
+	}
+	p.DryRun = false
+	for _, j := range slices.Backward(p.Physical) {
+		if !j.Kept() {
+			if err := removeListed(ctx, r, baseFolder(clusterName)+"/"+j.ID+"/", backupName, j.objects); err != nil {
+				return nil, err
+			}
+		}
+	}
+	for _, j := range p.Logical {
+		if j.Kept() {
+			continue
+		}
+		if err := removeListed(ctx, r, dumpFolder(clusterName)+"/"+j.ID+"/", dumpManifest, j.objects); err != nil {
+			return nil, err
+		}
+	}
+	for some := range slices.Chunk(p.wal, 100) {
+		names := make([]string, len(some))
+		for i, f := range some {
+			names[i] = f.Name
+		}
+		if err := r.Remove(ctx, names...); err != nil {
+			return nil, err
+		}
+	}
+	if p.Doubt == DoubtNone { // what a killed prune, or a killed backup, has left
+		if err := sweepRuns(ctx, r, baseFolder(clusterName), backupName); err != nil {
+			return nil, err
+		}
+		if err := sweepRuns(ctx, r, dumpFolder(clusterName), dumpManifest); err != nil {
+			return nil, err
+		}
+	}
+	return p, nil
+}
