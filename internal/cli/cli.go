@@ -34,6 +34,7 @@ type commands struct {
 	Restore   restoreCmd   `cmd:"" help:"${help_restore}"`
 	Verify    verifyCmd    `cmd:"" help:"${help_verify}"`
 	Prune     pruneCmd     `cmd:"" help:"${help_prune}"`
+	Status    statusCmd    `cmd:"" help:"${help_status}"`
 	WAL       walCmd       `cmd:"" name:"wal" help:"${help_wal}"`
 	Bench     benchCmd     `cmd:"" help:"${help_bench}"`
 	Version   versionCmd   `cmd:"" help:"${help_version}"`
@@ -135,6 +136,10 @@ func (t *terminal) help(options kong.HelpOptions, ctx *kong.Context) error {
 func (t *terminal) fail(err error) int {
 	if err == nil {
 		return 0
+	}
+	var plain exitCode
+	if errors.As(err, &plain) {
+		return int(plain)
 	}
 	f := fault.Of(err)
 	message, hint := t.lang.Fault(f)

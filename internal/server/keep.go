@@ -2,6 +2,7 @@ package server
 
 import (
 	"context"
+	"math"
 	"os"
 	"time"
 
@@ -55,7 +56,85 @@ func (s *Server) keep(ctx context.Context) {
 		},
 		Replication: func() (string, error) { return c.DSN(cluster.Replicator, "postgres") },
 	}
+	s.keeping.Go(func() { s.lookAfter(ctx) })
 	schedule.Run(ctx)
+}
+
+// lookAfter keeps what the metrics tell of backups fresh.
+func (s *Server) lookAfter(ctx context.Context) {
+	k, c := s.options.Keeping, s.options.Cluster
+	tick := time.NewTicker(time.Minute)
+	defer tick.Stop()
+	for {
+		opt := keeper.StatusOptions{Name: k.Settings.Cluster, Cluster: c, Dir: c.Dir(), Repos: k.Repos, When: k.When}
+		if dsn, err := c.DSN(cluster.Watcher, "postgres"); err == nil {
+			opt.Server.DSN = dsn
+		}
+		if status := keeper.Look(ctx, opt); ctx.Err() == nil {
+			s.kept.Store(status)
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+	}
+}
+
+// keepingGauges tell Prometheus what howdah status tells people, at most a minute old. Ages of what there is not are NaN.
+func (s *Server) keepingGauges(gauge func(name, help string, value func() float64)) {
+	of := func(value func(*keeper.Status) float64) func() float64 {
+		return func() float64 {
+			if status := s.kept.Load(); status != nil {
+				return value(status)
+			}
+			return math.NaN()
+		}
+	}
+	// Where there are several repos, the one that is worst off counts.
+	worst := func(value func(keeper.RepoStatus) float64) func() float64 {
+		return of(func(status *keeper.Status) float64 {
+			n := math.Inf(-1)
+			for _, r := range status.Repos {
+				n = math.Max(n, value(r)) // NaN when one is
+			}
+			return n
+		})
+	}
+	age := func(last *keeper.LastRun) float64 {
+		if last == nil {
+			return math.NaN()
+		}
+		return time.Since(last.Began).Seconds()
+	}
+	gauge("howdah_keeper_level", "How well the database is kept: 0 good, 1 warning, 2 critical; howdah status says why.",
+		of(func(status *keeper.Status) float64 { return float64(status.Level) }))
+	gauge("howdah_archive_ready_segments", "WAL segments that wait to be archived.",
+		of(func(status *keeper.Status) float64 { return float64(status.Archive.Ready) }))
+	gauge("howdah_archive_lag_seconds", "Age of the oldest WAL segment that waits to be archived.",
+		of(func(status *keeper.Status) float64 { return status.Archive.Lag }))
+	gauge("howdah_archive_failing", "1 while archive_command fails.", of(func(status *keeper.Status) float64 {
+		if status.Archive.Failing {
+			return 1
+		}
+		return 0
+	}))
+	gauge("howdah_backup_failed_runs", "Scheduled backups that failed since the last that did not.", of(func(status *keeper.Status) (n float64) {
+		for _, f := range status.Failures {
+			n += float64(f.Count)
+		}
+		return n
+	}))
+	gauge("howdah_wal_disk_free_bytes", "What is left on the disk of pg_wal.",
+		of(func(status *keeper.Status) float64 { return float64(status.Disk.Free) }))
+	gauge("howdah_base_backup_age_seconds", "Age of the newest good base backup.", worst(func(r keeper.RepoStatus) float64 { return age(r.Physical) }))
+	gauge("howdah_logical_backup_age_seconds", "Age of the newest dump of everything.", worst(func(r keeper.RepoStatus) float64 { return age(r.Logical) }))
+	gauge("howdah_restore_reach_seconds", "How long ago the oldest moment is that can be restored.", worst(func(r keeper.RepoStatus) float64 {
+		if r.From == nil {
+			return math.NaN()
+		}
+		return time.Since(*r.From).Seconds()
+	}))
 }
 
 // backupEvent logs what the schedule does.

@@ -50,6 +50,9 @@ func (s *Server) metrics() http.Handler {
 		}
 		return 1
 	})
+	if s.options.Keeping != nil {
+		s.keepingGauges(gauge)
+	}
 	mux := http.NewServeMux()
 	mux.Handle("GET /metrics", promhttp.HandlerFor(registry, promhttp.HandlerOpts{}))
 	mux.HandleFunc("GET /healthz", s.door.ServeHTTP)

@@ -18,6 +18,7 @@ import (
 	"howdah/internal/chat"
 	"howdah/internal/cluster"
 	"howdah/internal/fault"
+	"howdah/internal/keeper"
 	"howdah/internal/pg"
 	"howdah/internal/web"
 )
@@ -49,6 +50,7 @@ type Server struct {
 	rooms    *chat.Rooms
 	door     *web.Door
 	pools    []*pg.Pool
+	kept     atomic.Pointer[keeper.Status]
 	keeping  sync.WaitGroup // what uses our PostgreSQL and has to end before it
 	silent   silent
 }

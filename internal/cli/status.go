@@ -1,0 +1,155 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"howdah/internal/cluster"
+	"howdah/internal/config"
+	"howdah/internal/fault"
+	"howdah/internal/keeper"
+	"howdah/internal/lang"
+	"howdah/internal/repo"
+)
+
+// statusCmd says how the database is kept, for people and for monitoring.
+type statusCmd struct {
+	keeping
+	config.Schedule
+}
+
+// exitCode ends the process with a code, and nothing is left to be said.
+type exitCode int
+
+// Error is for those who do not know it.
+func (c exitCode) Error() string { return fmt.Sprintf("exit code %d", int(c)) }
+
+// Run is howdah status. It works with everything down: what cannot be found out is part of the answer.
+func (c *statusCmd) Run(ctx context.Context, t *terminal) error {
+	account, err := c.settle(ctx, t)
+	if err != nil {
+		return err
+	}
+	opt := keeper.StatusOptions{Name: c.Cluster}
+	if opt.When, err = whenOf(c.Schedule); err != nil {
+		return err
+	}
+	if c.AdminDSN != "" {
+		opt.Server.DSN, opt.When = c.AdminDSN, nil
+	} else {
+		if opt.Cluster, err = cluster.New(c.Data, cluster.Installation{}, cluster.Options{Account: account}); err != nil {
+			return err
+		}
+		opt.Dir = c.Data
+		if opt.Cluster.Status().State == cluster.Running {
+			if opt.Server.DSN, err = opt.Cluster.DSN(cluster.Watcher, "postgres"); err != nil {
+				return err
+			}
+		}
+	}
+	opt.Repos = c.sources(false)
+	s := keeper.Look(ctx, opt)
+	if c.JSON {
+		err = t.print(struct {
+			*keeper.Status
+			Concerns []foundJSON `json:"findings"`
+		}{s, t.found(s)})
+	} else {
+		t.status(s)
+	}
+	if err == nil && s.Level > keeper.Well {
+		err = exitCode(s.Level)
+	}
+	return err
+}
+
+// sources are the repos, each opened when it is needed.
+func (c *keeping) sources(make bool) []keeper.Source {
+	var all []keeper.Source
+	for _, address := range c.Repos(c.Data) {
+		all = append(all, keeper.Source{Address: address, Open: func(ctx context.Context) (*repo.Repo, error) { return c.open(ctx, address, make) }})
+	}
+	return all
+}
+
+// whenOf reads the schedule.
+func whenOf(c config.Schedule) (map[keeper.Kind]keeper.When, error) {
+	physical, err := keeper.ParseWhen(c.BackupPhysical)
+	logical, logicalErr := keeper.ParseWhen(c.BackupLogical)
+	return map[keeper.Kind]keeper.When{keeper.Physical: physical, keeper.Logical: logical}, errors.Join(err, logicalErr)
+}
+
+// foundJSON is a finding for programs and people.
+type foundJSON struct {
+	Level   keeper.Level `json:"level"`
+	Key     string       `json:"key"`
+	Message string       `json:"message"`
+	Hint    string       `json:"hint,omitempty"`
+}
+
+func (t *terminal) found(s *keeper.Status) []foundJSON {
+	all := []foundJSON{}
+	for _, f := range s.Concerns {
+		message, hint := t.lang.Fault(f.Fault)
+		all = append(all, foundJSON{f.Level, f.Fault.Key, message, hint})
+	}
+	return all
+}
+
+var levelKeys = map[keeper.Level]string{keeper.Well: "cli.status.good", keeper.Warning: "cli.status.warning", keeper.Critical: "cli.status.critical"}
+
+// status is one screen: what is not well and the next step, and then the figures.
+func (t *terminal) status(s *keeper.Status) {
+	fmt.Fprintln(t.out, t.lang.T(levelKeys[s.Level]))
+	for _, f := range s.Concerns {
+		message, hint := t.lang.Fault(f.Fault)
+		fmt.Fprintf(t.out, "  %s %s\n", map[keeper.Level]string{keeper.Warning: "!", keeper.Critical: "!!"}[f.Level], message)
+		if hint != "" {
+			fmt.Fprintf(t.out, "     %s\n", strings.ReplaceAll(hint, "\n", "\n     "))
+		}
+	}
+	if len(s.Concerns) > 0 {
+		fmt.Fprintln(t.out)
+	}
+	var rows [][]string
+	row := func(label, value string) { rows = append(rows, []string{"  " + label, value}) }
+	if s.PostgreSQL.State != "" {
+		row("PostgreSQL", t.lang.T("cli.status.state", fault.Args{"state": string(s.PostgreSQL.State), "pid": s.PostgreSQL.PID}))
+		row(t.lang.T("cli.status.archive"), t.lang.T("cli.status.waiting", fault.Args{"ready": s.Archive.Ready, "lag": durationText(seconds(s.Archive.Lag))}))
+		if s.Disk.Total > 0 {
+			row(t.lang.T("cli.status.disk"), t.lang.T("cli.status.free", fault.Args{"free": byteText(s.Disk.Free), "total": byteText(s.Disk.Total)}))
+		}
+		if s.Disk.FullIn > 0 {
+			row("", t.lang.T("cli.status.full", fault.Args{"time": durationText(seconds(s.Disk.FullIn))}))
+		}
+	}
+	last := func(r *keeper.LastRun) string {
+		if r == nil {
+			return t.lang.T("cli.status.none")
+		}
+		return t.lang.T("cli.status.last", fault.Args{"id": r.ID, "age": durationText(seconds(r.Age))})
+	}
+	for _, r := range s.Repos {
+		row(t.lang.T("cli.status.repo"), r.Place)
+		if r.Trouble != "" {
+			continue
+		}
+		if r.From != nil && r.To != nil {
+			row(t.lang.T("cli.status.back"), t.lang.T("cli.status.range", fault.Args{"from": keeper.Moment(r.From.Local().Truncate(time.Second)),
+				"to": keeper.Moment(r.To.Local().Truncate(time.Second))}))
+		} else {
+			row(t.lang.T("cli.status.back"), t.lang.T("cli.status.not_back"))
+		}
+		row(t.lang.T("cli.status.physical"), last(r.Physical))
+		row(t.lang.T("cli.status.logical"), last(r.Logical))
+		if r.SameDisk {
+			row("", t.lang.T("cli.status.same_disk"))
+		}
+	}
+	fmt.Fprint(t.out, lang.Table(rows))
+}
+
+func seconds(n float64) time.Duration { return time.Duration(n * float64(time.Second)) }

@@ -1,0 +1,329 @@
+package keeper
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"howdah/internal/cluster"
+	"howdah/internal/fault"
+	"howdah/internal/repo"
+	"howdah/internal/wal"
+)
+
+// Level is how well something is.
+type Level int
+
+// The levels; their numbers are the exit codes that monitoring systems know.
+const (
+	Well     Level = iota // nothing to do
+	Warning               // something should be seen to
+	Critical              // what is written now may be lost, or cannot be written
+)
+
+// MarshalText implements encoding.TextMarshaler.
+func (l Level) MarshalText() ([]byte, error) {
+	return []byte([...]string{"good", "warning", "critical"}[l]), nil
+}
+
+// Concern is something that is not well; its hint is the next step.
+type Concern struct {
+	Level Level
+	Fault *fault.Fault
+}
+
+// Status is how a cluster is kept, as of At. It is read from files and repos; what only the server knows is missing when it does not answer.
+type Status struct {
+	At         time.Time        `json:"at"`
+	Level      Level            `json:"level"`
+	PostgreSQL PostgreSQLStatus `json:"postgresql"`
+	Archive    ArchiveStatus    `json:"archive"`
+	Disk       DiskStatus       `json:"disk"`
+	Repos      []RepoStatus     `json:"repos"`
+	Failures   []Failure        `json:"failures,omitempty"` // of the schedule, not made up for yet
+	Concerns   []Concern        `json:"-"`                  // the worst first
+}
+
+// PostgreSQLStatus is the state of the server.
+type PostgreSQLStatus struct {
+	State   cluster.State `json:"state,omitempty"` // "" where it is somebody else's
+	PID     int           `json:"pid,omitempty"`
+	Answers bool          `json:"answers"`
+}
+
+// ArchiveStatus is what waits to be archived.
+type ArchiveStatus struct {
+	Ready   int     `json:"ready"`       // segments that PostgreSQL has finished and that are in no repo yet
+	Lag     float64 `json:"lag_seconds"` // age of the oldest of them
+	Failing bool    `json:"failing"`     // archive_command failed since it last succeeded; only when the server answers
+}
+
+// DiskStatus is the disk of pg_wal.
+type DiskStatus struct {
+	Free   int64   `json:"free"`              // bytes
+	Total  int64   `json:"total"`             // bytes
+	FullIn float64 `json:"full_in,omitempty"` // seconds, if archiving stands still and as much is written as since then; 0: it does not
+}
+
+// RepoStatus is what a repo holds.
+type RepoStatus struct {
+	Place    string     `json:"place"`
+	Trouble  string     `json:"trouble,omitempty"` // the key of the fault that keeps it from being read
+	From     *time.Time `json:"from,omitempty"`    // one can go back to any moment from here ...
+	To       *time.Time `json:"to,omitempty"`      // ... to here
+	Physical *LastRun   `json:"physical,omitempty"`
+	Logical  *LastRun   `json:"logical,omitempty"`
+	SameDisk bool       `json:"same_disk,omitempty"` // as the data
+}
+
+// LastRun is the newest backup of a kind that is good.
+type LastRun struct {
+	ID    string    `json:"id"`
+	Began time.Time `json:"began"`
+	Age   float64   `json:"age_seconds"`
+}
+
+// StatusOptions say what is looked at.
+type StatusOptions struct {
+	Name    string           // of the cluster in the repos
+	Cluster *cluster.Cluster // nil: somebody else's
+	Server  Server           // a way in, as any role; empty: none
+	Dir     string           // the house's folder; "": none
+	Repos   []Source
+	When    map[Kind]When // nil: nothing is overdue
+}
+
+// When things are not well any more.
+const (
+	lagWarning, lagCritical   = 5 * time.Minute, 30 * time.Minute
+	diskWarning, diskCritical = int64(2 << 30), int64(512 << 20)
+	fullWarning, fullCritical = 24 * time.Hour, 2 * time.Hour
+	overdueBy                 = time.Hour
+)
+
+// Look finds out how a cluster is kept. What cannot be found out is a finding too, so there is always a Status.
+func Look(ctx context.Context, opt StatusOptions) *Status {
+	s := &Status{At: time.Now().UTC().Truncate(time.Second), Repos: []RepoStatus{}}
+	young := false
+	if c := opt.Cluster; c != nil {
+		state := c.Status()
+		s.PostgreSQL.State, s.PostgreSQL.PID = state.State, state.PID
+		young = s.PostgreSQL.State == cluster.Running && time.Since(state.Started) < 10*time.Minute
+		switch state.State {
+		case cluster.Absent:
+			s.find(Critical, fault.New(fault.NotFound, "cluster.absent", fault.Args{"dir": c.Dir()}))
+		case cluster.Stopped, cluster.Stopping:
+			s.find(Critical, fault.New(fault.Unavailable, "keeper.status_down", fault.Args{"dir": c.Dir()}))
+		case cluster.Starting:
+			s.find(Warning, fault.New(fault.Unavailable, "keeper.status_starting", fault.Args{"dir": c.Dir()}))
+		case cluster.Running:
+		}
+		s.lookAtFiles(filepath.Join(c.DataDir(), "pg_wal"))
+	}
+	if opt.Server.DSN != "" {
+		s.ask(ctx, opt)
+	}
+	for _, source := range opt.Repos {
+		s.lookAtRepo(ctx, opt, source, young)
+	}
+	if opt.Dir != "" {
+		s.Failures, _ = Failures(opt.Dir)
+	}
+	for _, f := range s.Failures {
+		level := Warning
+		if f.Count >= 3 || f.Key == "keeper.pages_damaged" {
+			level = Critical
+		}
+		s.find(level, fault.New(fault.Unavailable, "keeper.status_failed", fault.Args{"kind": string(f.Kind), "place": f.Repo, "count": f.Count,
+			"since": Moment(f.Since.Local()), "error": f.Error}))
+	}
+	return s
+}
+
+func (s *Status) find(level Level, f *fault.Fault) {
+	at := len(s.Concerns)
+	for at > 0 && s.Concerns[at-1].Level < level {
+		at--
+	}
+	s.Concerns = append(s.Concerns[:at], append([]Concern{{level, f}}, s.Concerns[at:]...)...)
+	s.Level = max(s.Level, level)
+}
+
+// lookAtFiles counts what PostgreSQL has marked as ready: https://www.postgresql.org/docs/current/continuous-archiving.html
+func (s *Status) lookAtFiles(pgWAL string) {
+	oldest := time.Time{}
+	entries, _ := os.ReadDir(filepath.Join(pgWAL, "archive_status"))
+	for _, e := range entries {
+		if !strings.HasSuffix(e.Name(), ".ready") {
+			continue
+		}
+		st, err := e.Info()
+		if err != nil {
+			continue // it has just been archived
+		}
+		s.Archive.Ready++
+		if oldest.IsZero() || st.ModTime().Before(oldest) {
+			oldest = st.ModTime()
+		}
+	}
+	lag := time.Duration(0)
+	if s.Archive.Ready > 0 {
+		lag = max(time.Since(oldest), 0)
+	}
+	s.Archive.Lag = lag.Round(time.Millisecond).Seconds()
+	args := fault.Args{"ready": s.Archive.Ready, "lag": lag.Round(time.Second).String()}
+	switch {
+	case lag >= lagCritical:
+		s.find(Critical, fault.New(fault.Unavailable, "keeper.status_lag", args))
+	case lag >= lagWarning:
+		s.find(Warning, fault.New(fault.Unavailable, "keeper.status_lag", args))
+	}
+	free, total, err := diskSpace(pgWAL)
+	if err != nil {
+		return
+	}
+	s.Disk.Free, s.Disk.Total = free, total
+	full := time.Duration(0)
+	if lag >= lagWarning {
+		perSecond := float64(s.Archive.Ready) * 16 * (1 << 20) / lag.Seconds()
+		full = time.Duration(float64(free) / perSecond * float64(time.Second))
+		if full < 0 { // more than 292 years
+			full = 0
+		}
+		s.Disk.FullIn = full.Round(time.Second).Seconds()
+	}
+	disk := fault.New(fault.Unavailable, "keeper.status_disk", fault.Args{"dir": pgWAL, "free": free >> 20})
+	switch {
+	case free < diskCritical || full > 0 && full < fullCritical:
+		s.find(Critical, disk)
+	case free < diskWarning || full > 0 && full < fullWarning:
+		s.find(Warning, disk)
+	}
+}
+
+// ask asks the server what only it knows.
+func (s *Status) ask(ctx context.Context, opt StatusOptions) {
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	defer cancel()
+	conn, err := opt.Server.connect(ctx, "")
+	if err == nil {
+		defer conn.Close(context.WithoutCancel(ctx))
+		var mode string
+		err = conn.QueryRow(ctx, `SELECT current_setting('archive_mode'),
+			coalesce(last_failed_time > coalesce(last_archived_time, '-infinity'), false) FROM pg_stat_archiver`).Scan(&mode, &s.Archive.Failing)
+		s.PostgreSQL.Answers = err == nil
+		if err == nil && mode == "off" {
+			s.find(Critical, fault.New(fault.Conflict, "keeper.status_not_archiving"))
+		}
+		if s.Archive.Failing {
+			s.find(Critical, fault.New(fault.Unavailable, "keeper.status_archiver"))
+		}
+	}
+	if err != nil && s.PostgreSQL.State != cluster.Stopped && s.PostgreSQL.State != cluster.Absent {
+		s.find(Critical, fault.Wrap(err, fault.Unavailable, "keeper.status_silent"))
+	}
+}
+
+func (s *Status) lookAtRepo(ctx context.Context, opt StatusOptions, source Source, young bool) {
+	out := RepoStatus{Place: source.Address}
+	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
+	defer cancel()
+	r, err := source.Open(ctx)
+	if err == nil {
+		out.Place = r.String()
+		out.SameDisk = opt.Cluster != nil && SameDisk(r, opt.Cluster.DataDir())
+		err = s.lookInto(ctx, opt, r, &out, young)
+	}
+	if err != nil {
+		f := fault.Of(err)
+		out.Trouble = f.Key
+		s.find(Critical, f)
+	}
+	s.Repos = append(s.Repos, out)
+}
+
+func (s *Status) lookInto(ctx context.Context, opt StatusOptions, r *repo.Repo, out *RepoStatus, young bool) error {
+	run := func(id string, began time.Time) *LastRun { return &LastRun{id, began, s.At.Sub(began).Seconds()} }
+	whole, _, err := Backups(ctx, r, opt.Name)
+	if err != nil {
+		return err
+	}
+	for _, b := range whole {
+		if !b.Good() {
+			continue
+		}
+		if out.From == nil {
+			out.From = &b.Ended
+		}
+		out.To, out.Physical = &b.Ended, run(b.ID, b.Began)
+	}
+	dumps, err := Dumps(ctx, r, opt.Name)
+	if err != nil {
+		return err
+	}
+	for _, d := range dumps {
+		if d.Full() {
+			out.Logical = run(d.ID, d.Began)
+		}
+	}
+	if newest, err := newestSegment(ctx, r, opt.Name); err != nil {
+		return err
+	} else if out.To != nil && newest.After(*out.To) {
+		out.To = &newest
+	}
+	if out.Physical == nil && opt.When[Physical] != nil {
+		level := Critical
+		if young {
+			level = Warning
+		}
+		s.find(level, fault.New(fault.NotFound, "keeper.status_no_base", fault.Args{"place": r.String()}))
+	}
+	for _, kind := range []Kind{Physical, Logical} {
+		last, when := map[Kind]*LastRun{Physical: out.Physical, Logical: out.Logical}[kind], opt.When[kind]
+		if last == nil || when == nil {
+			continue
+		}
+		due := when.Next(last.Began.Local())
+		args := fault.Args{"kind": string(kind), "place": r.String(), "last": Moment(last.Began.Local())}
+		switch {
+		case s.At.After(when.Next(due).Add(overdueBy)):
+			s.find(Critical, fault.New(fault.Unavailable, "keeper.status_overdue", args))
+		case s.At.After(due.Add(overdueBy)):
+			s.find(Warning, fault.New(fault.Unavailable, "keeper.status_overdue", args))
+		}
+	}
+	return nil
+}
+
+// newestSegment is when the last segment of the newest timeline came to the repo.
+func newestSegment(ctx context.Context, r *repo.Repo, clusterName string) (at time.Time, err error) {
+	folder := clusterName + "/wal"
+	for range 2 { // the timeline, and the first 16 digits
+		folders, err := r.Folders(ctx, folder)
+		if errors.Is(err, fs.ErrNotExist) || err == nil && len(folders) == 0 {
+			return at, nil
+		}
+		if err != nil {
+			return at, err
+		}
+		last := folders[0]
+		for _, f := range folders {
+			last = max(last, f)
+		}
+		folder += "/" + last
+	}
+	for info, err := range r.List(ctx, folder+"/") {
+		if err != nil {
+			return at, err
+		}
+		base, _, _ := strings.Cut(info.Name[strings.LastIndexByte(info.Name, '/')+1:], ".")
+		if name, err := wal.ParseName(base); err == nil && name.Kind == wal.Segment && info.Modified.After(at) {
+			at = info.Modified
+		}
+	}
+	return at.UTC(), nil
+}
