@@ -25,19 +25,20 @@ type commands struct {
 	Lang   string          `help:"${help_lang}" placeholder:"en|zh-TW"`
 	Config kong.ConfigFlag `help:"${help_config}" placeholder:"FILE"`
 
-	Up        upCmd        `cmd:"" help:"${help_up}"`
-	Init      initCmd      `cmd:"" help:"${help_init}"`
-	SetupLink setupLinkCmd `cmd:"" help:"${help_setup_link}"`
-	Say       sayCmd       `cmd:"" help:"${help_say}"`
-	Backup    backupCmd    `cmd:"" help:"${help_backup}"`
-	Backups   backupsCmd   `cmd:"" help:"${help_backups}"`
-	Restore   restoreCmd   `cmd:"" help:"${help_restore}"`
-	Verify    verifyCmd    `cmd:"" help:"${help_verify}"`
-	Prune     pruneCmd     `cmd:"" help:"${help_prune}"`
-	Status    statusCmd    `cmd:"" help:"${help_status}"`
-	WAL       walCmd       `cmd:"" name:"wal" help:"${help_wal}"`
-	Bench     benchCmd     `cmd:"" help:"${help_bench}"`
-	Version   versionCmd   `cmd:"" help:"${help_version}"`
+	Up           upCmd           `cmd:"" help:"${help_up}"`
+	Init         initCmd         `cmd:"" help:"${help_init}"`
+	SetupLink    setupLinkCmd    `cmd:"" help:"${help_setup_link}"`
+	Say          sayCmd          `cmd:"" help:"${help_say}"`
+	Backup       backupCmd       `cmd:"" help:"${help_backup}"`
+	Backups      backupsCmd      `cmd:"" help:"${help_backups}"`
+	Restore      restoreCmd      `cmd:"" help:"${help_restore}"`
+	Verify       verifyCmd       `cmd:"" help:"${help_verify}"`
+	Prune        pruneCmd        `cmd:"" help:"${help_prune}"`
+	Status       statusCmd       `cmd:"" help:"${help_status}"`
+	WAL          walCmd          `cmd:"" name:"wal" help:"${help_wal}"`
+	Bench        benchCmd        `cmd:"" help:"${help_bench}"`
+	Version      versionCmd      `cmd:"" help:"${help_version}"`
+	RestorePoint restorePointCmd `cmd:"" name:"restore-point" help:"${help_restore_point}"`
 }
 
 // terminal is what a command has to talk with.

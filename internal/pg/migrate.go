@@ -27,6 +27,12 @@ const migrationLock = 0x686f77646168 // "howdah"
 // what it may do: rows, never DDL. It is a single read where there is nothing to do. A schema that is newer than this
 // binary is refused: an older program must not write into it.
 func Migrate(ctx context.Context, ownerDSN, appRole string) error {
+	return MigrateAfter(ctx, ownerDSN, appRole, func(context.Context, int64, int64) error { return nil })
+}
+
+// MigrateAfter is Migrate, but that before is called first when a schema that is in use will be changed: from one version to another. Its error stops
+// the migration. Several nodes may call theirs for the same migration.
+func MigrateAfter(ctx context.Context, ownerDSN, appRole string, before func(ctx context.Context, from, to int64) error) error {
 	source, err := fs.Sub(migrations, "migrations")
 	if err != nil {
 		return err
@@ -59,6 +65,11 @@ func Migrate(ctx context.Context, ownerDSN, appRole string) error {
 	}
 	if have > newest {
 		return fault.New(fault.Conflict, "pg.newer_schema", fault.Args{"have": have, "know": newest})
+	}
+	if have > 0 && have < newest {
+		if err := before(ctx, have, newest); err != nil {
+			return err
+		}
 	}
 	if _, err := provider.Up(ctx); err != nil {
 		return Fault(err)

@@ -124,3 +124,15 @@ func TestADatabaseThatIsNotThereIsAway(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+func TestNobodyIsAskedBeforeAMigrationThatChangesNothingOfWorth(t *testing.T) {
+	t.Parallel()
+	db := pgtest.New(t)
+	before := func(context.Context, int64, int64) error { return errors.New("asked") }
+	for _, prepare := range []string{`SELECT 1`, `DROP SCHEMA chat CASCADE; DROP SCHEMA account CASCADE; DROP TABLE public.howdah_schema`} {
+		db.Exec(t, prepare)
+		if err := pg.MigrateAfter(t.Context(), db.OwnerDSN, "howdah_app", before); err != nil {
+			t.Errorf("%s: %v", prepare, err)
+		}
+	}
+}

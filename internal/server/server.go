@@ -20,6 +20,7 @@ import (
 	"howdah/internal/fault"
 	"howdah/internal/keeper"
 	"howdah/internal/pg"
+	"howdah/internal/wal"
 	"howdah/internal/web"
 )
 
@@ -256,7 +257,27 @@ func (s *Server) clusterEvent(e cluster.Event) {
 }
 
 func (s *Server) migrate(ctx context.Context) error {
-	return s.patiently(ctx, func() error { return pg.Migrate(ctx, s.options.OwnerDSN, s.options.AppRole) })
+	return s.patiently(ctx, func() error { return pg.MigrateAfter(ctx, s.options.OwnerDSN, s.options.AppRole, s.beforeMigration) })
+}
+
+// beforeMigration names the moment before a migration, so that one can go back to it. That it cannot is no reason to stay with an old schema.
+func (s *Server) beforeMigration(ctx context.Context, from, to int64) error {
+	c := s.options.Cluster
+	if c == nil {
+		return nil // we are not its superuser
+	}
+	name := fmt.Sprintf("howdah-schema-%d-to-%d", from, to)
+	dsn, err := c.DSN(cluster.Superuser, "postgres")
+	var at wal.LSN
+	if err == nil {
+		at, err = keeper.RestorePoint(ctx, keeper.Server{DSN: dsn}, name)
+	}
+	if err != nil {
+		s.options.Log.Warn("no restore point was set before the migration", "error", err)
+		return ctx.Err()
+	}
+	s.options.Log.Info("a restore point was set before the migration", "name", name, "lsn", at.String())
+	return nil
 }
 
 // patiently does what starting needs of the database. It waits for one that is away (people see the waiting page
