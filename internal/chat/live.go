@@ -249,6 +249,7 @@ func (l *live) grew(room int64, g grown) {
 	l.mu.Unlock()
 	if to == nil || !to.send(g) {
 		g.answer() // nobody follows
+		g.told()
 	}
 }
 

@@ -18,8 +18,11 @@ type loop struct {
 	ended bool
 
 	// Owned by run:
-	cursor  int64 // all up to here has been offered to every follower
-	recent  []Event
+	cursor   int64 // all up to here has been offered to every follower
+	recent   []Event
+	gathered []Event // what has come since the last wave
+	lastWave time.Time
+	waveDue  <-chan time.Time
 	subs    map[Listener]*sub
 	present map[int64]int // person -> how many of their listeners follow
 	viewers int
@@ -61,6 +64,21 @@ func (g grown) answer() {
 	}
 }
 
+func (g grown) told() {
+	for _, p := range g.posts {
+		p.told()
+	}
+}
+
+// A busy room tells in waves. The first event goes out at once; what comes within the pause after that goes out together,
+// in one write for each follower: a write is what telling somebody costs, however much is in it. The pause grows with
+// what a wave costs, up to what nobody notices.
+const (
+	wavePause    = 100 * time.Microsecond // for each follower
+	longestPause = 20 * time.Millisecond
+	fewFollowers = 16 // up to so many, an answer can wait for the author's own echo and share its write
+)
+
 // recentEvents is how much of the log's end a loop keeps, so that people who reconnect together read memory.
 const recentEvents = 64
 
@@ -93,12 +111,18 @@ func (l *loop) run() {
 			for _, word := range left {
 				if g, ok := word.(grown); ok {
 					g.answer()
+					g.told()
 				}
 			}
 			return
 		case <-l.hereDue:
 			l.hereDue = nil
 			l.tellHere()
+			continue
+		case <-l.waveDue:
+			if l.wave() {
+				l.catchUp()
+			}
 			continue
 		case <-l.wake:
 		}
@@ -175,14 +199,23 @@ func (l *loop) take(word any) (read bool) {
 		}
 	case grown:
 		w.answer()
-		n := len(w.events)
-		if n == 0 || w.events[0].Seq > l.cursor+1 || w.events[n-1].Seq-w.events[0].Seq != int64(n-1) {
+		if len(w.events) == 0 {
+			w.told()
 			return true
 		}
-		for len(w.events) > 0 && w.events[0].Seq <= l.cursor {
-			w.events = w.events[1:]
+		l.gathered = append(l.gathered, w.events...)
+		pause := min(time.Duration(len(l.subs))*wavePause, longestPause) - time.Since(l.lastWave)
+		if pause > 0 || len(l.subs) > fewFollowers {
+			w.told()
+		} else {
+			defer w.told()
 		}
-		l.offer(w.events)
+		if pause <= 0 {
+			return l.wave()
+		}
+		if l.waveDue == nil {
+			l.waveDue = time.After(pause)
+		}
 	case behind:
 		if w.seq > l.cursor {
 			return true
@@ -198,6 +231,22 @@ func (l *loop) take(word any) (read bool) {
 			s.after, s.primed = w.seq, true
 		}
 	}
+	return false
+}
+
+// wave offers what has gathered, and tells whether the log has to be read instead: when something is missing between.
+func (l *loop) wave() (read bool) {
+	events := l.gathered
+	l.gathered, l.waveDue, l.lastWave = nil, nil, time.Now()
+	for len(events) > 0 && events[0].Seq <= l.cursor { // read from the log meanwhile
+		events = events[1:]
+	}
+	for i := range events {
+		if events[i].Seq != l.cursor+1+int64(i) {
+			return true
+		}
+	}
+	l.offer(events)
 	return false
 }
 

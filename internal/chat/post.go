@@ -37,7 +37,7 @@ type post struct {
 	body     string
 	calls    []candidate
 	mentions []named
-	done     []func(Receipt, error)
+	replies  []Reply
 
 	outcome Receipt
 	fresh   bool // stored by the last try, not found
@@ -51,32 +51,50 @@ type named struct {
 
 // Post stores what me says and returns when it is on disk. A retry with the same client id gets the same receipt.
 func (r *Rooms) Post(ctx context.Context, me account.Person, d Draft) (Receipt, error) {
-	type answer struct {
-		receipt Receipt
-		err     error
-	}
-	done := make(chan answer, 1)
-	r.PostThen(me, d, func(receipt Receipt, err error) { done <- answer{receipt, err} })
+	w := waiter{stored: make(chan struct{})}
+	r.PostThen(me, d, &w)
 	select {
-	case a := <-done:
-		return a.receipt, a.err
+	case <-w.stored:
+		return w.receipt, w.err
 	case <-ctx.Done(): // it may still be stored: the caller's retry will find it
 		return Receipt{}, fault.Wrap(ctx.Err(), fault.Unavailable, "chat.unsure")
 	}
 }
 
-// PostThen is Post for doors that do not wait: done is called once, when the post is on disk or refused, by a
-// goroutine that others wait for; it must not block. It is called just before the post is delivered to those who follow
-// the room, so that an author who does gets the answer and the echo together.
-func (r *Rooms) PostThen(me account.Person, d Draft, done func(Receipt, error)) {
+// A Reply is told what became of a post. Its methods are called once each, by goroutines that others wait for: they must
+// not block.
+type Reply interface {
+	Stored(Receipt, error) // it is on disk, or refused; those who follow the room are told after this
+	Told()                 // they have been told: an answer may wait for this, to travel with the author's own echo
+}
+
+type waiter struct {
+	stored  chan struct{}
+	receipt Receipt
+	err     error
+}
+
+func (w *waiter) Stored(receipt Receipt, err error) {
+	w.receipt, w.err = receipt, err
+	close(w.stored)
+}
+
+func (w *waiter) Told() {}
+
+// PostThen is Post for doors that do not wait.
+func (r *Rooms) PostThen(me account.Person, d Draft, reply Reply) {
+	refuse := func(err error) {
+		reply.Stored(Receipt{}, err)
+		reply.Told()
+	}
 	body, err := cleanBody(d.Body)
 	if err != nil {
-		done(Receipt{}, err)
+		refuse(err)
 		return
 	}
 	client, err := clientID(d.ClientID)
 	if err != nil {
-		done(Receipt{}, err)
+		refuse(err)
 		return
 	}
 	p := &post{
@@ -84,10 +102,10 @@ func (r *Rooms) PostThen(me account.Person, d Draft, done func(Receipt, error)) 
 		by:      Author{me.ID, me.Handle, me.Name},
 		body:    body,
 		calls:   candidates(body),
-		done:    []func(Receipt, error){done},
+		replies: []Reply{reply},
 	}
 	if !r.posts.put(p) {
-		done(Receipt{}, fault.New(fault.Unavailable, "chat.stopping"))
+		refuse(fault.New(fault.Unavailable, "chat.stopping"))
 	}
 }
 
@@ -164,7 +182,7 @@ JOIN account.person p ON p.handle = c.handle
 JOIN chat.member m ON m.room_id = c.room_id AND m.person_id = p.id
 ORDER BY c.ord, c.start, length(c.handle) DESC`
 
-// commitPosts stores a batch, tells every caller, and wakes the rooms. It calls every done exactly once. There is one
+// commitPosts stores a batch, tells every caller, and wakes the rooms. It answers every caller exactly once. There is one
 // lane for all rooms: with more of them batches get smaller, and what a batch costs is hardly less for that.
 func (r *Rooms) commitPosts(ctx context.Context, steady *pg.Pool, batch []*post) {
 	batch = mergeRetries(batch)
@@ -182,6 +200,7 @@ func (r *Rooms) commitPosts(ctx context.Context, steady *pg.Pool, batch []*post)
 	for _, p := range batch {
 		if p.err != nil {
 			p.answer()
+			p.told()
 			continue
 		}
 		g := rooms[p.room]
@@ -200,8 +219,14 @@ func (r *Rooms) commitPosts(ctx context.Context, steady *pg.Pool, batch []*post)
 }
 
 func (p *post) answer() {
-	for _, done := range p.done {
-		done(p.outcome, p.err)
+	for _, reply := range p.replies {
+		reply.Stored(p.outcome, p.err)
+	}
+}
+
+func (p *post) told() {
+	for _, reply := range p.replies {
+		reply.Told()
 	}
 }
 
@@ -222,7 +247,7 @@ func mergeRetries(batch []*post) []*post {
 	out := batch[:0]
 	for _, p := range batch {
 		if f := first[p.postKey]; f != nil {
-			f.done = append(f.done, p.done...)
+			f.replies = append(f.replies, p.replies...)
 			continue
 		}
 		first[p.postKey] = p

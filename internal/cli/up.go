@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"runtime/debug"
 	"strings"
 	"syscall"
 	"time"
@@ -74,6 +75,10 @@ func (c *upCmd) Run(ctx context.Context, t *terminal) (err error) {
 		t.say("cli.up.stop")
 	}
 	serving = true
+	if os.Getenv("GOGC") == "" {
+		// What a post leaves behind is many times what lives on: half as many collections save a fifth of its cost.
+		debug.SetGCPercent(200)
+	}
 	return server.Run(ctx, options)
 }
 

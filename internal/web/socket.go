@@ -25,7 +25,8 @@ import (
 )
 
 // A socket is one live session over WebSocket (RFC 6455). An idle one costs a goroutine that reads, a small buffer and
-// its places in the room loops: what is written goes through a queue that has a goroutine only while it holds something.
+// its places in the room loops. Who has something for it writes it at once, as far as the system takes it without waiting;
+// the rest goes into a queue that has a goroutine only while it holds something.
 type socket struct {
 	door    *Door
 	conn    net.Conn
@@ -37,8 +38,10 @@ type socket struct {
 	syncing atomic.Bool
 	started atomic.Bool // has said hello
 
+	direct  *directWriter // nil where the system or TLS has no such way
 	mu      sync.Mutex
-	queue   [][]byte
+	held    []byte   // answers that wait for the echo they travel with
+	queue   [][]byte // what the other side was not ready to take
 	size    int
 	writing bool
 	ended   bool // nothing more goes in
@@ -81,7 +84,7 @@ func (d *Door) live(w http.ResponseWriter, r *http.Request) {
 		return // it has answered
 	}
 	_ = conn.SetDeadline(time.Time{})
-	s := &socket{door: d, conn: conn, session: v.session.ID, lang: v.lang}
+	s := &socket{door: d, conn: conn, direct: newDirectWriter(conn), session: v.session.ID, lang: v.lang}
 	me := v.me()
 	s.person.Store(&me)
 	s.heard.Store(time.Now().Unix())
@@ -168,17 +171,56 @@ func frame(value any) []byte {
 	return textFrame(payload)
 }
 
-// offer puts a frame into the queue. A listener whose queue is full is dropped: it comes back and heals by since.
+// offer sends a frame. A listener whose queue is full is dropped: it comes back and heals by since.
 func (s *socket) offer(f []byte) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.ended {
 		return
 	}
+	if len(s.held) > 0 {
+		f = append(s.held, f...)
+		s.held = nil
+	}
+	s.send(f)
+}
+
+// hold keeps a small frame until the next one is offered, or flush is called.
+func (s *socket) hold(f []byte) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !s.ended {
+		s.held = append(s.held, f...)
+	}
+}
+
+func (s *socket) flush() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(s.held) > 0 && !s.ended {
+		f := s.held
+		s.held = nil
+		s.send(f)
+	}
+}
+
+// send writes a frame, or queues what the other side is not ready to take. s.mu is held.
+func (s *socket) send(f []byte) {
+	if !s.writing && s.direct != nil {
+		n, err := s.direct.write(f)
+		if err != nil {
+			s.ended = true
+			s.conn.Close() // its reader ends, and takes it out of everything
+			return
+		}
+		if f = f[n:]; len(f) == 0 {
+			return
+		}
+	}
 	if s.size > 0 && s.size+len(f) > maxQueue {
 		s.ended, s.queue = true, [][]byte{s.farewell("too_slow"), closeFrame}
 		s.door.Stats.Dropped.Add(1)
-		_ = s.conn.SetReadDeadline(time.Now().Add(time.Second)) // its reader ends, and takes it out of everything
+		_ = s.conn.SetReadDeadline(time.Now().Add(time.Second))
 		return
 	}
 	s.queue = append(s.queue, f)
@@ -196,6 +238,7 @@ func (s *socket) write() {
 		if len(s.queue) == 0 {
 			s.writing = false
 			s.queue = nil
+			_ = s.conn.SetWriteDeadline(time.Time{}) // one that has passed would fail the next direct write
 			closing := s.closing
 			s.mu.Unlock()
 			if closing {
@@ -203,18 +246,11 @@ func (s *socket) write() {
 			}
 			return
 		}
-		waiting := s.queue
+		waiting := net.Buffers(s.queue)
 		s.queue, s.size = nil, 0
 		s.mu.Unlock()
 		_ = s.conn.SetWriteDeadline(time.Now().Add(writeWait))
-		var err error
-		if len(waiting) == 1 {
-			_, err = s.conn.Write(waiting[0])
-		} else {
-			list := net.Buffers(waiting)
-			_, err = list.WriteTo(s.conn)
-		}
-		if err != nil {
+		if _, err := waiting.WriteTo(s.conn); err != nil {
 			s.conn.Close()
 			s.mu.Lock()
 			s.ended, s.writing, s.queue = true, false, nil
@@ -333,18 +369,18 @@ func (s *socket) take(ctx context.Context, raw []byte) {
 	if err != nil {
 		s.refuse(o.ID, err)
 	} else {
-		s.done(o.ID, got)
+		s.offer(ack(o.ID, got))
 	}
 }
 
-func (s *socket) done(id int64, got chat.Receipt) {
-	s.offer(appendText(make([]byte, 0, 64), func(b []byte) []byte {
+func ack(id int64, got chat.Receipt) []byte {
+	return appendText(make([]byte, 0, 64), func(b []byte) []byte {
 		b = append(b, `{"is":"ok","id":`...)
 		b = strconv.AppendInt(b, id, 10)
 		b = append(b, `,"seq":`...)
 		b = strconv.AppendInt(b, got.Seq, 10)
 		return append(b, '}')
-	}))
+	})
 }
 
 func (s *socket) refuse(id int64, err error) {
@@ -371,15 +407,25 @@ func (s *socket) post(o order) {
 		return
 	}
 	s.door.Stats.Posts.Add(1)
-	s.door.rooms.PostThen(s.Person(), chat.Draft{Room: o.Room, ClientID: o.ClientID, Body: o.Body}, func(got chat.Receipt, err error) {
-		s.posting.Add(-1)
-		if err != nil {
-			s.refuse(o.ID, err)
-		} else {
-			s.done(o.ID, got)
-		}
-	})
+	s.door.rooms.PostThen(s.Person(), chat.Draft{Room: o.Room, ClientID: o.ClientID, Body: o.Body}, &posting{s, o.ID})
 }
+
+// posting is a post of a socket under way. Its answer travels with the echo, where the author follows the room.
+type posting struct {
+	*socket
+	id int64
+}
+
+func (p *posting) Stored(got chat.Receipt, err error) {
+	p.socket.posting.Add(-1)
+	if err != nil {
+		p.refuse(p.id, err)
+	} else {
+		p.hold(ack(p.id, got))
+	}
+}
+
+func (p *posting) Told() { p.flush() }
 
 // hello brings a page up to date: its rooms with their counts, then all that it has missed of the room it shows.
 func (s *socket) hello(ctx context.Context, o order) error {
