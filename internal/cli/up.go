@@ -21,6 +21,8 @@ import (
 // upCmd starts everything, or attaches to what runs.
 type upCmd struct {
 	config.Server
+	config.Keeper
+	config.Schedule
 }
 
 // Run is howdah up.
@@ -41,6 +43,7 @@ func (c *upCmd) Run(ctx context.Context, t *terminal) (err error) {
 			return err
 		}
 	}
+	own := openOwnProgram()
 	account, err := t.settleDown(ctx, &c.House)
 	if err != nil {
 		return err
@@ -49,6 +52,7 @@ func (c *upCmd) Run(ctx context.Context, t *terminal) (err error) {
 	if err != nil {
 		return err
 	}
+	c.Data = dir
 	running, held, err := holdHouse(dir)
 	if err != nil {
 		return err
@@ -58,7 +62,15 @@ func (c *upCmd) Run(ctx context.Context, t *terminal) (err error) {
 	}
 	defer running.release()
 	if c.DSN == "" {
-		if options.Cluster, err = cluster.New(dir, in, cluster.Options{Account: account, Port: c.PgPort}); err != nil {
+		program, err := own.reachable(dir)
+		if err != nil {
+			return err
+		}
+		if options.Keeping, err = c.keepingOf(); err != nil {
+			return err
+		}
+		options.Cluster, err = cluster.New(dir, in, cluster.Options{Account: account, Port: c.PgPort, Settings: archiveSettings(program, dir)})
+		if err != nil {
 			return err
 		}
 	} else if options.AppDSN, options.OwnerDSN, options.AppRole, err = c.elsewhere(dir); err != nil {

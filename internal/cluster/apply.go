@@ -2,6 +2,7 @@ package cluster
 
 import (
 	"context"
+	"errors"
 	"maps"
 	"os"
 	"path/filepath"
@@ -37,7 +38,7 @@ func (c *Cluster) Apply(ctx context.Context) (restarted bool, err error) {
 		return false, nil
 	}
 	old, err := os.ReadFile(filepath.Join(c.data(), confName))
-	if err != nil {
+	if err != nil && !errors.Is(err, os.ErrNotExist) { // without one it was started by somebody else, and has nothing of ours
 		return false, c.fileFault(err)
 	}
 	have := settingsIn(string(old))

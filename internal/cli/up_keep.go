@@ -1,0 +1,142 @@
+package cli
+
+import (
+	"errors"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strings"
+
+	"howdah/internal/fault"
+	"howdah/internal/keeper"
+	"howdah/internal/server"
+)
+
+// keepingOf says how the house's own PostgreSQL is kept; c.Data is absolute. Its addresses are made absolute too: archive_command is run
+// elsewhere.
+func (c *upCmd) keepingOf() (*server.Keeping, error) {
+	for i, address := range c.Repo {
+		c.Repo[i] = absolute(address)
+	}
+	keys := &keeping{House: c.House, Keeper: c.Keeper}
+	s := keeper.Settings{Cluster: c.Cluster, Spool: filepath.Join(c.Data, "spool")}
+	if c.Identity != "" {
+		s.IdentityFile = absolute(c.Identity)
+	}
+	for _, recipient := range c.Recipient {
+		if !strings.HasPrefix(recipient, "age1") {
+			recipient = absolute(recipient)
+		}
+		s.Recipients = append(s.Recipients, recipient)
+	}
+	if c.Compression != "normal" { // which is not worth its time for WAL
+		s.Compression = c.Compression
+	}
+	for _, address := range c.Repos(c.Data) {
+		place := keeper.Place{Address: address}
+		if strings.HasPrefix(address, "s3:") { // PostgreSQL does not have our environment
+			place.AccessKey = either(c.S3AccessKey, os.Getenv("AWS_ACCESS_KEY_ID"))
+			place.SecretKey = either(c.S3SecretKey, os.Getenv("AWS_SECRET_ACCESS_KEY"))
+			place.SessionToken = either(c.S3SessionToken, os.Getenv("AWS_SESSION_TOKEN"))
+		}
+		s.Repos = append(s.Repos, place)
+	}
+	when, err := whenOf(c.Schedule)
+	if err != nil {
+		return nil, err
+	}
+	return &server.Keeping{Settings: s, File: archiveFile(c.Data), When: when, First: c.BackupFirst, Repos: keys.sources(true)}, nil
+}
+
+// archiveFile is where archive_command finds its settings.
+func archiveFile(dir string) string { return filepath.Join(dir, "archive.json") }
+
+// archiveSettings are PostgreSQL's for the archiving of its WAL.
+func archiveSettings(program, dir string) map[string]string {
+	return map[string]string{
+		"archive_mode":    "on",
+		"archive_command": keeper.ArchiveCommand(program, archiveFile(dir)),
+		"archive_timeout": "60", // seconds: what a disk that is lost costs at the most
+	}
+}
+
+func either(a, b string) string {
+	if a != "" {
+		return a
+	}
+	return b
+}
+
+// ownProgram is this program as a file that is open: after root is given up, its folder may be closed to us.
+type ownProgram struct {
+	path string
+	file *os.File
+	err  error // why there is none
+}
+
+func openOwnProgram() *ownProgram {
+	p := &ownProgram{}
+	if p.path, p.err = os.Executable(); p.err == nil {
+		p.file, p.err = os.Open(p.path)
+	}
+	return p
+}
+
+// reachable gives a path under which PostgreSQL's account, which is ours by now, can run this program: its own, or that of a copy in the data folder
+// when its own folder is closed (somebody's home, for root).
+func (p *ownProgram) reachable(dir string) (string, error) {
+	if p.file != nil {
+		defer p.file.Close()
+	}
+	if _, err := exec.LookPath(p.path); err == nil {
+		return p.path, nil
+	}
+	if p.err != nil {
+		return "", fault.Wrap(p.err, fault.Forbidden, "cli.data_dir", fault.Args{"dir": dir})
+	}
+	name := "howdah"
+	if runtime.GOOS == "windows" {
+		name += ".exe"
+	}
+	copied := filepath.Join(dir, "program", name)
+	if err := p.copyTo(copied); err != nil {
+		return "", fault.Wrap(err, fault.Forbidden, "cli.data_dir", fault.Args{"dir": dir})
+	}
+	return copied, nil
+}
+
+func (p *ownProgram) copyTo(path string) error {
+	have, err := p.file.Stat()
+	if err != nil {
+		return err
+	}
+	// The copy carries the time of the original, so that it is made again when that is another.
+	if st, err := os.Stat(path); err == nil && st.Size() == have.Size() && st.ModTime().Equal(have.ModTime()) {
+		return nil
+	}
+	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+		return err
+	}
+	temp, err := os.CreateTemp(filepath.Dir(path), ".howdah-")
+	if err != nil {
+		return err
+	}
+	defer os.Remove(temp.Name()) // it is gone after the rename
+	_, err = io.Copy(temp, p.file)
+	if err == nil {
+		err = temp.Sync()
+	}
+	err = errors.Join(err, temp.Close())
+	if err == nil {
+		err = os.Chmod(temp.Name(), 0o700) //nolint:gosec // a program
+	}
+	if err == nil {
+		err = os.Chtimes(temp.Name(), have.ModTime(), have.ModTime())
+	}
+	if err == nil {
+		err = os.Rename(temp.Name(), path)
+	}
+	return err
+}
