@@ -23,10 +23,10 @@ type loop struct {
 	gathered []Event // what has come since the last wave
 	lastWave time.Time
 	waveDue  <-chan time.Time
-	subs    map[Listener]*sub
-	present map[int64]int // person -> how many of their listeners follow
-	viewers int
-	hereDue <-chan time.Time
+	subs     map[Listener]*sub
+	present  map[int64]int // person -> how many of their listeners follow
+	viewers  int
+	hereDue  <-chan time.Time
 }
 
 // sub is one follower. It has been offered all up to after.

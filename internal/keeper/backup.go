@@ -45,7 +45,7 @@ type Backup struct {
 	EndTimeline wal.Timeline `json:"stop_timeline"`
 	Checkpoint  wal.LSN      `json:"checkpoint,omitzero"`
 	Lineage     *wal.Lineage `json:"lineage,omitempty"` // what the timeline grew out of; nil for the first
-	WAL         WALFrom      `json:"wal"` // where this WAL is: "archive" or "included"
+	WAL         WALFrom      `json:"wal"`               // where this WAL is: "archive" or "included"
 
 	Tarballs []BaseTarball     `json:"tarballs"` // in the order in which the server sent them
 	Index    BaseObject        `json:"index"`    // of the tarballs: an Index as JSON, compressed with zstd

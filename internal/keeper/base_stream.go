@@ -28,7 +28,7 @@ type sender struct {
 	at        wal.LSN
 	standby   bool
 	checksums bool
-	archiving string // archive_mode
+	archiving string       // archive_mode
 	lineage   *wal.Lineage // of the timeline; nil for the first
 	settings  map[string]string
 	notices   []*pgconn.Notice
