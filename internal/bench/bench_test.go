@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"os"
+	"os/exec"
 	"slices"
 	"strings"
 	"testing"
@@ -174,5 +175,26 @@ func TestBriefWALBench(t *testing.T) {
 	var out bytes.Buffer
 	if err := report.Table(&out, lang.Chinese); err != nil {
 		t.Error(err)
+	}
+}
+
+// TestBriefBackupBench backs up and restores a small cluster in every way that is there.
+func TestBriefBackupBench(t *testing.T) {
+	if _, err := exec.LookPath("zstd"); err != nil {
+		t.Skip(err)
+	}
+	report, err := bench.Backup(t.Context(), bench.BriefBackup)
+	if err != nil {
+		t.Fatalf("%v: %s", err, first(lang.English.Fault(err)))
+	}
+	for _, name := range []string{"backup_best", "restore_best", "backup_size", "backup_pg_basebackup", "restore_cpu_pg_basebackup"} {
+		if !slices.ContainsFunc(report.Figures, func(f bench.Figure) bool { return f.Name == name && f.Value > 0 }) {
+			t.Errorf("%s is missing: %+v", name, report.Figures)
+		}
+	}
+	for _, f := range report.Figures {
+		if text := lang.English.T("bench.figure." + f.Name); text == "bench.figure."+f.Name {
+			t.Errorf("%s has no text", f.Name)
+		}
 	}
 }

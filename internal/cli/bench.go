@@ -12,9 +12,10 @@ import (
 
 // benchCmd are the measurements, and what they need.
 type benchCmd struct {
-	Chat benchChatCmd `cmd:"" help:"${help_bench_chat}"`
-	Fill benchFillCmd `cmd:"" help:"${help_bench_fill}"`
-	WAL  benchWALCmd  `cmd:"" name:"wal" help:"${help_bench_wal}"`
+	Chat   benchChatCmd   `cmd:"" help:"${help_bench_chat}"`
+	Fill   benchFillCmd   `cmd:"" help:"${help_bench_fill}"`
+	WAL    benchWALCmd    `cmd:"" name:"wal" help:"${help_bench_wal}"`
+	Backup benchBackupCmd `cmd:"" help:"${help_bench_backup}"`
 }
 
 // benchChatCmd measures the chat.

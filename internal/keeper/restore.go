@@ -324,33 +324,48 @@ func (x *recovery) run(ctx context.Context) (*Recovered, error) {
 
 // extract restores the files of one backup.
 func (x *recovery) extract(ctx context.Context, b *Backup, data string, space func(oid string) string) error {
-	index, err := b.ReadIndex(ctx, x.r)
+	told := atomic.Int64{}
+	return x.fault(Unpack(ctx, x.r, b, UnpackOptions{Data: data, Tablespace: space, Workers: x.options.Workers, Progress: func(n int64) {
+		done := x.bytes.Add(n)
+		if last, now := told.Load(), time.Now().UnixMilli(); now-last > 200 && told.CompareAndSwap(last, now) {
+			x.tell(RecoverProgress{Phase: RecoverFiles, Bytes: done, Total: x.plan.Write})
+		}
+	}}))
+}
+
+// UnpackOptions say where the files of a backup go.
+type UnpackOptions struct {
+	Data       string                  // the data directory; it is made
+	Tablespace func(oid string) string // where the contents of a tablespace go
+	Workers    int                     // frames at once; 0: one per processor, and at least 4
+	Progress   func(bytes int64)       // told how many more bytes are done, by several goroutines; may be nil
+	Sync       bool                    // all is on disk when Unpack returns
+}
+
+// Unpack restores the files of one backup, every byte of them checked, and no more than that: WAL has to be replayed before anybody may start PostgreSQL on
+// them as they are.
+func Unpack(ctx context.Context, r *repo.Repo, b *Backup, options UnpackOptions) error {
+	index, err := b.ReadIndex(ctx, r)
 	if err != nil {
 		return err
 	}
 	for i, t := range index.Tarballs {
-		dir := data
+		dir := options.Data
 		if t.Name != "base" {
-			dir = space(t.Name)
+			dir = options.Tablespace(t.Name)
 		}
 		if err := os.MkdirAll(dir, 0o700); err != nil {
-			return x.fault(err)
+			return err
 		}
-		packed, err := x.r.Packed(ctx, b.folder()+b.Tarballs[i].Object)
+		packed, err := r.Packed(ctx, b.folder()+b.Tarballs[i].Object)
 		if err != nil {
 			return err
 		}
 		root, err := os.OpenRoot(dir)
 		if err != nil {
-			return x.fault(err)
+			return err
 		}
-		told := atomic.Int64{}
-		err = t.Extract(ctx, packed.Range, root, repo.ExtractOptions{Workers: x.options.Workers, Progress: func(n int64) {
-			done := x.bytes.Add(n)
-			if last, now := told.Load(), time.Now().UnixMilli(); now-last > 200 && told.CompareAndSwap(last, now) {
-				x.tell(RecoverProgress{Phase: RecoverFiles, Bytes: done, Total: x.plan.Write})
-			}
-		}})
+		err = t.Extract(ctx, packed.Range, root, repo.ExtractOptions{Workers: options.Workers, Progress: options.Progress, Sync: options.Sync})
 		if closeErr := root.Close(); err == nil {
 			err = closeErr
 		}
@@ -607,7 +622,7 @@ func (x *recovery) finish(conf autoConf, timeline wal.Timeline) (*Recovered, err
 	}
 	x.tell(RecoverProgress{Phase: RecoverSync, Total: x.plan.Write})
 	for _, dir := range append([]string{x.data()}, x.placesOfSpaces()...) {
-		if err := syncTree(dir); err != nil {
+		if err := repo.SyncTree(dir); err != nil {
 			return nil, x.fault(err)
 		}
 	}
@@ -703,56 +718,4 @@ func (x *recovery) fault(err error) error {
 func lastLine(s string) string {
 	s = strings.TrimSpace(s)
 	return s[strings.LastIndexByte(s, '\n')+1:]
-}
-
-// syncTree waits until a folder and all below it is on disk.
-func syncTree(dir string) error {
-	names := make(chan string)
-	failed := make(chan error, 8)
-	var done sync.WaitGroup
-	for range cap(failed) {
-		done.Go(func() {
-			var err error
-			for name := range names {
-				if err == nil {
-					err = syncPath(name)
-				}
-			}
-			failed <- err
-		})
-	}
-	err := filepath.WalkDir(dir, func(name string, e fs.DirEntry, err error) error {
-		if err == nil && (e.IsDir() || e.Type().IsRegular()) {
-			names <- name
-		}
-		return err
-	})
-	close(names)
-	done.Wait()
-	close(failed)
-	for syncErr := range failed {
-		if err == nil {
-			err = syncErr
-		}
-	}
-	return err
-}
-
-func syncPath(name string) error {
-	st, err := os.Stat(name)
-	if err != nil {
-		return err
-	}
-	if st.IsDir() {
-		return syncDir(name)
-	}
-	f, err := os.OpenFile(name, os.O_RDWR, 0)
-	if err != nil {
-		return err
-	}
-	err = f.Sync()
-	if closeErr := f.Close(); err == nil {
-		err = closeErr
-	}
-	return err
 }

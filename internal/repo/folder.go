@@ -134,11 +134,16 @@ func holdsObject(dir string) bool {
 	}
 }
 
+// writeAhead is how many bytes of a large object the kernel may keep to itself, so that its fsync does not find gigabytes to do.
+const writeAhead = 8 << 20
+
 type folderObject struct {
 	f    *folder
 	name string
 	path string
 	file *os.File // nil when it has ended
+
+	written, begun int64 // bytes; how many of them the kernel was asked to write
 }
 
 // Write implements io.Writer.
@@ -147,6 +152,10 @@ func (o *folderObject) Write(p []byte) (int, error) {
 		return 0, fs.ErrClosed
 	}
 	n, err := o.file.Write(p)
+	if o.written += int64(n); o.written-o.begun >= writeAhead {
+		writeSoon(o.file, o.begun, o.written-o.begun)
+		o.begun = o.written
+	}
 	return n, o.f.fault(err, o.name)
 }
 

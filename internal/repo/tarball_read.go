@@ -390,7 +390,7 @@ func (x *extraction) frame(i int, plain []byte) error {
 			if _, err := file.Write(part); err != nil {
 				return x.fault(errors.Join(err, file.Close()))
 			}
-			writeSoon(file, 0, f.Size)
+			x.soon(file, 0, f.Size)
 			if err := x.complete(f, file); err != nil {
 				return err
 			}
@@ -429,7 +429,7 @@ func (x *extraction) write(f File, part []byte, at int64) error {
 	if _, err := o.file.WriteAt(part, at); err != nil {
 		return x.fault(err)
 	}
-	writeSoon(o.file, at, int64(len(part)))
+	x.soon(o.file, at, int64(len(part)))
 	if o.rest.Add(-int64(len(part))) > 0 {
 		return nil
 	}
@@ -437,6 +437,13 @@ func (x *extraction) write(f File, part []byte, at int64) error {
 	delete(x.open, key)
 	x.mu.Unlock()
 	return x.complete(f, o.file)
+}
+
+// soon lets the kernel begin with a large part, where all is to be on disk at the end. Many small ones it does better at once.
+func (x *extraction) soon(file *os.File, at, length int64) {
+	if x.options.Sync && length >= sharedSize {
+		writeSoon(file, at, length)
+	}
 }
 
 // firstOf is the number of a file of the index.
@@ -465,8 +472,8 @@ func (x *extraction) abandon() {
 // finish waits for the disk, and gives the folders their modes and times.
 func (x *extraction) finish() error {
 	if x.options.Sync {
-		if err := x.sync(); err != nil {
-			return err
+		if err := SyncTree(x.into.Name()); err != nil {
+			return x.fault(err)
 		}
 	}
 	for i := len(x.t.Files) - 1; i >= 0; i-- {
@@ -479,51 +486,6 @@ func (x *extraction) finish() error {
 			return x.fault(err)
 		}
 		if err := x.into.Chtimes(name, f.Time(), f.Time()); err != nil {
-			return x.fault(err)
-		}
-	}
-	return nil
-}
-
-// sync puts files and folders on disk, several at once: the disk has been writing since they were made.
-func (x *extraction) sync() error {
-	names := make(chan string)
-	failed := make(chan error, 8)
-	var done sync.WaitGroup
-	for range cap(failed) {
-		done.Go(func() {
-			var err error
-			for name := range names {
-				if err == nil {
-					err = syncAt(x.into, name)
-				}
-			}
-			failed <- err
-		})
-	}
-	folders := map[string]bool{".": true}
-	for _, f := range x.t.Files {
-		if !x.wants(f) {
-			continue
-		}
-		if f.Mode.IsDir() {
-			folders[f.Path] = true
-		}
-		for dir := path.Dir(f.Path); !folders[dir]; dir = path.Dir(dir) {
-			folders[dir] = true
-		}
-		if f.Mode.IsRegular() {
-			names <- f.Path
-		}
-	}
-	for name := range folders {
-		names <- name
-	}
-	close(names)
-	done.Wait()
-	close(failed)
-	for err := range failed {
-		if err != nil {
 			return x.fault(err)
 		}
 	}
@@ -544,28 +506,4 @@ func (x *extraction) fault(err error) error {
 		return fault.Wrap(err, fault.Forbidden, "repo.target_permissions", fault.Args{"dir": x.into.Name()})
 	}
 	return fmt.Errorf("restoring into %s: %w", x.into.Name(), err)
-}
-
-// syncAt waits until a file or folder is on disk.
-func syncAt(root *os.Root, name string) error {
-	name = filepath.FromSlash(name)
-	flag := os.O_RDONLY
-	if runtime.GOOS == "windows" { // which syncs only what may be written, and folders by itself
-		if st, err := root.Stat(name); err != nil || st.IsDir() {
-			return err
-		}
-		flag = os.O_RDWR
-	}
-	f, err := root.OpenFile(name, flag, 0)
-	if errors.Is(err, fs.ErrPermission) {
-		return nil // not even its owner may read it: PostgreSQL has no such file
-	}
-	if err != nil {
-		return err
-	}
-	err = f.Sync()
-	if closeErr := f.Close(); err == nil {
-		err = closeErr
-	}
-	return err
 }
