@@ -14,6 +14,7 @@ func TestProgressIsABarOnATerminalAndLinesElsewhere(t *testing.T) {
 	var out bytes.Buffer
 	p := &progress{out: &out, lang: lang.English, terminal: true}
 	p.show("shop", 0, 2_000_000)
+	p.shown = time.Now().Add(time.Hour)
 	p.show("shop", 1_000_000, 2_000_000) // too soon to be drawn
 	p.show("shop", 2_000_000, 2_000_000)
 	p.end()

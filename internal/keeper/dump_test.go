@@ -613,7 +613,8 @@ func TestNoSecretIsOnACommandLine(t *testing.T) {
 	t.Parallel()
 	s := newServer(t)
 	do(t, s, "", "CREATE DATABASE locked")
-	do(t, s, "locked", "CREATE TABLE t AS SELECT 1 AS n")
+	// A partitioned table: pg_dump waits for it, and the estimate of the size, which looks at those with data, does not.
+	do(t, s, "locked", "CREATE TABLE t (n int) PARTITION BY LIST (n)")
 	password := ""
 	if values, err := parseDSN(s.DSN); err != nil || values["password"] == "" {
 		t.Fatal("the DSN of a scratch cluster has no password: ", err)
