@@ -132,6 +132,9 @@ func (w *window) listen(event any) {
 		if e.ExceptionDetails.Exception != nil {
 			text += " " + e.ExceptionDetails.Exception.Description
 		}
+		if strings.Contains(text, "ViewTransition opt-in disabled") {
+			return // Chromium's own: it gives up a transition between pages (no script of ours) when the next page is slow
+		}
 		w.complain("exception: " + text)
 	case *runtime.EventConsoleAPICalled:
 		if e.Type == runtime.ConsoleAPICalledTypeError || e.Type == runtime.ConsoleAPICalledTypeWarning {
