@@ -116,7 +116,13 @@ func sweepRuns(ctx context.Context, r *repo.Repo, below, manifest string) error 
 			return err
 		}
 		var who runJSON
-		if err := r.GetJSON(ctx, folder+"/"+runName, &who); errors.Is(err, fs.ErrNotExist) || fault.HasKey(err, "repo.damaged") {
+		if err := r.GetJSON(ctx, folder+"/"+runName, &who); errors.Is(err, fs.ErrNotExist) {
+			// Killed at its first object, or not ours: what nobody holds any more goes, and the folder when that was all.
+			if err := r.Sweep(ctx, folder+"/", 0); err != nil {
+				return err
+			}
+			continue
+		} else if fault.HasKey(err, "repo.damaged") {
 			continue
 		} else if err != nil {
 			return err
