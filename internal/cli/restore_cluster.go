@@ -32,6 +32,7 @@ type restoreClusterCmd struct {
 	Backup     string            `help:"${help_restore_backup}" placeholder:"ID"`
 	Timeline   uint32            `help:"${help_restore_timeline}" placeholder:"N"`
 	Tablespace map[string]string `help:"${help_restore_tablespace}" placeholder:"OID=DIR"`
+	PgWAL      string            `help:"${help_restore_pg_wal}" name:"pg-wal" placeholder:"DIR"`
 	DryRun     bool              `help:"${help_restore_dry_run}"`
 	Clear      bool              `help:"${help_restore_clear}"`
 }
@@ -146,6 +147,9 @@ func (c *restoreClusterCmd) place(ctx context.Context) (*cluster.Account, error)
 	if c.Identity != "" {
 		c.Identity = absolute(c.Identity)
 	}
+	if c.PgWAL != "" {
+		c.PgWAL = absolute(c.PgWAL)
+	}
 	if os.Geteuid() != 0 || c.DryRun {
 		return nil, nil
 	}
@@ -191,9 +195,13 @@ func (c *restoreClusterCmd) reachable(account *cluster.Account, program string) 
 
 // plan takes the first repo that leads to the target.
 func (c *restoreClusterCmd) plan(ctx context.Context, repos []*repo.Repo, target keeper.Target) (*repo.Repo, *keeper.Plan, error) {
+	var folders []string
+	if c.PgWAL != "" {
+		folders = append(folders, c.PgWAL)
+	}
 	var first error
 	for _, r := range repos {
-		plan, err := keeper.PlanRestore(ctx, r, c.Cluster, target)
+		plan, err := keeper.PlanRestore(ctx, r, c.Cluster, target, folders...)
 		if err == nil {
 			return r, plan, nil
 		}
@@ -227,6 +235,9 @@ func (c *restoreClusterCmd) tell(t *terminal, r *repo.Repo, p *keeper.Plan) {
 			}
 			rows = append(rows, row("tablespace", fmt.Sprintf("%s: %s -> %s", part.Name, part.Location, where)))
 		}
+	}
+	for _, path := range p.Files {
+		rows = append(rows, row("files", path))
 	}
 	rows = append(rows, row("takes", durationText(time.Duration(p.Seconds)*time.Second)))
 	t.table(rows)

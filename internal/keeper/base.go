@@ -201,7 +201,7 @@ func (b *base) walFrom(ctx context.Context) (WALFrom, error) {
 	if b.options.WithWAL != WALAuto {
 		return b.options.WithWAL, nil
 	}
-	if b.server.archiving == "off" {
+	if b.server.archiving == "off" && !b.server.standby { // the primary of a standby may archive
 		return WALIncluded, nil
 	}
 	folders, err := b.r.Folders(ctx, b.options.Cluster+"/wal")

@@ -222,7 +222,7 @@ func (x *recovery) room() error {
 	if err != nil {
 		return nil // some file systems do not say
 	}
-	need := x.plan.Write + min(x.plan.WAL, 1<<30)
+	need := x.plan.Write + min(x.plan.WAL, 1<<30) + int64(len(x.plan.Files))*int64(x.plan.id.SegmentSize)
 	if len(x.plan.Chain) > 1 {
 		need += x.plan.Backup.Plain() // increments lie beside what is made of them
 	}
@@ -299,6 +299,9 @@ func (x *recovery) run(ctx context.Context) (*Recovered, error) {
 		err = x.combine(ctx, chain)
 	}
 	if err != nil {
+		return nil, err
+	}
+	if err := x.takeFiles(); err != nil {
 		return nil, err
 	}
 	if err := x.mapSpaces(); err != nil {
@@ -435,6 +438,36 @@ func (x *recovery) putManifest(ctx context.Context, b *Backup, data string) erro
 
 // mapping quotes a path for pg_combinebackup's -T.
 func mapping(path string) string { return strings.ReplaceAll(path, "=", `\=`) }
+
+// takeFiles copies WAL that is in no archive into the new pg_wal, where PostgreSQL looks for what restore_command does not bring.
+func (x *recovery) takeFiles() error {
+	for _, path := range x.plan.Files {
+		if err := copyInto(path, filepath.Join(x.data(), "pg_wal", filepath.Base(path))); err != nil {
+			return x.fault(err)
+		}
+	}
+	return nil
+}
+
+func copyInto(from, to string) error {
+	in, err := os.Open(from)
+	if err != nil {
+		return unreadableFile(from, err)
+	}
+	defer in.Close()
+	out, err := os.OpenFile(to, os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600)
+	if err != nil {
+		return err
+	}
+	_, err = io.Copy(out, in)
+	if op := new(fs.PathError); errors.As(err, &op) && op.Op == "read" {
+		err = unreadableFile(from, err)
+	}
+	if closeErr := out.Close(); err == nil {
+		err = closeErr
+	}
+	return err
+}
 
 // mapSpaces writes where the tablespaces are now: PostgreSQL makes the links when it begins the recovery. (read_tablespace_map in xlogrecovery.c)
 func (x *recovery) mapSpaces() error {

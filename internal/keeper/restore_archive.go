@@ -7,6 +7,8 @@ import (
 	"errors"
 	"io"
 	"io/fs"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"time"
@@ -26,14 +28,16 @@ type Archive struct {
 	r       *repo.Repo
 	cluster string
 	// segments are those in the archive, and those that backups hold themselves.
-	segments map[wal.Name]segmentSource
-	lineages map[wal.Timeline]wal.Lineage
-	sealed   error    // a history that cannot be read without an identity
-	recent   []opened // segments that were read last
+	segments  map[wal.Name]segmentSource
+	lineages  map[wal.Timeline]wal.Lineage
+	histories []string // files of AddFolder that the archive lacks
+	sealed    error    // a history that cannot be read without an identity
+	recent    []opened // segments that were read last
 }
 
-// segmentSource is where a segment is read from: the archive when backup is nil.
+// segmentSource is where a segment is read from: a file, or a backup; the archive when neither is there.
 type segmentSource struct {
+	path    string
 	backup  *Backup
 	tarball int
 	file    repo.File
@@ -191,9 +195,14 @@ func (a *Archive) open(ctx context.Context, name wal.Name) (io.ReadCloser, error
 	}
 	var content []byte
 	var err error
-	if source.backup != nil {
+	switch {
+	case source.path != "":
+		if content, err = os.ReadFile(source.path); err != nil {
+			err = unreadableFile(source.path, err)
+		}
+	case source.backup != nil:
 		content, err = a.included(ctx, source)
-	} else {
+	default:
 		var object string
 		if object, err = repo.WALName(a.cluster, name.String()); err == nil {
 			content, err = a.r.Get(ctx, object, buffer)
@@ -217,6 +226,91 @@ func (a *Archive) reader(ctx context.Context, l wal.Lineage, from wal.LSN) *wal.
 		}
 		return a.open(ctx, name)
 	})
+}
+
+// AddFolder adds the segments in a pg_wal folder that the archive lacks: what a server that is lost, but whose disk is not, had written and not archived
+// yet. A folder of another cluster, and a segment that cannot be read or is damaged at its head, are faults: leaving it out would lose what was committed.
+func (a *Archive) AddFolder(dir string) error {
+	entries, err := os.ReadDir(dir)
+	switch {
+	case errors.Is(err, fs.ErrPermission):
+		return fault.Wrap(err, fault.Forbidden, "keeper.pg_wal_permissions", fault.Args{"path": dir})
+	case err != nil:
+		return fault.Wrap(err, fault.NotFound, "keeper.no_pg_wal", fault.Args{"dir": dir})
+	}
+	found := false
+	for _, e := range entries { // in order of their names: a history comes before the segments of its timeline
+		name, err := wal.ParseName(e.Name())
+		if err != nil {
+			continue
+		}
+		path := filepath.Join(dir, e.Name())
+		switch name.Kind {
+		case wal.Segment:
+			found = true
+			if _, there := a.segments[name]; there || !e.Type().IsRegular() {
+				continue
+			}
+			switch err := a.checkFile(name, path); {
+			case err == nil:
+				a.segments[name] = segmentSource{path: path}
+			case fault.HasKey(err, "wal.zeros"), fault.HasKey(err, "wal.address"), fault.HasKey(err, "wal.timeline"): // kept for later use: nothing, or old WAL, is in it
+			default:
+				return err
+			}
+		case wal.History:
+			if _, there := a.lineages[name.Timeline]; there {
+				continue
+			}
+			content, err := os.ReadFile(path)
+			if err != nil {
+				return unreadableFile(path, err)
+			}
+			if a.lineages[name.Timeline], err = wal.ParseHistory(name.Timeline, content); err != nil {
+				return err
+			}
+			a.histories = append(a.histories, path)
+		}
+	}
+	if !found {
+		return fault.New(fault.NotFound, "keeper.no_pg_wal", fault.Args{"dir": dir})
+	}
+	return nil
+}
+
+// checkFile judges a segment by its length and its first page.
+func (a *Archive) checkFile(name wal.Name, path string) error {
+	f, err := os.Open(path)
+	if err != nil {
+		return unreadableFile(path, err)
+	}
+	defer f.Close()
+	st, err := f.Stat()
+	if err != nil {
+		return unreadableFile(path, err)
+	}
+	head := make([]byte, wal.HeadSize)
+	n, err := io.ReadFull(f, head)
+	if err != nil && !errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF) {
+		return unreadableFile(path, err)
+	}
+	err = a.Check(name, st.Size(), head[:n], a.Lineage)
+	args := fault.Args{"name": name.String(), "dir": filepath.Dir(path)}
+	switch {
+	case err == nil, fault.HasKey(err, "wal.zeros"), fault.HasKey(err, "wal.address"), fault.HasKey(err, "wal.timeline"):
+		return err
+	case fault.HasKey(err, "wal.other_cluster"), fault.HasKey(err, "wal.version"), fault.HasKey(err, "wal.segment_size"):
+		return fault.Wrap(err, fault.Conflict, "keeper.pg_wal_other", args)
+	}
+	return fault.Wrap(err, fault.Conflict, "keeper.pg_wal_damaged", args)
+}
+
+// unreadableFile is the fault for a file of AddFolder. It hides fs.ErrNotExist, which readers of WAL take for the end of it.
+func unreadableFile(path string, err error) error {
+	if errors.Is(err, fs.ErrPermission) {
+		return fault.Wrap(err, fault.Forbidden, "keeper.pg_wal_permissions", fault.Args{"path": path})
+	}
+	return fault.Wrap(errors.New(err.Error()), fault.Unavailable, "keeper.pg_wal_unreadable", fault.Args{"name": filepath.Base(path), "dir": filepath.Dir(path)})
 }
 
 // Timelines are those of which there is WAL or a backup, in order.

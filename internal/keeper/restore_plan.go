@@ -31,8 +31,10 @@ type Plan struct {
 	Holes    []Hole `json:"holes,omitempty"`
 	Seconds  int    `json:"seconds"` // that it will take, very roughly
 
-	target Target
-	id     wal.Identity
+	// Files are segments, and histories, that are not in the archive but in a pg_wal folder, and that recovery needs: their paths.
+	Files []string `json:"files,omitempty"`
+
+	id wal.Identity
 }
 
 // Hole is WAL that is missing between stretches that are there.
@@ -78,7 +80,9 @@ func (a *Archive) usable(l wal.Lineage) []*Backup {
 	var all []*Backup
 	for _, b := range a.Backups {
 		if b.Good() && b.System == a.System && l.Includes(b.EndTimeline, b.Stop) {
-			all = append(all, b)
+			if _, err := a.chain(b); err == nil {
+				all = append(all, b)
+			}
 		}
 	}
 	sortBackups(all)
@@ -130,7 +134,7 @@ func (a *Archive) Plan(ctx context.Context, target Target) (*Plan, error) {
 	if err != nil {
 		return nil, err
 	}
-	p := &Plan{Cluster: a.cluster, Backup: b, Timeline: timeline, Stop: f.last, Until: f.until, target: target, id: a.Identity}
+	p := &Plan{Cluster: a.cluster, Backup: b, Timeline: timeline, Stop: f.last, Until: f.until, id: a.Identity}
 	if p.Chain, err = a.chain(b); err != nil {
 		return nil, err
 	}
@@ -214,7 +218,10 @@ func described(t Target, f found) string {
 
 // useless says why a backup that somebody named does not do.
 func (a *Archive) useless(ctx context.Context, stretches []Stretch, b *Backup, f found) error {
+	_, err := a.chain(b)
 	switch {
+	case err != nil:
+		return err
 	case !b.Good():
 		return fault.New(fault.Conflict, "keeper.backup_damaged", fault.Args{"id": b.ID, "files": b.damagedFiles()})
 	case !f.s.l.Includes(b.EndTimeline, b.Stop):
@@ -320,6 +327,19 @@ func (a *Archive) fill(ctx context.Context, p *Plan, stretches []Stretch, f foun
 	p.First = size.Holding(f.s.l.At(p.Backup.Start), p.Backup.Start).String()
 	p.Last = size.Holding(f.s.l.At(f.last), f.last).String()
 	p.WAL = int64(p.Until - p.Backup.Start)
+	for number := first; number <= last; number++ {
+		for _, t := range f.s.l.Holders(number, size) {
+			source, there := a.segments[size.Name(t, number)]
+			if there && source.path != "" {
+				p.Files = append(p.Files, source.path)
+			}
+			if there {
+				break
+			}
+		}
+	}
+	// All histories, for PostgreSQL takes a new timeline that is in none.
+	p.Files = append(p.Files, a.histories...)
 	for _, b := range append([]*Backup{p.Backup}, p.Chain[:max(0, len(p.Chain)-1)]...) {
 		p.Read += b.Stored()
 		p.Write += b.Plain()
@@ -340,11 +360,16 @@ func (a *Archive) fill(ctx context.Context, p *Plan, stretches []Stretch, f foun
 	return nil
 }
 
-// PlanRestore is OpenArchive and Plan.
-func PlanRestore(ctx context.Context, r *repo.Repo, clusterName string, target Target) (*Plan, error) {
+// PlanRestore is OpenArchive and Plan; folders are those that AddFolder takes.
+func PlanRestore(ctx context.Context, r *repo.Repo, clusterName string, target Target, folders ...string) (*Plan, error) {
 	a, err := OpenArchive(ctx, r, clusterName)
 	if err != nil {
 		return nil, err
+	}
+	for _, dir := range folders {
+		if err := a.AddFolder(dir); err != nil {
+			return nil, err
+		}
 	}
 	return a.Plan(ctx, target)
 }

@@ -239,7 +239,8 @@ func (a *Archive) latest(ctx context.Context, stretches []Stretch) (found, error
 	if err != nil {
 		return found{}, err
 	}
-	if stop != nil && stop.Reason == wal.Damaged {
+	// A server that crashed leaves a torn record at the end, which is in no archive.
+	if stop != nil && stop.Reason == wal.Damaged && a.segments[stop.Segment].path == "" {
 		return found{}, stop.Fault()
 	}
 	return found{s: s, last: last, until: until}, nil

@@ -3,6 +3,7 @@
 package keeper
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"math/rand/v2"
@@ -21,6 +22,7 @@ import (
 	"howdah/internal/cluster"
 	"howdah/internal/fault"
 	"howdah/internal/repo"
+	"howdah/internal/repo/repotest"
 	"howdah/internal/wal"
 )
 
@@ -32,19 +34,31 @@ type archived struct {
 	identity string // file
 	program  string
 	settings string
+	place    Place
 }
 
-func newArchived(t *testing.T, recipients []string, identity string) *archived {
+// newArchived has its repo beside the cluster, when no place is given.
+func newArchived(t *testing.T, recipients []string, identity string, places ...Place) *archived {
 	t.Helper()
 	howdah := program(t)
-	h := newHouse(t, map[string]string{"archive_mode": "on", "archive_command": "false", "wal_keep_size": "0"})
-	a := &archived{house: h, identity: identity, program: howdah, settings: filepath.Join(h.Dir(), "keeper.json")}
-	root := filepath.Join(h.Dir(), "repo")
-	var err error
+	settings := map[string]string{"archive_mode": "on", "archive_command": "false", "wal_keep_size": "0"}
+	in, err := cluster.Find(t.Context(), "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if in.Version.Major >= 17 {
+		settings["summarize_wal"] = "on"
+	}
+	h := newHouse(t, settings)
+	a := &archived{house: h, identity: identity, program: howdah, settings: filepath.Join(h.Dir(), "keeper.json"), place: Place{Address: filepath.Join(h.Dir(), "repo")}}
+	if len(places) > 0 {
+		a.place = places[0]
+	}
 	if a.keys, err = repo.NewKeys(recipients, identity); err != nil {
 		t.Fatal(err)
 	}
-	if a.r, err = repo.Open(t.Context(), root, repo.Options{Create: true, Keys: a.keys}); err != nil {
+	a.r, err = repo.Open(t.Context(), a.place.Address, repo.Options{Create: true, Keys: a.keys, AccessKey: a.place.AccessKey, SecretKey: a.place.SecretKey})
+	if err != nil {
 		t.Fatal(err)
 	}
 	system, err := strconv.ParseUint(h.ask(`SELECT system_identifier::text FROM pg_control_system()`), 10, 64)
@@ -52,7 +66,7 @@ func newArchived(t *testing.T, recipients []string, identity string) *archived {
 		t.Fatal(err)
 	}
 	s := &Settings{Cluster: "main", Identity: wal.Identity{System: system, Major: h.Installation().Version.Major, SegmentSize: wal.DefaultSegmentSize},
-		Repos: []Place{{Address: root}}, Recipients: recipients}
+		Repos: []Place{a.place}, Recipients: recipients}
 	if err := s.Save(a.settings); err != nil {
 		t.Fatal(err)
 	}
@@ -63,7 +77,9 @@ func newArchived(t *testing.T, recipients []string, identity string) *archived {
 
 // own gives what we have put into the repo to PostgreSQL's account.
 func (a *archived) own() {
-	giveTo(a.t, nil, filepath.Join(a.Dir(), "repo"))
+	if filepath.IsAbs(a.place.Address) {
+		giveTo(a.t, nil, a.place.Address)
+	}
 	giveTo(a.t, nil, a.settings)
 }
 
@@ -74,7 +90,7 @@ func (a *archived) archiving(h *house) {
 // await waits until all WAL that has been written is in the repo.
 func (a *archived) await(h *house) {
 	a.t.Helper()
-	segment := h.ask(`SELECT pg_walfile_name(pg_switch_wal())`)
+	segment := h.ask(`SELECT pg_walfile_name(pg_switch_wal() - 1)`) // from 16 on, the first position of a segment is its own
 	object, err := repo.WALName("main", segment)
 	if err != nil {
 		a.t.Fatal(err)
@@ -123,7 +139,7 @@ func place(t testing.TB) string {
 }
 
 func (a *archived) options(to string) RecoverOptions {
-	return RecoverOptions{To: to, Program: a.program, Repos: []Place{{Address: a.r.String()}}, IdentityFile: a.identity, Installation: a.Installation(), Account: testAccount(a.t)}
+	return RecoverOptions{To: to, Program: a.program, Repos: []Place{a.place}, IdentityFile: a.identity, Installation: a.Installation(), Account: testAccount(a.t)}
 }
 
 // restore carries out a plan, and starts what came of it.
@@ -385,7 +401,7 @@ func TestARestoreGoesAcrossATimelineSwitchAndBranchesAreTold(t *testing.T) {
 	_ = early
 }
 
-// stamp is a moment that lies between two transactions.
+// momentOf is a moment that lies between two transactions.
 func momentOf(h *house) time.Time {
 	h.t.Helper()
 	var at time.Time
@@ -532,6 +548,13 @@ func TestTablespacesAndEncryptedBackupsComeBackWithAnIdentityOnly(t *testing.T) 
 	if _, err := PlanRestore(t.Context(), blind, "main", Target{}); !fault.HasKey(err, "repo.no_identity") {
 		t.Error(err)
 	}
+	blindArchive, err := OpenArchive(t.Context(), blind, "main")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if ranges, _, err := blindArchive.Ranges(t.Context()); err != nil || len(ranges) != 1 || !ranges[0].To.IsZero() || ranges[0].FromLSN != b.Stop {
+		t.Errorf("%+v %v", ranges, err)
+	}
 	if list, _, err := Backups(t.Context(), blind, "main"); err != nil || len(list) != 1 || list[0].ID != b.ID {
 		t.Error(list, err)
 	}
@@ -636,6 +659,207 @@ func TestARestoreThatIsInterruptedOrRefusedLeavesTheFolderAsItWas(t *testing.T) 
 	}
 }
 
+func TestAClusterComesBackFromABucketThatIsEncrypted(t *testing.T) {
+	t.Parallel()
+	server := repotest.Start(t, repotest.Options{})
+	key, err := age.GenerateX25519Identity()
+	if err != nil {
+		t.Fatal(err)
+	}
+	identity := place(t)
+	if err := os.WriteFile(identity, []byte(key.String()+"\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	giveTo(t, nil, identity)
+	a := newArchived(t, []string{key.Recipient().String()}, identity, Place{Address: server.Bucket(t), AccessKey: server.AccessKey, SecretKey: server.SecretKey})
+	a.exec(`CREATE TABLE kept AS SELECT i, md5(i::text) AS m FROM generate_series(1, 200000) i`)
+	b := a.backup()
+	if err := b.verify(t.Context(), a.r); err != nil {
+		t.Error(err)
+	}
+	a.exec(`INSERT INTO kept VALUES (0, 'last')`)
+	a.await(a.house)
+	h, _ := a.restore(a.plan(Target{}))
+	if have := h.ask(`SELECT count(*) || ' ' || min(m) FROM kept WHERE i = 0 OR i > 100000`); !strings.HasPrefix(have, "100001 ") {
+		t.Error(have)
+	}
+}
+
+// TestWhatALostServerHadNotArchivedIsTakenFromItsDisk: the server is killed, and only what it had written is there.
+func TestWhatALostServerHadNotArchivedIsTakenFromItsDisk(t *testing.T) {
+	t.Parallel()
+	a := newArchived(t, nil, "")
+	a.backup()
+	a.exec(`CREATE TABLE kept (n int)`)
+	a.await(a.house)
+	a.exec(`ALTER SYSTEM SET archive_command = 'false'`, `SELECT pg_reload_conf()`)
+	for range 3 {
+		a.exec(`INSERT INTO kept SELECT generate_series(1, 1000)`, `SELECT pg_switch_wal()`)
+	}
+	a.exec(`SET synchronous_commit = on`, `INSERT INTO kept VALUES (0)`)
+	_ = a.conn.Close(t.Context())
+	if err := a.Stop(t.Context(), cluster.Immediate); err != nil {
+		t.Fatal(err)
+	}
+	p := a.plan(Target{})
+	if len(p.Files) != 0 {
+		t.Error(p.Files)
+	}
+	h, _ := a.restore(p)
+	if have := h.ask(`SELECT count(*)::text FROM kept`); have != "0" {
+		t.Error(have)
+	}
+	pgWAL := filepath.Join(a.DataDir(), "pg_wal")
+	p, err := PlanRestore(t.Context(), a.r, "main", Target{}, pgWAL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(p.Files) < 4 {
+		t.Errorf("%+v", p)
+	}
+	h, _ = a.restore(p)
+	if have := h.ask(`SELECT count(*)::text FROM kept`); have != "3001" {
+		t.Error(have)
+	}
+	if _, err := PlanRestore(t.Context(), a.r, "main", Target{}, a.Dir()); !fault.HasKey(err, "keeper.no_pg_wal") {
+		t.Error(err)
+	}
+	// What would be left out in silence is said.
+	last := p.Files[len(p.Files)-1]
+	content, err := os.ReadFile(last)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for key, spoil := range map[string]func([]byte) []byte{
+		"keeper.pg_wal_damaged": func(c []byte) []byte { return c[:8<<20] },
+		"keeper.pg_wal_other":   func(c []byte) []byte { c[24]++; return c }, // xlp_sysid
+	} {
+		dir := t.TempDir()
+		if err := os.WriteFile(filepath.Join(dir, filepath.Base(last)), spoil(bytes.Clone(content)), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := PlanRestore(t.Context(), a.r, "main", Target{}, dir); !fault.HasKey(err, key) {
+			t.Errorf("%s: %v", key, err)
+		}
+	}
+}
+
+func TestABackupIsTakenFromAStandbyWhenThatIsSaid(t *testing.T) {
+	t.Parallel()
+	a := newArchived(t, nil, "")
+	a.exec(`CREATE TABLE kept AS SELECT i FROM generate_series(1, 1000) i`)
+	first := a.backup()
+	dir := place(t)
+	if err := Unpack(t.Context(), a.r, first, UnpackOptions{Data: filepath.Join(dir, restored)}); err != nil {
+		t.Fatal(err)
+	}
+	auto := filepath.Join(dir, restored, autoConfName)
+	f, err := os.OpenFile(auto, os.O_APPEND|os.O_WRONLY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	conf := autoConf{}.with("primary_conninfo", strings.ReplaceAll(a.dsn(cluster.Replicator), "dbname='postgres'", "")).with("restore_command", RestoreCommand(a.program, a.settings))
+	if _, err := f.WriteString(strings.Join(conf, "\n") + "\n"); err != nil || f.Close() != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, restored, "standby.signal"), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	giveTo(t, nil, dir)
+	standby := a.run(&Recovered{Dir: dir})
+	if standby.ask(`SELECT pg_is_in_recovery()::text`) != "true" {
+		t.Fatal("it is no standby")
+	}
+	a.exec(`INSERT INTO kept VALUES (1001)`)
+	target := a.ask(`SELECT pg_current_wal_insert_lsn()::text`)
+	a.exec(`CHECKPOINT`)
+	for standby.ask(`SELECT (pg_last_wal_replay_lsn() >= '`+target+`')::text`) != "true" {
+	}
+	standby.exec(`CHECKPOINT`)
+	options := BaseOptions{Cluster: "main", DSN: standby.dsn(cluster.Replicator)}
+	if _, err := TakeBase(t.Context(), a.r, options); !fault.HasKey(err, "keeper.standby") {
+		t.Error(err)
+	}
+	options.Standby = true
+	options.Progress = func(p Progress) {
+		if p.Phase == PhaseWAL { // the standby cannot end the segment by itself
+			a.exec(`SELECT pg_switch_wal()`)
+		}
+	}
+	b, err := TakeBase(t.Context(), a.r, options)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !b.Standby || b.WAL != WALArchive {
+		t.Errorf("%+v", b)
+	}
+	a.own()
+	a.exec(`INSERT INTO kept VALUES (1002)`)
+	a.await(a.house)
+	p := a.plan(Target{})
+	if p.Backup.ID != b.ID {
+		t.Errorf("it begins with %s", p.Backup.ID)
+	}
+	h, done := a.restore(p)
+	if have := h.ask(`SELECT count(*)::text FROM kept`); have != "1002" {
+		t.Error(have)
+	}
+	if _, err := os.Stat(filepath.Join(done.Data, "standby.signal")); err == nil || h.ask(`SHOW primary_conninfo`) != "" {
+		t.Error("it is a standby still")
+	}
+}
+
+func TestIncrementsArePutTogetherAndRestored(t *testing.T) {
+	t.Parallel()
+	a := newArchived(t, nil, "")
+	if a.Installation().Version.Major < 17 {
+		t.Skip("increments came with PostgreSQL 17")
+	}
+	a.inTablespace("elsewhere")
+	a.exec(`CREATE TABLE kept AS SELECT i, md5(i::text) AS m FROM generate_series(1, 300000) i`, `CREATE TABLE gone AS SELECT 1`)
+	full := a.backup()
+	parent := full.ID
+	var last *Backup
+	for round := range 2 {
+		a.exec(`UPDATE kept SET m = 'changed' WHERE i <= 100`, `INSERT INTO elsewhere VALUES (0)`, fmt.Sprintf(`CREATE TABLE made%d AS SELECT 1`, round))
+		if round == 1 {
+			a.exec(`DROP TABLE gone`)
+		}
+		var err error
+		if last, err = TakeBase(t.Context(), a.r, BaseOptions{Cluster: "main", DSN: a.dsn(cluster.Replicator), Parent: parent}); err != nil {
+			t.Fatal(err)
+		}
+		if last.Parent != parent || last.Plain() > full.Plain()/2 {
+			t.Errorf("%+v", last)
+		}
+		parent = last.ID
+	}
+	a.exec(`INSERT INTO kept VALUES (-1, 'behind')`)
+	a.await(a.house)
+	p := a.plan(Target{})
+	if p.Backup.ID != last.ID || len(p.Chain) != 3 || p.Chain[0].ID != full.ID {
+		t.Errorf("%+v", p)
+	}
+	h, done := a.restore(p)
+	const contents = `SELECT (SELECT count(*) || ' ' || sum(hashtext(m)) FROM kept) || ' ' || (SELECT count(*) FROM elsewhere) || ' ' || (SELECT count(*) FROM pg_class)`
+	if have, want := h.ask(contents), a.ask(contents); have != want {
+		t.Errorf("%s, want %s", have, want)
+	}
+	if location := h.ask(`SELECT pg_tablespace_location(oid) FROM pg_tablespace WHERE spcname = 'space_elsewhere'`); !strings.HasPrefix(location, done.Dir) {
+		t.Error(location)
+	}
+	// Without its parent an increment is nothing, and is not chosen.
+	if err := RemoveBackup(t.Context(), a.r, "main", p.Chain[1].ID); err != nil {
+		t.Fatal(err)
+	}
+	if p, err := PlanRestore(t.Context(), a.r, "main", Target{}); err != nil || p.Backup.ID != full.ID {
+		t.Errorf("%+v %v", p, err)
+	}
+	if _, err := PlanRestore(t.Context(), a.r, "main", Target{Backup: last.ID}); !fault.HasKey(err, "keeper.chain_broken") {
+		t.Error(err)
+	}
+}
+
 // TestABackupThatHoldsItsWALNeedsNoArchive: of a server that archives nothing, with settings outside of its data directory, as Debian has them.
 func TestABackupThatHoldsItsWALNeedsNoArchive(t *testing.T) {
 	t.Parallel()
@@ -661,7 +885,7 @@ func TestABackupThatHoldsItsWALNeedsNoArchive(t *testing.T) {
 	if b.WAL != WALIncluded {
 		t.Error(b.WAL)
 	}
-	a := &archived{house: h, r: r, program: howdah}
+	a := &archived{house: h, r: r, program: howdah, place: Place{Address: root}}
 	p := a.plan(Target{})
 	done, err := Recover(t.Context(), r, p, a.options(place(t)))
 	if err != nil {
