@@ -486,7 +486,9 @@ func TestDumpForEver(t *testing.T) {
 }
 
 // killSome lets a process like TestDumpForEver work and kills it at some instant, as many times as told.
-func killSome(t *testing.T, s Server, dir, id string, rounds int, look func(round int)) {
+// In every other round that is when begun says for the first time that the work is under way: on a slow machine, instants
+// taken by chance may all lie before that.
+func killSome(t *testing.T, s Server, dir, id string, rounds int, begun func() bool, look func(round int)) {
 	t.Helper()
 	for round := range rounds {
 		cmd := exec.CommandContext(t.Context(), os.Args[0], "-test.run", "^TestDumpForEver$")
@@ -496,9 +498,27 @@ func killSome(t *testing.T, s Server, dir, id string, rounds int, look func(roun
 		if err := cmd.Start(); err != nil {
 			t.Fatal(err)
 		}
-		kill := time.AfterFunc(100*time.Millisecond+time.Duration(round*211%1000)*time.Millisecond, func() { _ = cmd.Process.Kill() })
-		_ = cmd.Wait()
-		kill.Stop()
+		instant := 100*time.Millisecond + time.Duration(round*211%1000)*time.Millisecond
+		ended := make(chan struct{})
+		go func() {
+			_ = cmd.Wait()
+			close(ended)
+		}()
+		if round%2 == 1 {
+			instant = 5 * time.Millisecond
+		}
+		for kill := time.NewTicker(instant); ; {
+			select {
+			case <-ended:
+				kill.Stop()
+			case <-kill.C:
+				if round%2 == 0 || begun() {
+					_ = cmd.Process.Kill()
+				}
+				continue
+			}
+			break
+		}
 		if strings.Contains(out.String(), "failed") {
 			t.Fatalf("round %d: %s", round, &out)
 		}
@@ -538,7 +558,16 @@ func TestAKilledDumpIsNotListedAndTheNextOneCleansUp(t *testing.T) {
 		t.Fatal(err)
 	}
 	unfinished := 0
-	killSome(t, s, dir, "", 8, func(round int) {
+	known := 0
+	folders := func() int {
+		names, err := r.Folders(t.Context(), "main/dump")
+		if err != nil {
+			t.Fatal(err)
+		}
+		return len(names)
+	}
+	killSome(t, s, dir, "", 8, func() bool { return folders() > known }, func(round int) {
+		defer func() { known = folders() }()
 		awaitNobody(t, s)
 		all, err := Dumps(t.Context(), r, "main")
 		if err != nil {
@@ -589,17 +618,20 @@ func TestAKilledRestoreIsNoDatabaseAndTheNextOneDropsIt(t *testing.T) {
 		t.Fatal(err)
 	}
 	left := 0
-	killSome(t, s, dir, d.ID, 5, func(round int) {
+	unfinished := func() []string {
+		return ask[string](t, s, "", "SELECT datname FROM pg_database WHERE starts_with(datname, $1)", restoringPrefix)
+	}
+	killSome(t, s, dir, d.ID, 4, func() bool { return len(unfinished()) > 0 }, func(round int) {
 		for _, name := range ask[string](t, s, "", "SELECT datname FROM pg_database WHERE starts_with(datname, 'again ')") {
 			same(t, want, contents(t, s, name))
 			do(t, s, "", "DROP DATABASE "+quote(name)+" WITH (FORCE)")
 		}
-		left += len(ask[string](t, s, "", "SELECT datname FROM pg_database WHERE starts_with(datname, $1)", restoringPrefix))
+		left += len(unfinished())
 		awaitNobody(t, s) // the advisory lock goes with the session
 		if _, err := RestoreDump(t.Context(), r, s, d.ID, RestoreOptions{Cluster: "main", As: "after"}); err != nil {
 			t.Fatal(err)
 		}
-		if names := ask[string](t, s, "", "SELECT datname FROM pg_database WHERE starts_with(datname, $1)", restoringPrefix); len(names) > 0 {
+		if names := unfinished(); len(names) > 0 {
 			t.Errorf("round %d: left behind: %v", round, names)
 		}
 		do(t, s, "", `DROP DATABASE after`)
