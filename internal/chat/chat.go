@@ -107,6 +107,7 @@ type Rooms struct {
 	posts *lane[*post]
 	reads *lane[*read]
 	live  *live
+	tops  tops
 
 	commits atomic.Int64
 }

@@ -180,6 +180,57 @@ func TestManyPostersOneOrder(t *testing.T) {
 	}
 }
 
+// Each node guesses where a room ends. Guesses that another node, an edit or a stranger made wrong cost time and nothing else.
+func TestTwoNodesAndAStrangerMakeOneLog(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t)
+	other := Open(t.Context(), h.db.App, h.db.Steady, nil)
+	t.Cleanup(other.Close)
+	ann, bob, eve := h.person("ann", account.Member), h.person("bob", account.Member), h.person("eve", account.Member)
+	rooms := []int64{h.room(ann, Public, bob), h.room(ann, Public, bob), h.room(ann, Public, bob)}
+	first := map[int64]int64{}
+	for _, room := range rooms {
+		first[room] = h.say(ann, room, "first")
+	}
+	const each = 40
+	var all sync.WaitGroup
+	for _, room := range rooms {
+		for _, node := range []*Rooms{h.Rooms, other} {
+			for _, who := range []account.Person{ann, bob} {
+				all.Go(func() {
+					for range each {
+						if _, err := node.Post(t.Context(), who, Draft{room, newID(), "hello @ann"}); err != nil {
+							t.Error(err)
+						}
+					}
+				})
+			}
+			all.Go(func() {
+				for range each / 4 {
+					_, err := node.Post(t.Context(), eve, Draft{room, newID(), "let me in"})
+					h.wantFault(err, "chat.not_member")
+					if _, err := node.Edit(t.Context(), ann, Draft{room, newID(), "first, " + newID()}, first[room]); err != nil {
+						t.Error(err)
+					}
+				}
+			})
+		}
+	}
+	all.Wait()
+	for _, room := range rooms {
+		count := map[EventKind]int{}
+		for _, e := range h.wholeLog(ann, room) {
+			count[e.Kind]++
+		}
+		if count[Posted] != 1+4*each || count[Edited] != 2*(each/4) {
+			t.Errorf("room %d: %v", room, count)
+		}
+		if r := h.mine(ann, room); r.Mentions != 2*each {
+			t.Errorf("room %d: ann was called %d times", room, r.Mentions)
+		}
+	}
+}
+
 func TestBadPostsAreRefusedAloneWithAReason(t *testing.T) {
 	t.Parallel()
 	h := newHouse(t)

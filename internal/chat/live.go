@@ -254,7 +254,10 @@ func (l *live) grew(room int64, g grown) {
 }
 
 // tick is grew for those who have no events at hand: it only wakes.
-func (l *live) tick(room int64) { l.grew(room, grown{}) }
+func (l *live) tick(room int64) {
+	l.rooms.tops.forget(room)
+	l.grew(room, grown{})
+}
 
 func (l *live) tickPerson(person int64) {
 	l.rooms.ToPerson(person, Listener.RoomsChanged)

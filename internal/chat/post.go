@@ -2,7 +2,11 @@ package chat
 
 import (
 	"context"
+	"errors"
+	"maps"
+	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -116,32 +120,32 @@ func clientID(s string) (id pgtype.UUID, err error) {
 	return id, nil
 }
 
-// lockRooms takes the locks of a batch's rooms in the order of their ids, so that nodes cannot deadlock. It is a
-// statement of its own, so that storePosts has a snapshot from after the locks and sees every member and post before.
+// A batch is stored by two statements in one transaction. They are written on a guess: that every room still ends where
+// this node last saw it end (see tops), that every author is a member, and that nothing was stored before. PostgreSQL
+// checks the guess where it stores: a division by zero, or a violation of the unique index, undoes the whole batch,
+// and it is stored carefully then. So a post that goes well costs no look-up that its own indexes do not make.
+const (
+	// takeSeqs takes the locks of the batch's rooms, in the order of the arrays, which is that of their ids: nodes cannot
+	// deadlock. As the other statement begins after it, that one sees every member as of the locks.
+	takeSeqs = `
+UPDATE chat.room r SET seq = c.after / (r.seq = c.before)::int
+FROM unnest($1::bigint[], $2::bigint[], $3::bigint[]) AS c (id, before, after) WHERE r.id = c.id`
+
+	storePosts = `
+INSERT INTO chat.message (room_id, seq, author_id, client_id, at, body, mentions)
+SELECT p.room_id, p.seq / (m.person_id IS NOT NULL)::int, p.author_id, p.client_id, (SELECT clock_timestamp()), p.body,
+       string_to_array(nullif(p.mentions, ''), ' ')
+FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::uuid[], $5::text[], $6::text[])
+     AS p (room_id, seq, author_id, client_id, body, mentions)
+LEFT JOIN chat.member m ON m.room_id = p.room_id AND m.person_id = p.author_id
+RETURNING at`
+)
+
+// lockRooms is what takeSeqs does of locking, for storePostsCarefully.
 const lockRooms = `SELECT id FROM chat.room WHERE id = ANY($1) ORDER BY id FOR NO KEY UPDATE`
 
-// storePosts judges and stores a batch in one statement: the posts of members take the next seqs of their rooms, others
-// are left out. It does not look for posts that were stored before: the unique index does, a violation undoes the whole
-// batch, and it is stored carefully then. Arrays are read by their subscripts instead of joined, so that the only
-// lookups are those of member and room, each along an index that has all of the columns: whatever the statistics say,
-// there is no bad plan to choose.
-const storePosts = `
-WITH room AS (
-	UPDATE chat.room r SET seq = r.seq + c.n
-	FROM (SELECT p.room_id, count(*) AS n, array_agg(p.ord ORDER BY p.ord) AS ords
-	      FROM unnest($1::bigint[], $2::bigint[]) WITH ORDINALITY AS p (room_id, author_id, ord)
-	      JOIN chat.member m ON m.room_id = p.room_id AND m.person_id = p.author_id
-	      GROUP BY p.room_id) c
-	WHERE r.id = c.room_id RETURNING r.id, r.seq - c.n AS base, c.ords
-)
-INSERT INTO chat.message (room_id, seq, author_id, client_id, at, body, mentions)
-SELECT room.id, room.base + u.n, ($2::bigint[])[u.ord], ($3::uuid[])[u.ord], (SELECT clock_timestamp()), ($4::text[])[u.ord],
-       string_to_array(nullif(($5::text[])[u.ord], ''), ' ')
-FROM room, unnest(room.ords) WITH ORDINALITY AS u (ord, n)
-RETURNING room_id, author_id, client_id, seq, at, true`
-
-// storePostsCarefully is storePosts where some of the batch may have been stored before: those are found, and answered
-// like the first time.
+// storePostsCarefully judges and stores whatever the batch is: the posts of members take the next seqs of their rooms,
+// those that were stored before are found and answered like the first time, others are left out.
 const storePostsCarefully = `
 WITH post AS MATERIALIZED (
 	SELECT p.*, done.seq AS done_seq, done.at AS done_at
@@ -256,61 +260,149 @@ func mergeRetries(batch []*post) []*post {
 	return out
 }
 
-// storeBatch runs one transaction, and again when the connection broke (the outcome is then unknown) or one of the posts
-// had been stored before: carefully, from the second try on.
+// storeBatch runs one transaction: on a guess first, then carefully - also when the connection broke and the outcome is
+// unknown.
 func (r *Rooms) storeBatch(ctx context.Context, steady *pg.Pool, batch []*post) error {
 	const tries = 3
-	for try := 1; ; try++ {
-		var err error
-		if try == 1 {
-			err = r.tryBatch(ctx, steady, storePosts, batch)
-		} else {
-			err = r.tryBatch(ctx, r.db, storePostsCarefully, batch)
-		}
-		if err == nil {
-			return nil
-		}
+	err := r.tryGuess(ctx, steady, batch)
+	for try := 2; err != nil; try++ {
 		lost := fault.HasKey(err, "pg.away") && ctx.Err() == nil
 		r.suspect(err)
-		if try < tries && (lost || pg.UniqueViolation(err, "message_client")) {
-			continue
+		if try > tries || !lost && !wrongGuess(err) {
+			return err
 		}
-		return err
+		err = r.tryCarefully(ctx, batch)
 	}
+	return nil
 }
 
-func (r *Rooms) tryBatch(ctx context.Context, db *pg.Pool, store string, batch []*post) error {
-	ctx, cancel := context.WithTimeout(ctx, commitTimeout)
-	defer cancel()
-	if err := r.resolve(ctx, db, batch); err != nil {
-		return err
-	}
-	n := len(batch)
-	roomIDs, authors := make([]int64, n), make([]int64, n)
-	clients, bodies, mentions := make([]pgtype.UUID, n), make([]string, n), make([]string, n)
-	var called struct {
+// wrongGuess tells whether this batch has to be stored carefully. Deadlocks are none of ours: somebody locks rooms by hand.
+func wrongGuess(err error) bool {
+	return pg.UniqueViolation(err, "message_client") || pg.Code(err) == "22012" || pg.Code(err) == "40P01"
+}
+
+// columns are a batch as arrays, and who is called in it.
+type columns struct {
+	rooms, authors   []int64
+	clients          []pgtype.UUID
+	bodies, mentions []string
+	called           struct {
 		rooms, authors, people []int64
 		clients                []pgtype.UUID
 	}
-	byKey := make(map[postKey]*post, n)
+}
+
+func (r *Rooms) columns(ctx context.Context, db *pg.Pool, batch []*post) (*columns, error) {
+	if err := r.resolve(ctx, db, batch); err != nil {
+		return nil, err
+	}
+	n := len(batch)
+	c := &columns{rooms: make([]int64, n), authors: make([]int64, n), clients: make([]pgtype.UUID, n), bodies: make([]string, n), mentions: make([]string, n)}
 	for i, p := range batch {
-		roomIDs[i], authors[i], clients[i], bodies[i] = p.room, p.author, p.client, p.body
-		byKey[p.postKey] = p
-		p.outcome, p.err = Receipt{}, fault.New(fault.Forbidden, "chat.not_member") // unless a row says otherwise
+		c.rooms[i], c.authors[i], c.clients[i], c.bodies[i] = p.room, p.author, p.client, p.body
 		if len(p.mentions) == 0 {
 			continue
 		}
 		handles := make([]string, len(p.mentions))
 		for j, m := range p.mentions {
 			handles[j] = m.handle
-			called.rooms, called.authors = append(called.rooms, p.room), append(called.authors, p.author)
-			called.clients, called.people = append(called.clients, p.client), append(called.people, m.id)
+			c.called.rooms, c.called.authors = append(c.called.rooms, p.room), append(c.called.authors, p.author)
+			c.called.clients, c.called.people = append(c.called.clients, p.client), append(c.called.people, m.id)
 		}
-		mentions[i] = strings.Join(handles, " ")
+		c.mentions[i] = strings.Join(handles, " ")
 	}
-	var b pgx.Batch // without BEGIN: its statements up to the one Sync are one transaction and one round trip
-	b.Queue(lockRooms, roomIDs)
-	b.Queue(store, roomIDs, authors, clients, bodies, mentions).Query(func(rows pgx.Rows) error {
+	return c, nil
+}
+
+// commit sends what b has been given, and the mentions: without BEGIN, the statements up to the one Sync are one
+// transaction and one round trip.
+func (r *Rooms) commit(ctx context.Context, db *pg.Pool, b *pgx.Batch, c *columns) error {
+	if c.called.people != nil {
+		b.Queue(storeMentions, c.called.rooms, c.called.authors, c.called.clients, c.called.people)
+	}
+	r.commits.Add(1)
+	return pg.Fault(db.SendBatch(ctx, b).Close())
+}
+
+// tryGuess stores a batch where the rooms are believed to end.
+func (r *Rooms) tryGuess(ctx context.Context, steady *pg.Pool, batch []*post) error {
+	ctx, cancel := context.WithTimeout(ctx, commitTimeout)
+	defer cancel()
+	before, err := r.ends(ctx, steady, batch)
+	if err != nil {
+		return err
+	}
+	c, err := r.columns(ctx, steady, batch)
+	if err != nil {
+		return err
+	}
+	after, seqs := make(map[int64]int64, len(before)), make([]int64, len(batch))
+	for i, p := range batch {
+		if after[p.room] == 0 {
+			after[p.room] = before[p.room]
+		}
+		after[p.room]++
+		seqs[i] = after[p.room]
+	}
+	rooms := slices.Sorted(maps.Keys(after))
+	befores, afters := make([]int64, len(rooms)), make([]int64, len(rooms))
+	for i, room := range rooms {
+		befores[i], afters[i] = before[room], after[room]
+	}
+	var at time.Time
+	var b pgx.Batch
+	b.Queue(takeSeqs, rooms, befores, afters)
+	b.Queue(storePosts, c.rooms, seqs, c.authors, c.clients, c.bodies, c.mentions).Query(func(rows pgx.Rows) error {
+		n, err := 0, error(nil)
+		for ; rows.Next(); n++ {
+			if n == 0 {
+				err = rows.Scan(&at) // they all have the same
+			}
+		}
+		return errors.Join(err, rows.Err())
+	})
+	if err := r.commit(ctx, steady, &b, c); err != nil {
+		r.tops.forget(rooms...)
+		return err
+	}
+	for i, p := range batch {
+		p.outcome, p.fresh, p.err = Receipt{Seq: seqs[i], At: at}, true, nil
+	}
+	r.tops.learn(after)
+	return nil
+}
+
+// ends gives where the rooms of a batch are believed to end, from memory where it can. A room that is not there is
+// believed to end at 0: nobody is a member of it.
+func (r *Rooms) ends(ctx context.Context, db *pg.Pool, batch []*post) (map[int64]int64, error) {
+	known, missing := r.tops.of(batch)
+	if len(missing) == 0 {
+		return known, nil
+	}
+	type row struct{ ID, Seq int64 }
+	rows, err := pg.All[row](ctx, db, `SELECT id, seq FROM chat.room WHERE id = ANY($1)`, missing)
+	for _, row := range rows {
+		known[row.ID] = row.Seq
+	}
+	return known, err
+}
+
+// tryCarefully stores what of a batch can be stored.
+func (r *Rooms) tryCarefully(ctx context.Context, batch []*post) error {
+	ctx, cancel := context.WithTimeout(ctx, commitTimeout)
+	defer cancel()
+	c, err := r.columns(ctx, r.db, batch)
+	if err != nil {
+		return err
+	}
+	byKey := make(map[postKey]*post, len(batch))
+	for _, p := range batch {
+		byKey[p.postKey] = p
+		p.outcome, p.err = Receipt{}, fault.New(fault.Forbidden, "chat.not_member") // unless a row says otherwise
+	}
+	var b pgx.Batch
+	b.Queue(lockRooms, c.rooms)
+	b.Queue(storePostsCarefully, c.rooms, c.authors, c.clients, c.bodies, c.mentions).Query(func(rows pgx.Rows) error {
 		var key postKey
 		var got Receipt
 		var fresh bool
@@ -322,11 +414,49 @@ func (r *Rooms) tryBatch(ctx context.Context, db *pg.Pool, store string, batch [
 		})
 		return err
 	})
-	if called.people != nil {
-		b.Queue(storeMentions, called.rooms, called.authors, called.clients, called.people)
+	return r.commit(ctx, r.db, &b, c)
+}
+
+// tops remember where rooms end, as far as this node knows: a guess that PostgreSQL checks (see takeSeqs).
+type tops struct {
+	mu  sync.Mutex
+	seq map[int64]int64
+}
+
+// mostTops bounds what is remembered; beyond it, all is forgotten and read again where it is needed.
+const mostTops = 1 << 16
+
+func (t *tops) of(batch []*post) (known map[int64]int64, missing []int64) {
+	known = make(map[int64]int64, len(batch))
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for _, p := range batch {
+		if _, done := known[p.room]; done {
+			continue
+		}
+		seq, ok := t.seq[p.room]
+		if known[p.room] = seq; !ok {
+			missing = append(missing, p.room)
+		}
 	}
-	r.commits.Add(1)
-	return pg.Fault(db.SendBatch(ctx, &b).Close())
+	return known, missing
+}
+
+func (t *tops) learn(seqs map[int64]int64) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.seq == nil || len(t.seq) > mostTops {
+		t.seq = make(map[int64]int64, len(seqs))
+	}
+	maps.Copy(t.seq, seqs)
+}
+
+func (t *tops) forget(rooms ...int64) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for _, room := range rooms {
+		delete(t.seq, room)
+	}
 }
 
 // commitTimeout is how long a commit may take before its callers are told that it is unsure.

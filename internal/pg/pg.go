@@ -178,6 +178,15 @@ func UniqueViolation(err error, index string) bool {
 	return errors.As(err, &e) && e.Code == "23505" && e.ConstraintName == index
 }
 
+// Code is the SQLSTATE that PostgreSQL refused with (its documentation, appendix A); "" when err is something else.
+func Code(err error) string {
+	var e *pgconn.PgError
+	if errors.As(err, &e) {
+		return e.Code
+	}
+	return ""
+}
+
 // Quote writes a name as SQL.
 func Quote(name string) string { return pgx.Identifier{name}.Sanitize() }
 
