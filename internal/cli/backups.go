@@ -62,6 +62,10 @@ func (c *backupsListCmd) Run(ctx context.Context, t *terminal) error {
 		}
 		t.list(l)
 	}
+	if aside := keeper.Asides(c.Data, true); len(aside) > 0 && c.AdminDSN == "" {
+		fmt.Fprintln(t.out)
+		t.asides(aside)
+	}
 	return nil
 }
 

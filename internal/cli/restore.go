@@ -15,6 +15,8 @@ import (
 type restoreCmd struct {
 	Cluster restoreClusterCmd `cmd:"" default:"withargs" help:"${help_restore_cluster}"`
 	Logical restoreLogicalCmd `cmd:"" help:"${help_restore_logical}"`
+	Undo    restoreUndoCmd    `cmd:"" help:"${help_restore_undo}"`
+	Forget  restoreForgetCmd  `cmd:"" help:"${help_restore_forget}"`
 }
 
 // restoreLogicalCmd makes a database, or the roles, from a logical backup.

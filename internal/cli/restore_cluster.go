@@ -20,10 +20,11 @@ import (
 	"howdah/internal/wal"
 )
 
-// restoreClusterCmd restores a whole cluster into a new folder.
+// restoreClusterCmd restores a whole cluster: into a new folder, or in the place of the house's own.
 type restoreClusterCmd struct {
 	keeping
-	To         string            `help:"${help_restore_to}" required:"" placeholder:"DIR"`
+	To         string            `help:"${help_restore_to}" xor:"where" required:"" placeholder:"DIR"`
+	InPlace    bool              `help:"${help_restore_in_place}" xor:"where" required:""`
 	At         string            `help:"${help_restore_at}" xor:"target" placeholder:"TIME"`
 	LSN        string            `help:"${help_restore_lsn}" name:"lsn" xor:"target" placeholder:"X/Y"`
 	XID        string            `help:"${help_restore_xid}" name:"xid" xor:"target" placeholder:"N"`
@@ -34,7 +35,9 @@ type restoreClusterCmd struct {
 	Tablespace map[string]string `help:"${help_restore_tablespace}" placeholder:"OID=DIR"`
 	PgWAL      string            `help:"${help_restore_pg_wal}" name:"pg-wal" placeholder:"DIR"`
 	DryRun     bool              `help:"${help_restore_dry_run}"`
+	Yes        bool              `help:"${help_restore_yes}"`
 	Clear      bool              `help:"${help_restore_clear}"`
+	DSN        string            `name:"dsn" hidden:""` // of a house elsewhere, in the configuration
 }
 
 // Run is howdah restore.
@@ -42,6 +45,9 @@ func (c *restoreClusterCmd) Run(ctx context.Context, t *terminal) error {
 	target, err := c.target()
 	if err != nil {
 		return err
+	}
+	if c.InPlace {
+		return c.inPlace(ctx, t, target)
 	}
 	account, err := c.place(ctx)
 	if err != nil {
@@ -78,9 +84,7 @@ func (c *restoreClusterCmd) Run(ctx context.Context, t *terminal) error {
 	bar := t.progress(c.JSON)
 	options := keeper.RecoverOptions{To: c.To, Program: program, IdentityFile: c.Identity, Installation: in, Account: account, Tablespaces: c.Tablespace, Clear: c.Clear,
 		Progress: func(p keeper.RecoverProgress) { bar.show(t.lang.T("cli.recover."+string(p.Phase)), p.Bytes, p.Total) }}
-	for _, address := range c.Repos(c.Data) {
-		options.Repos = append(options.Repos, keeper.Place{Address: absolute(address), AccessKey: c.S3AccessKey, SecretKey: c.S3SecretKey, SessionToken: c.S3SessionToken})
-	}
+	options.Repos = c.places()
 	done, err := keeper.Recover(ctx, r, plan, options)
 	if fault.HasKey(err, "keeper.unfinished_restore") && t.yes("cli.recover.clear", fault.Args{"dir": c.To}) {
 		options.Clear = true

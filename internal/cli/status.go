@@ -52,13 +52,16 @@ func (c *statusCmd) Run(ctx context.Context, t *terminal) error {
 	}
 	opt.Repos = c.sources(false)
 	s := keeper.Look(ctx, opt)
+	aside := keeper.Asides(opt.Dir, true)
 	if c.JSON {
 		err = t.print(struct {
 			*keeper.Status
-			Concerns []foundJSON `json:"findings"`
-		}{s, t.found(s)})
+			Concerns []foundJSON    `json:"findings"`
+			Aside    []keeper.Aside `json:"aside,omitempty"`
+		}{s, t.found(s), aside})
 	} else {
 		t.status(s)
+		t.asides(aside)
 	}
 	if err == nil && s.Level > keeper.Well {
 		err = exitCode(s.Level)

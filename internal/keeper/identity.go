@@ -23,3 +23,16 @@ func IdentityOf(ctx context.Context, c *cluster.Cluster) (wal.Identity, error) {
 	}
 	return id, nil
 }
+
+// TimelineOf reads from the files of a cluster which timeline it was on at its last checkpoint; it need not run.
+func TimelineOf(ctx context.Context, c *cluster.Cluster) (wal.Timeline, error) {
+	said, err := c.ControlData(ctx)
+	if err != nil {
+		return 0, err
+	}
+	t, err := strconv.ParseUint(said["Latest checkpoint's TimeLineID"], 10, 32)
+	if err != nil || t == 0 {
+		return 0, fault.New(fault.Unavailable, "cluster.not_cluster", fault.Args{"dir": c.DataDir()})
+	}
+	return wal.Timeline(t), nil
+}

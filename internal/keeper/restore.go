@@ -37,6 +37,8 @@ type RecoverOptions struct {
 	// Archiving leaves archive_mode and archive_command as they were. Without it archiving is off in the restored cluster, so that it does not write into the archive
 	// of the one that it is a copy of.
 	Archiving bool
+	// Histories is a pg_wal folder: the restored cluster takes none of the timelines whose histories are in there. "" where the archive knows them all.
+	Histories string
 	Clear     bool // what an earlier restore into To left unfinished is removed
 	Workers   int
 	Progress  func(RecoverProgress) // told some times per second; may be nil
@@ -188,12 +190,24 @@ func (x *recovery) prepare(ctx context.Context) error {
 	if err := os.MkdirAll(x.to, 0o700); err != nil {
 		return x.fault(err)
 	}
-	if err := x.room(); err != nil {
+	if _, _, err := x.plan.Room(x.to); err != nil {
 		return err
 	}
 	if err := os.Mkdir(x.work, 0o700); err != nil {
 		return x.fault(err)
 	}
+	if err := x.makeSocket(); err != nil {
+		return err
+	}
+	record := unfinished{Cluster: x.plan.Cluster, Backup: x.plan.Backup.ID, Began: x.began, Socket: x.socket, Tablespaces: x.spaces}
+	if err := x.write(filepath.Join(x.work, recordName), record); err != nil {
+		return err
+	}
+	return x.own(x.to, x.work, x.socket)
+}
+
+// makeSocket makes a folder for the server's socket, whose path must be short.
+func (x *recovery) makeSocket() (err error) {
 	if x.socket, err = os.MkdirTemp("", "howdah-restore-"); err != nil {
 		return x.fault(err)
 	}
@@ -203,11 +217,7 @@ func (x *recovery) prepare(ctx context.Context) error {
 			return x.fault(err)
 		}
 	}
-	record := unfinished{Cluster: x.plan.Cluster, Backup: x.plan.Backup.ID, Began: x.began, Socket: x.socket, Tablespaces: x.spaces}
-	if err := x.write(filepath.Join(x.work, recordName), record); err != nil {
-		return err
-	}
-	return x.own(x.to, x.work, x.socket)
+	return nil
 }
 
 // reachable tells whether everybody may enter the folder above: the temporary files of root may be hidden from others.
@@ -216,20 +226,20 @@ func reachable(dir string) bool {
 	return err == nil && st.Mode().Perm()&0o001 != 0
 }
 
-// room refuses a restore that would fill the disk. The WAL comes and goes, at most some segments at once; PostgreSQL keeps them up to max_wal_size.
-func (x *recovery) room() error {
-	free, err := freeSpace(x.to)
-	if err != nil {
-		return nil // some file systems do not say
+// Room tells what a restore needs of a folder's disk and what is free there, in bytes; the fault "keeper.no_room" when that is too little. The WAL comes and goes, at most
+// some segments at once; PostgreSQL keeps them up to max_wal_size.
+func (p *Plan) Room(dir string) (need, free int64, err error) {
+	need = p.Write + min(p.WAL, 1<<30) + int64(len(p.Files))*int64(p.id.SegmentSize)
+	if len(p.Chain) > 1 {
+		need += p.Backup.Plain() // increments lie beside what is made of them
 	}
-	need := x.plan.Write + min(x.plan.WAL, 1<<30) + int64(len(x.plan.Files))*int64(x.plan.id.SegmentSize)
-	if len(x.plan.Chain) > 1 {
-		need += x.plan.Backup.Plain() // increments lie beside what is made of them
+	if free, err = freeSpace(dir); err != nil {
+		return need, 0, nil //nolint:nilerr // some file systems do not say
 	}
 	if free < need {
-		return fault.New(fault.Unavailable, "keeper.no_room", fault.Args{"dir": x.to, "need": need >> 20, "free": free >> 20})
+		return need, free, fault.New(fault.Unavailable, "keeper.no_room", fault.Args{"dir": dir, "need": need >> 20, "free": free >> 20})
 	}
-	return nil
+	return need, free, nil
 }
 
 // clear removes what an unfinished restore has left, after its server was stopped.
@@ -303,6 +313,9 @@ func (x *recovery) run(ctx context.Context) (*Recovered, error) {
 	}
 	if err := x.takeFiles(); err != nil {
 		return nil, err
+	}
+	if err := takeHistories(x.options.Histories, filepath.Join(x.data(), "pg_wal")); err != nil {
+		return nil, x.fault(err)
 	}
 	if err := x.mapSpaces(); err != nil {
 		return nil, err
@@ -447,6 +460,26 @@ func (x *recovery) takeFiles() error {
 		}
 	}
 	return nil
+}
+
+// takeHistories copies the histories of timelines that are not in a pg_wal folder from another: PostgreSQL takes a timeline that it knows none of.
+func takeHistories(from, to string) error {
+	entries, err := os.ReadDir(from)
+	if from == "" || errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	for _, e := range entries {
+		if name, parseErr := wal.ParseName(e.Name()); parseErr != nil || name.Kind != wal.History {
+			continue
+		}
+		if _, statErr := os.Lstat(filepath.Join(to, e.Name())); statErr == nil {
+			continue
+		}
+		if err := copyInto(filepath.Join(from, e.Name()), filepath.Join(to, e.Name())); err != nil {
+			return err
+		}
+	}
+	return err
 }
 
 func copyInto(from, to string) error {
@@ -626,7 +659,7 @@ func (x *recovery) check(c *cluster.Cluster) (wal.Timeline, error) {
 		return fault.New(fault.Internal, "keeper.recovery_failed", fault.Args{"message": message, "log": filepath.Join(c.LogDir(), "start.log")})
 	}
 	m := stoppedAt.FindStringSubmatch(string(raw))
-	if m == nil || m[1] != x.plan.Stop.String() {
+	if x.plan.Stop != 0 && (m == nil || m[1] != x.plan.Stop.String()) {
 		return 0, failed(fmt.Sprintf("it did not stop at %s", x.plan.Stop))
 	}
 	line := newLine.FindStringSubmatch(string(raw))

@@ -38,34 +38,51 @@ var ofRecovery = []string{"restore_command", "recovery_target", "recovery_target
 // ofArchiving are settings that send WAL to an archive.
 var ofArchiving = []string{"archive_mode", "archive_command", "archive_library"}
 
+func (c autoConf) text() string { return strings.Join(c, "\n") + "\n" }
+
 const autoConfName = "postgresql.auto.conf"
+
+func readAutoConf(path string) (autoConf, error) {
+	raw, err := os.ReadFile(path)
+	if errors.Is(err, fs.ErrNotExist) || err == nil && len(raw) == 0 {
+		return nil, nil
+	}
+	return strings.Split(strings.TrimRight(string(raw), "\n"), "\n"), err
+}
 
 // configure makes the data directory one that recovers to the plan's end, touches nothing outside, and lets nobody in. It gives the settings as they
 // were.
 func (x *recovery) configure() (autoConf, error) {
 	data := x.data()
-	raw, err := os.ReadFile(filepath.Join(data, autoConfName))
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+	conf, err := readAutoConf(filepath.Join(data, autoConfName))
+	if err != nil {
 		return nil, x.fault(err)
-	}
-	var conf autoConf
-	if len(raw) > 0 {
-		conf = strings.Split(strings.TrimRight(string(raw), "\n"), "\n")
 	}
 	if err := x.missingConf(); err != nil {
 		return nil, err
-	}
-	hba := filepath.Join(x.work, "pg_hba.conf")
-	ident := filepath.Join(x.work, "pg_ident.conf")
-	for name, text := range map[string]string{hba: "# Nobody: a restore is under way.\nlocal all all reject\nhost all all all reject\n", ident: "", filepath.Join(data, "recovery.signal"): ""} {
-		if err := os.WriteFile(name, []byte(text), 0o600); err != nil {
-			return nil, x.fault(err)
-		}
 	}
 	// A standby, or a recovery that was under way when the backup was made.
 	for _, name := range []string{"standby.signal", "postmaster.pid", "postmaster.opts"} {
 		if err := os.Remove(filepath.Join(data, name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return nil, x.fault(err)
+		}
+	}
+	if mode := x.plan.Backup.Settings["data_directory_mode"]; mode == "0750" {
+		if err := os.Chmod(data, 0o750); err != nil {
+			return nil, x.fault(err)
+		}
+	}
+	return conf, x.steer(conf, RestoreCommand(x.options.Program, x.settings()), x.plan.Stop.String())
+}
+
+// steer writes the settings of a recovery over those that the cluster has: to a position and with the record that ends there, or to the end of the WAL for "".
+func (x *recovery) steer(conf autoConf, restoreCommand, until string) error {
+	data := x.data()
+	hba := filepath.Join(x.work, "pg_hba.conf")
+	ident := filepath.Join(x.work, "pg_ident.conf")
+	for name, text := range map[string]string{hba: "# Nobody: a restore is under way.\nlocal all all reject\nhost all all all reject\n", ident: "", filepath.Join(data, "recovery.signal"): ""} {
+		if err := os.WriteFile(name, []byte(text), 0o600); err != nil {
+			return x.fault(err)
 		}
 	}
 	now := conf.without(ofRecovery...).without(ofArchiving...)
@@ -75,8 +92,8 @@ func (x *recovery) configure() (autoConf, error) {
 		}
 	}
 	for _, s := range [][2]string{
-		{"restore_command", RestoreCommand(x.options.Program, x.settings())},
-		{"recovery_target_lsn", x.plan.Stop.String()}, {"recovery_target_inclusive", "on"}, // up to this record, and with it
+		{"restore_command", restoreCommand},
+		{"recovery_target_lsn", until}, {"recovery_target_inclusive", "on"},
 		{"recovery_target_timeline", strconv.FormatUint(uint64(x.plan.Timeline), 10)}, {"recovery_target_action", "promote"},
 		{"recovery_end_command", ""}, {"archive_cleanup_command", ""}, {"primary_conninfo", ""}, {"primary_slot_name", ""}, {"recovery_min_apply_delay", "0"},
 		{"archive_mode", "off"},
@@ -93,18 +110,13 @@ func (x *recovery) configure() (autoConf, error) {
 	if runtime.GOOS == "windows" {
 		port, err := freePort()
 		if err != nil {
-			return nil, err
+			return err
 		}
 		now = now.with("listen_addresses", "127.0.0.1").with("port", strconv.Itoa(port))
 	} else {
 		now = now.with("listen_addresses", "").with("unix_socket_directories", x.socket).with("unix_socket_permissions", "0700").with("unix_socket_group", "")
 	}
-	if mode := x.plan.Backup.Settings["data_directory_mode"]; mode == "0750" {
-		if err := os.Chmod(data, 0o750); err != nil {
-			return nil, x.fault(err)
-		}
-	}
-	return conf, x.fault(os.WriteFile(filepath.Join(data, autoConfName), []byte(strings.Join(now, "\n")+"\n"), 0o600))
+	return x.fault(os.WriteFile(filepath.Join(data, autoConfName), []byte(now.text()), 0o600))
 }
 
 // freePort is a port of the loopback address that nobody has at the moment.
@@ -165,5 +177,5 @@ func (x *recovery) settle(conf autoConf, timeline wal.Timeline) error {
 		}
 	}
 	ClearFetched(filepath.Join(x.data(), "pg_wal"))
-	return x.fault(writeFile(filepath.Join(x.data(), autoConfName), []byte(strings.Join(conf, "\n")+"\n"), false))
+	return x.fault(writeFile(filepath.Join(x.data(), autoConfName), []byte(conf.text()), false))
 }

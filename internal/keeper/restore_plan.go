@@ -2,6 +2,7 @@ package keeper
 
 import (
 	"context"
+	"slices"
 	"time"
 
 	"howdah/internal/fault"
@@ -340,6 +341,13 @@ func (a *Archive) fill(ctx context.Context, p *Plan, stretches []Stretch, f foun
 	}
 	// All histories, for PostgreSQL takes a new timeline that is in none.
 	p.Files = append(p.Files, a.histories...)
+	// The timeline that the end is on, where the archive has the segment under its name: going along one that began later, PostgreSQL would write a history that says so.
+	for _, t := range slices.Backward(f.s.l.Holders(last, size)) {
+		if _, there := a.segments[size.Name(t, last)]; there && t >= f.s.l.At(f.last) {
+			p.Timeline = t
+			break
+		}
+	}
 	for _, b := range append([]*Backup{p.Backup}, p.Chain[:max(0, len(p.Chain)-1)]...) {
 		p.Read += b.Stored()
 		p.Write += b.Plain()

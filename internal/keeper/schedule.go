@@ -12,6 +12,7 @@ import (
 
 	"howdah/internal/fault"
 	"howdah/internal/repo"
+	"howdah/internal/wal"
 )
 
 // Kind is what kind of backup is made by the schedule.
@@ -56,7 +57,10 @@ type Schedule struct {
 	Server  func() (Server, error) // as the superuser
 	// Replication gives the way in for base backups, as BaseOptions.DSN.
 	Replication func() (string, error)
-	Report      func(Event) // told what happens, from one goroutine
+	// Timeline is the one that the cluster is on: on a new one a base backup is due. nil: that is not minded.
+	Timeline func(context.Context) (wal.Timeline, error)
+	Now      <-chan struct{} // looks at once: something has changed. May be nil
+	Report   func(Event)     // told what happens, from one goroutine
 }
 
 // Event is a run that begins (Err nil, ID empty), or its end.
@@ -115,14 +119,27 @@ func (s *Schedule) Run(ctx context.Context) {
 				next = e.due
 			}
 		}
-		if !pause(ctx, time.Until(next)) {
+		called, ok := s.wait(ctx, time.Until(next))
+		if !ok {
 			return
 		}
-		if stepped(begun, time.Now()) {
+		if called || stepped(begun, time.Now()) {
 			for _, e := range all {
 				e.due = time.Time{}
 			}
 		}
+	}
+}
+
+// wait is pause, but that it ends when somebody calls.
+func (s *Schedule) wait(ctx context.Context, d time.Duration) (called, ok bool) {
+	brief, stop := context.WithTimeout(ctx, max(d, 0))
+	defer stop()
+	select {
+	case <-s.Now:
+		return true, true
+	case <-brief.Done():
+		return false, ctx.Err() == nil
 	}
 }
 
@@ -167,7 +184,11 @@ func (s *Schedule) attend(ctx context.Context, e *errand) {
 		var last time.Time
 		if last, err = lastRun(ctx, r, s.Cluster, e.kind); err == nil { // somebody may have made one meanwhile
 			e.had = !last.IsZero()
-			if e.due = dueAfter(e.when, last, now); e.due.After(now) {
+			e.due = dueAfter(e.when, last, now)
+			if e.kind == Physical && e.had && s.branched(ctx, r) {
+				e.due = now
+			}
+			if e.due.After(now) {
 				s.forget(e, last)
 				return
 			}
@@ -224,6 +245,20 @@ func (s *Schedule) make(ctx context.Context, r *repo.Repo, e *errand) (id string
 		return "", err
 	}
 	return d.ID, nil
+}
+
+// branched tells whether the cluster has left the timeline of its newest base backup, by a restore. From that one a recovery would have to go on over the
+// switch, and there would be nothing newer to begin with.
+func (s *Schedule) branched(ctx context.Context, r *repo.Repo) bool {
+	if s.Timeline == nil {
+		return false
+	}
+	whole, _, err := Backups(ctx, r, s.Cluster)
+	if err != nil || len(whole) == 0 {
+		return false
+	}
+	now, err := s.Timeline(ctx)
+	return err == nil && whole[len(whole)-1].EndTimeline != now
 }
 
 // lastRun is when the newest backup of a kind was begun; zero where there is none. One with damaged pages counts too: that is not mended by another.

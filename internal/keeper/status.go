@@ -132,6 +132,11 @@ func Look(ctx context.Context, opt StatusOptions) *Status {
 	}
 	if opt.Dir != "" {
 		s.Failures, _ = Failures(opt.Dir)
+		if asked, err := Asked(opt.Dir); err != nil {
+			s.find(Critical, fault.Of(err))
+		} else if asked != nil {
+			s.find(Warning, fault.New(fault.Unavailable, "keeper.status_replacement", fault.Args{"id": asked.ID}))
+		}
 	}
 	for _, f := range s.Failures {
 		level := Warning

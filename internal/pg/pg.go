@@ -191,13 +191,15 @@ func Code(err error) string {
 func Quote(name string) string { return pgx.Identifier{name}.Sanitize() }
 
 // Epoch names this state of this database: it changes when the cluster is restored or fails over (its timeline grows),
-// when the database is made anew (its oid), and when a recovery says so (chat.epoch).
+// when the database is made anew (its oid), and when a recovery says so (chat.epoch). The timeline is the one that is written to:
+// the last checkpoint's is the old one for some time after a promotion. A standby writes none, and has that of the last checkpoint.
 func Epoch(ctx context.Context, q Queryer) (string, error) {
 	var system, database, stored string
 	var timeline int64
 	err := q.QueryRow(ctx, `
 		SELECT (SELECT system_identifier FROM pg_control_system())::text,
-		       (SELECT timeline_id FROM pg_control_checkpoint()),
+		       CASE WHEN pg_is_in_recovery() THEN (SELECT timeline_id FROM pg_control_checkpoint())
+		            ELSE ('x' || left(pg_walfile_name(pg_current_wal_insert_lsn()), 8))::bit(32)::bigint END,
 		       (SELECT oid FROM pg_database WHERE datname = current_database())::text,
 		       (SELECT epoch FROM chat.epoch)::text`).Scan(&system, &timeline, &database, &stored)
 	if err != nil {

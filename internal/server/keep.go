@@ -9,6 +9,7 @@ import (
 	"howdah/internal/cluster"
 	"howdah/internal/fault"
 	"howdah/internal/keeper"
+	"howdah/internal/wal"
 )
 
 // Keeping says how the server's own PostgreSQL is kept from being lost. That its WAL is archived, the cluster's Options say.
@@ -49,7 +50,8 @@ func (s *Server) keep(ctx context.Context) {
 			log.Warn("the backups are on the same disk as the data", "error", fault.New(fault.Conflict, "keeper.same_disk", fault.Args{"place": r.String()}))
 		}
 	}
-	schedule := keeper.Schedule{Cluster: k.Settings.Cluster, Dir: c.Dir(), When: k.When, First: k.First, Repos: k.Repos, Report: s.backupEvent,
+	schedule := keeper.Schedule{Cluster: k.Settings.Cluster, Dir: c.Dir(), When: k.When, First: k.First, Repos: k.Repos, Report: s.backupEvent, Now: s.backupNow,
+		Timeline: func(ctx context.Context) (wal.Timeline, error) { return keeper.TimelineOf(ctx, c) },
 		Server: func() (keeper.Server, error) {
 			dsn, err := c.DSN(cluster.Superuser, "postgres")
 			return keeper.Server{DSN: dsn, Programs: c.Installation()}, err

@@ -43,9 +43,12 @@ type Server struct {
 	options Options
 	url     string
 	trouble atomic.Pointer[fault.Fault] // what keeps the database away, as far as its cluster knows
-	warning atomic.Pointer[fault.Fault] // what should be seen to while all still works
-	handler atomic.Pointer[http.Handler]
-	started time.Time
+	// replacing is set while the data directory is replaced: nobody but us may use the database then
+	replacing atomic.Pointer[fault.Fault]
+	backupNow chan struct{}               // wakes the schedule
+	warning   atomic.Pointer[fault.Fault] // what should be seen to while all still works
+	handler   atomic.Pointer[http.Handler]
+	started   time.Time
 
 	accounts *account.Accounts
 	rooms    *chat.Rooms
@@ -59,7 +62,7 @@ type Server struct {
 // Run serves until ctx ends, then stops in order: people are told, what is under way is finished, PostgreSQL is shut
 // down last. An error is why it could not start; once people could come in, it only ends with ctx.
 func Run(ctx context.Context, options Options) error {
-	s := &Server{options: options, started: time.Now()}
+	s := &Server{options: options, started: time.Now(), backupNow: make(chan struct{}, 1)}
 	listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", options.Listen)
 	if err != nil {
 		return fault.Wrap(err, fault.Conflict, "server.listen", fault.Args{"address": options.Listen, "message": lastOf(err)})
@@ -96,9 +99,18 @@ func Run(ctx context.Context, options Options) error {
 		err = s.welcome(ctx)
 	}
 	if err == nil {
+		stuck := make(chan error, 1)
+		if options.Cluster != nil {
+			s.keeping.Go(func() {
+				if err := s.follow(running); err != nil {
+					stuck <- err
+				}
+			})
+		}
 		select {
 		case <-ctx.Done():
 		case err = <-served:
+		case err = <-stuck:
 		}
 	}
 	quit()
@@ -125,7 +137,12 @@ func (s *Server) start(ctx context.Context) error {
 	}
 	open := func(options pg.Options) (*pg.Pool, error) {
 		if o.Cluster != nil {
-			options.Where = func() (string, error) { return o.Cluster.DSN(cluster.App, cluster.Database) }
+			options.Where = func() (string, error) {
+				if f := s.replacing.Load(); f != nil {
+					return "", f
+				}
+				return o.Cluster.DSN(cluster.App, cluster.Database)
+			}
 		}
 		pool, err := pg.Open(context.WithoutCancel(ctx), o.AppDSN, options)
 		if err == nil {
@@ -161,6 +178,9 @@ func (s *Server) setHandler(h http.Handler) { s.handler.Store(&h) }
 // why is what people are told of a database that is away. The cluster's own reasons name folders and processes: those
 // are for the log, and for the page it is enough that PostgreSQL is being seen to.
 func (s *Server) why() error {
+	if f := s.replacing.Load(); f != nil {
+		return f
+	}
 	if f := s.trouble.Load(); f != nil {
 		if strings.HasPrefix(f.Key, "cluster.") {
 			return fault.New(fault.Unavailable, "server.down")
@@ -182,6 +202,9 @@ func (s *Server) heed() error {
 
 // databaseTrouble is told by the rooms when the database goes away or comes back; this is where it is logged, once.
 func (s *Server) databaseTrouble(err error) {
+	if s.replacing.Load() != nil {
+		return // it is we who take it away
+	}
 	if err != nil {
 		s.options.Log.Error("the database cannot be used; people are told to wait", "error", err)
 	} else {
@@ -193,6 +216,9 @@ func (s *Server) databaseTrouble(err error) {
 // until ctx ends.
 func (s *Server) startCluster(ctx context.Context) error {
 	c, o := s.options.Cluster, &s.options
+	if err := s.finishReplacement(ctx); err != nil {
+		return err
+	}
 	if c.Status().State == cluster.Absent {
 		s.options.Log.Info("making a PostgreSQL cluster", "dir", c.DataDir(), "version", c.Installation().Version.String())
 		if err := c.Init(ctx); err != nil {
@@ -246,6 +272,9 @@ func (s *Server) clusterEvent(e cluster.Event) {
 		s.trouble.Store(fault.Of(e.Err))
 		log.Error("PostgreSQL did not start", "error", e.Err, "retry_in", e.Retry)
 	case cluster.OnHold:
+		if s.replacing.Load() != nil {
+			break
+		}
 		log.Warn("PostgreSQL was stopped on purpose and is left so")
 	case cluster.Upgraded:
 		s.warning.Store(fault.Of(e.Err))

@@ -25,12 +25,16 @@ type Lineage struct {
 
 // ParseHistory reads a timeline history file. Its form and what is refused are those of readTimeLineHistory in timeline.c: lines of
 // parent, switch point and reason; empty lines and comments count for nothing; timelines only grow, and stay below the file's own.
+//
+// Positions need not grow: who recovers along timeline 3 to a position that lies before 3 began gets a history that names 3 with it (writeTimeLineHistory). What
+// came of that went on from an older one, and so the Lineage says.
 func ParseHistory(t Timeline, content []byte) (Lineage, error) {
 	l := Lineage{Timeline: t}
 	bad := func(line string) (Lineage, error) {
 		return Lineage{}, fault.New(fault.Invalid, "wal.history", fault.Args{"name": Name{Kind: History, Timeline: t}.String(), "line": clip(line)})
 	}
 	lines := bufio.NewScanner(bytes.NewReader(content))
+	var last Timeline
 	for lines.Scan() {
 		line := strings.TrimSpace(lines.Text())
 		if line == "" || line[0] == '#' {
@@ -46,8 +50,13 @@ func ParseHistory(t Timeline, content []byte) (Lineage, error) {
 		if s.At, err = ParseLSN(strings.TrimSpace(at)); err != nil {
 			return bad(line)
 		}
-		if n := len(l.Switches); n > 0 && (s.Timeline <= l.Switches[n-1].Timeline || s.At < l.Switches[n-1].At) {
+		if s.Timeline <= last {
 			return bad(line)
+		}
+		last = s.Timeline
+		for n := len(l.Switches) - 1; n >= 0 && l.Switches[n].At > s.At; n-- {
+			s.Timeline = l.Switches[n].Timeline
+			l.Switches = l.Switches[:n]
 		}
 		l.Switches = append(l.Switches, s)
 	}

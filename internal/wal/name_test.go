@@ -131,7 +131,12 @@ func TestHistoriesTellWhichTimelineHoldsWhat(t *testing.T) {
 			t.Errorf("%s: forks at %s and %s, not %s", c.other, have, back, c.want)
 		}
 	}
-	for _, text := range []string{"", "# nothing\n", "x\t0/1\n", "1\n", "1\t0\n", "5\t0/1\n", "0\t0/1\n", "3\t0/1\t\n2\t0/2\n", "1\t0/2\n2\t0/1\n", "-1\t0/1\n", strings.Repeat("1", 1<<17)} {
+	// Recovered along timeline 3 to a position before 3 began, and before 2 did: it went on from 1.
+	back, err := ParseHistory(4, []byte("1\t0/2000000\ta\n2\t0/3000000\tb\n3\t0/1800000\tc\n"))
+	if err != nil || !slices.Equal(back.Switches, []Switch{{Timeline: 1, At: 0x1800000, Reason: "c"}}) {
+		t.Errorf("%+v %v", back, err)
+	}
+	for _, text := range []string{"", "# nothing\n", "x\t0/1\n", "1\n", "1\t0\n", "5\t0/1\n", "0\t0/1\n", "3\t0/1\t\n2\t0/2\n", "1\t0/2\n2\t0/3\n2\t0/1\n", "-1\t0/1\n", strings.Repeat("1", 1<<17)} {
 		if l, err := ParseHistory(5, []byte(text)); !fault.HasKey(err, "wal.history") {
 			t.Errorf("%.40q: %s %v", text, l, err)
 		}

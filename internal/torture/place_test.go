@@ -1,0 +1,184 @@
+//go:build linux
+
+package torture
+
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"howdah/internal/cluster"
+)
+
+// bodies is what is said in a room, in order.
+func (h *house) bodies(p person, room int64) (said []string) {
+	h.t.Helper()
+	var got struct{ Messages []message }
+	h.must(p, "GET", fmt.Sprintf("/rooms/%d/messages", room), nil, &got)
+	slices.SortFunc(got.Messages, func(a, b message) int { return int(a.Seq - b.Seq) })
+	for _, m := range got.Messages {
+		said = append(said, m.Body)
+	}
+	return said
+}
+
+func (h *house) mustSay(p person, room int64, want ...string) {
+	h.t.Helper()
+	if have := h.bodies(p, room); !slices.Equal(have, want) {
+		h.t.Errorf("the room says %q, want %q", have, want)
+	}
+}
+
+// moment is one that lies between what is done before it and what is done after, as --at takes it.
+func (h *house) moment() string {
+	h.t.Helper()
+	conn := h.sql(cluster.Superuser)
+	defer conn.Close(h.t.Context())
+	var at time.Time
+	if err := conn.QueryRow(h.t.Context(), `SELECT clock_timestamp()`).Scan(&at); err != nil {
+		h.t.Fatal(err)
+	}
+	return at.UTC().Format("2006-01-02 15:04:05.999999") + " Z"
+}
+
+// keeper runs a command of the keeper to its end, and gives what it said.
+func (h *house) keeper(args ...string) string {
+	h.t.Helper()
+	out, err := h.command(args...).CombinedOutput()
+	if err != nil {
+		h.t.Fatalf("howdah %s: %v\n%s", strings.Join(args, " "), err, out)
+	}
+	return string(out)
+}
+
+// inHouse tells whether there is something of this name in the data folder.
+func (h *house) inHouse(pattern string) bool {
+	found, _ := filepath.Glob(filepath.Join(h.dir, pattern))
+	return len(found) > 0
+}
+
+// The house goes back to a moment while people are in it, and forth again: who is connected waits a moment and is told to load anew, numbers go on without a
+// gap, and at every moment there is a data directory. Whoever is killed over it, the next one finishes, or goes back.
+func TestARestoreInPlaceGoesBackAndForthWhoeverIsKilled(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t, "--backup-first", "50ms", "--backup-logical", "off")
+	anna := h.settle(h.start(), "anna")[0]
+	lobby := h.lobby(anna)
+	whole := func(n int) func() bool {
+		return func() bool { done, _ := h.baseBackups(); return len(done) >= n }
+	}
+	await(t, time.Minute, "a base backup", whole(1))
+	first := h.mustPost(anna, lobby, uuid(), "first")
+	at := h.moment()
+	h.mustPost(anna, lobby, uuid(), "second")
+
+	// Nothing happens without a yes, and the plan says what would.
+	plan, err := h.command("restore", "--in-place", "--at", at).CombinedOutput()
+	if err == nil || !strings.Contains(string(plan), "leaves the house") || !strings.Contains(string(plan), "--yes") || h.inHouse("before-*") || h.inHouse("restored-*") {
+		t.Fatalf("%v\n%s", err, plan)
+	}
+	page := h.open(anna, lobby)
+	h.keeper("restore", "--in-place", "--at", at, "--yes")
+	page.until("the word to wait", func(f frame) bool { return f.Is == "waiting" })
+	page.until("the word to load anew", func(f frame) bool { return f.Is == "reset" && f.Epoch != "" })
+	h.mustSay(anna, lobby, "first")
+	if seq := h.mustPost(anna, lobby, uuid(), "instead"); seq != first+1 {
+		t.Errorf("seq %d after %d", seq, first)
+	}
+	// What a page knows of the other life counts for nothing; who is connected goes on.
+	page.until("what is said now", func(f frame) bool { return f.Is == "event" && f.event.Seq == first+1 })
+	await(t, time.Minute, "a base backup on the new timeline", whole(2))
+	h.switchWAL()
+	await(t, time.Minute, "the new timeline in the archive", func() bool {
+		return h.inHouse("repo/main/wal/00000002/*/*.zst") && h.inHouse("repo/main/wal/00000002.history.zst")
+	})
+	var status struct{ Aside []struct{ ID string } }
+	if out, err := h.command("status", "--json").Output(); err != nil || json.Unmarshal(out, &status) != nil || len(status.Aside) != 1 {
+		t.Errorf("%v %s", err, out)
+	}
+
+	h.keeper("restore", "undo", "--yes")
+	h.mustSay(anna, lobby, "first", "second")
+	page.until("the word to load anew", func(f frame) bool { return f.Is == "reset" })
+	if seq := h.mustPost(anna, lobby, uuid(), "third"); seq != first+2 {
+		t.Errorf("seq %d", seq)
+	}
+	await(t, time.Minute, "a base backup on the third timeline", whole(3))
+	h.keeper("restore", "forget", "--yes")
+	if h.inHouse("before-*") || h.inHouse("restored-*") {
+		t.Error("something lies aside")
+	}
+
+	// The restore is killed while it works: nothing has changed, and the next one clears away what it left.
+	restore := h.launch(h.command("restore", "--in-place", "--at", at, "--yes"))
+	await(t, time.Minute, "the restore to work", func() bool { return h.inHouse("restored-*/unfinished-restore/pgdata") || restore.ended() })
+	h.kill(restore)
+	h.mustSay(anna, lobby, "first", "second", "third")
+
+	// Howdah is killed in the moment in which it is to change places: the restore does it, and PostgreSQL is stopped when it has.
+	restore = h.launch(h.command("restore", "--in-place", "--at", at, "--yes"))
+	await(t, time.Minute, "the restore to ask", func() bool { return h.inHouse("replacement.json") || restore.ended() })
+	h.kill(h.run)
+	h.wait(restore)
+	if restore.err != nil || h.inHouse("replacement.json") || !h.inHouse("pgdata/PG_VERSION") || h.logged("was killed before it changed anything") != 1 {
+		t.Fatalf("%v\n%s", restore.err, h.tail(30))
+	}
+	h.start()
+	h.mustSay(anna, lobby, "first")
+	h.mustPost(anna, lobby, uuid(), "fourth")
+
+	// All three are killed then: the next start finishes it.
+	undo := h.launch(h.command("restore", "undo", "--yes"))
+	await(t, time.Minute, "the way back to be asked for", func() bool { return h.inHouse("replacement.json") || undo.ended() })
+	h.kill(h.run)
+	h.kill(undo)
+	if postmaster, running := h.postmaster(); running {
+		_ = sendTo(postmaster, syscall.SIGKILL)
+	}
+	h.start()
+	h.mustSay(anna, lobby, "first", "second", "third")
+	if h.inHouse("replacement.json") || h.inHouse("restored-*") {
+		t.Error("something is left of it")
+	}
+
+	// With nobody in the house the restore is done by the command alone, and it takes what a dead PostgreSQL had not archived from its disk.
+	h.mustPost(anna, lobby, uuid(), "last")
+	h.kill(h.run)
+	if postmaster, running := h.postmaster(); running {
+		_ = sendTo(postmaster, syscall.SIGKILL)
+		gone(t, postmaster, time.Minute)
+	}
+	if out := h.keeper("restore", "--in-place", "--latest", "--yes"); !strings.Contains(out, "howdah up") {
+		t.Error(out)
+	}
+	h.start()
+	h.mustSay(anna, lobby, "first", "second", "third", "last")
+	h.end(h.run, syscall.SIGINT)
+	h.empty()
+	h.noFaults()
+}
+
+// A house without a data directory of its own says why it cannot be restored in place.
+func TestAHouseElsewhereSaysWhyItCannotBeRestoredInPlace(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t)
+	if err := os.Mkdir(h.dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	for _, args := range [][]string{{"restore", "--in-place"}, {"restore", "undo"}, {"restore", "forget"}} {
+		cmd := h.command(args...)
+		cmd.Env = append(cmd.Env, "HOWDAH_DSN=postgres://somebody@elsewhere/howdah")
+		if out, err := cmd.CombinedOutput(); err == nil || !strings.Contains(string(out), "somebody else's PostgreSQL") {
+			t.Errorf("%v: %v %s", args, err, out)
+		}
+		if out, err := h.command(args...).CombinedOutput(); err == nil || !strings.Contains(string(out), "There is no house in") {
+			t.Errorf("%v: %v %s", args, err, out)
+		}
+	}
+}
