@@ -243,6 +243,9 @@ func (c *restoreClusterCmd) tell(t *terminal, r *repo.Repo, p *keeper.Plan) {
 	for _, path := range p.Files {
 		rows = append(rows, row("files", path))
 	}
+	for _, s := range p.Streamed {
+		rows = append(rows, row("streamed", fmt.Sprintf("%s: %s", s.Name, byteText(int64(s.Bytes)))))
+	}
 	rows = append(rows, row("takes", durationText(time.Duration(p.Seconds)*time.Second)))
 	t.table(rows)
 	for _, h := range p.Holes {

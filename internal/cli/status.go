@@ -148,6 +148,11 @@ func (t *terminal) status(s *keeper.Status) {
 		}
 		row(t.lang.T("cli.status.physical"), last(r.Physical))
 		row(t.lang.T("cli.status.logical"), last(r.Logical))
+		if st := r.Stream; st != nil && st.Active {
+			row(t.lang.T("cli.status.stream"), t.lang.T("cli.status.stream_lag", fault.Args{"bytes": byteText(st.Bytes), "time": seconds(st.Lag).Round(time.Millisecond).String()}))
+		} else if st != nil {
+			row(t.lang.T("cli.status.stream"), t.lang.T("cli.status.stream_idle", fault.Args{"lsn": st.LSN}))
+		}
 		if r.SameDisk {
 			row("", t.lang.T("cli.status.same_disk"))
 		}

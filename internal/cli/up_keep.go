@@ -47,19 +47,28 @@ func (c *upCmd) keepingOf() (*server.Keeping, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &server.Keeping{Settings: s, File: archiveFile(c.Data), When: when, First: c.BackupFirst, Repos: keys.sources(true)}, nil
+	return &server.Keeping{Settings: s, File: archiveFile(c.Data), When: when, First: c.BackupFirst, Repos: keys.sources(true), Stream: c.Stream.Stream,
+		StreamEvery: c.StreamEvery}, nil
 }
 
 // archiveFile is where archive_command finds its settings.
 func archiveFile(dir string) string { return filepath.Join(dir, "archive.json") }
 
-// archiveSettings are PostgreSQL's for the archiving of its WAL.
-func archiveSettings(program, dir string) map[string]string {
-	return map[string]string{
+// streamKeep is how much WAL the server keeps for a slot that nobody comes for, so that a keeper that is gone cannot fill the disk. What is lost to the slot is
+// not lost: it is archived, or waits to be.
+const streamKeep = "1GB"
+
+// archiveSettings are PostgreSQL's for the archiving of its WAL, and for streaming it.
+func archiveSettings(program, dir string, stream bool) map[string]string {
+	set := map[string]string{
 		"archive_mode":    "on",
 		"archive_command": keeper.ArchiveCommand(program, archiveFile(dir)),
 		"archive_timeout": "60", // seconds: what a disk that is lost costs at the most
 	}
+	if stream {
+		set["max_slot_wal_keep_size"] = streamKeep
+	}
+	return set
 }
 
 func either(a, b string) string {

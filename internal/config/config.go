@@ -86,6 +86,12 @@ type Schedule struct {
 	BackupFirst    time.Duration `default:"30s" hidden:""` // from the start to a backup that is missing or overdue: starting comes first
 }
 
+// Stream says whether WAL is streamed, beside archiving.
+type Stream struct {
+	Stream      bool          `help:"${help_stream}"`
+	StreamEvery time.Duration `help:"${help_stream_every}" default:"0" placeholder:"20ms"`
+}
+
 // Repos are the addresses of the repos: those that are configured, or the folder "repo" of the data.
 func (k Keeper) Repos(data string) []string {
 	if len(k.Repo) == 0 {

@@ -85,7 +85,7 @@ func TakeBase(ctx context.Context, r *repo.Repo, options BaseOptions) (*Backup, 
 		return nil, err
 	}
 	defer unlock()
-	server, err := connect(ctx, options.DSN)
+	server, err := connect(ctx, options.DSN, "howdah backup")
 	if err != nil {
 		return nil, err
 	}

@@ -38,13 +38,14 @@ type sender struct {
 var kept = []string{"max_connections", "max_worker_processes", "max_wal_senders", "max_prepared_transactions", "max_locks_per_transaction",
 	"wal_level", "archive_mode", "server_encoding", "lc_collate", "data_directory_mode", "block_size"}
 
-func connect(ctx context.Context, dsn string) (*sender, error) {
+// connect begins a session in replication mode; what is the name that others see it under.
+func connect(ctx context.Context, dsn, what string) (*sender, error) {
 	config, err := pgconn.ParseConfig(dsn)
 	if err != nil {
 		return nil, fault.Wrap(err, fault.Invalid, "keeper.server_address")
 	}
 	config.RuntimeParams["replication"] = "true"
-	config.RuntimeParams["application_name"] = "howdah backup"
+	config.RuntimeParams["application_name"] = what
 	s := &sender{settings: map[string]string{}}
 	config.OnNotice = func(_ *pgconn.PgConn, n *pgconn.Notice) { s.notices = append(s.notices, n) }
 	if s.conn, err = pgconn.ConnectConfig(ctx, config); err != nil {

@@ -28,9 +28,16 @@ import (
 
 // TestChild plays another process: it does what the variable says, and is killed for it.
 func TestChild(t *testing.T) {
-	var what struct{ Repo, Cluster, DSN, Lock, To, Program, Bin string }
+	var what struct{ Repo, Cluster, DSN, Lock, To, Program, Bin, Stream, Recipient string }
 	if json.Unmarshal([]byte(os.Getenv("HOWDAH_TEST_CHILD")), &what) != nil {
 		t.Skip("it is for other tests")
+	}
+	if what.Stream != "" {
+		s := newStream(t, what.Repo, what.DSN, what.Recipient)
+		s.State = what.Stream
+		fmt.Println("ready")
+		s.Run(t.Context())
+		return
 	}
 	r, err := repo.Open(t.Context(), what.Repo, repo.Options{})
 	if err != nil {
@@ -576,7 +583,7 @@ func TestWhatKeepsABackupFromBeginningIsNamed(t *testing.T) {
 		}
 	}
 	for range 5 {
-		held, err := connect(t.Context(), good)
+		held, err := connect(t.Context(), good, "howdah backup")
 		if err != nil {
 			break
 		}

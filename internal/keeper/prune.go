@@ -81,7 +81,8 @@ type PrunePlan struct {
 	OldestBefore time.Time `json:"oldest_before,omitzero"`
 	OldestAfter  time.Time `json:"oldest_after,omitzero"`
 
-	wal []repo.Info
+	wal    []repo.Info
+	pieces []piece
 }
 
 // pruneStock is what there is to judge.
@@ -89,7 +90,9 @@ type pruneStock struct {
 	a     *Archive
 	dumps []Dump
 	wal   []repo.Info // files of WAL but histories, which are never removed
-	clock time.Time
+	// pieces of segments, archived or not.
+	pieces map[wal.Name][]piece
+	clock  time.Time
 }
 
 const (
@@ -128,6 +131,11 @@ func (s *pruneStock) judge(keep Retention) *PrunePlan {
 	for _, f := range s.wal {
 		if name, ok := walFile(f.Name); ok {
 			note(name.Timeline, f.Modified)
+		}
+	}
+	for name, some := range s.pieces {
+		for _, piece := range some {
+			note(name.Timeline, piece.stored.Modified)
 		}
 	}
 	// The window ends where the repo does when that is earlier: what nobody writes any more does not fall out of it.
@@ -304,6 +312,15 @@ func (s *pruneStock) files(p *PrunePlan, base map[string]*Judgement, some bool) 
 		p.wal = append(p.wal, f)
 		p.Bytes += f.Size
 	}
+	for name, some := range s.pieces {
+		if number, err := name.Number(size); err != nil || number >= from { // where it is archived, streaming itself removes them
+			continue
+		}
+		for _, piece := range some {
+			p.pieces = append(p.pieces, piece)
+			p.Bytes += piece.stored.Size
+		}
+	}
 	number := func(f repo.Info) uint64 {
 		name, _ := walFile(f.Name)
 		n, _ := name.Number(size) // it had one above
@@ -339,6 +356,9 @@ func PlanPrune(ctx context.Context, r *repo.Repo, clusterName string, keep Reten
 		if want, err := repo.WALName(clusterName, name.String()); err == nil && (info.Name == want+".zst" || info.Name == want+".zst.age") {
 			s.wal = append(s.wal, info)
 		}
+	}
+	if s.pieces, err = pieces(ctx, r, clusterName, ""); err != nil {
+		return nil, err
 	}
 	p := s.judge(keep)
 	p.DryRun = true
@@ -392,6 +412,9 @@ func Prune(ctx context.Context, r *repo.Repo, clusterName string, keep Retention
 		if err := r.Remove(ctx, names...); err != nil {
 			return nil, err
 		}
+	}
+	if err := removePieces(ctx, r, p.pieces); err != nil {
+		return nil, err
 	}
 	if p.Doubt == DoubtNone { // what a killed prune, or a killed backup, has left
 		if err := sweepRuns(ctx, r, baseFolder(clusterName), backupName); err != nil {

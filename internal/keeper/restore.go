@@ -229,7 +229,7 @@ func reachable(dir string) bool {
 // Room tells what a restore needs of a folder's disk and what is free there, in bytes; the fault "keeper.no_room" when that is too little. The WAL comes and goes, at most
 // some segments at once; PostgreSQL keeps them up to max_wal_size.
 func (p *Plan) Room(dir string) (need, free int64, err error) {
-	need = p.Write + min(p.WAL, 1<<30) + int64(len(p.Files))*int64(p.id.SegmentSize)
+	need = p.Write + min(p.WAL, 1<<30) + int64(len(p.Files)+len(p.Streamed))*int64(p.id.SegmentSize)
 	if len(p.Chain) > 1 {
 		need += p.Backup.Plain() // increments lie beside what is made of them
 	}
@@ -311,7 +311,7 @@ func (x *recovery) run(ctx context.Context) (*Recovered, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := x.takeFiles(); err != nil {
+	if err := x.takeFiles(ctx); err != nil {
 		return nil, err
 	}
 	if err := takeHistories(x.options.Histories, filepath.Join(x.data(), "pg_wal")); err != nil {
@@ -453,9 +453,22 @@ func (x *recovery) putManifest(ctx context.Context, b *Backup, data string) erro
 func mapping(path string) string { return strings.ReplaceAll(path, "=", `\=`) }
 
 // takeFiles copies WAL that is in no archive into the new pg_wal, where PostgreSQL looks for what restore_command does not bring.
-func (x *recovery) takeFiles() error {
+func (x *recovery) takeFiles(ctx context.Context) error {
 	for _, path := range x.plan.Files {
 		if err := copyInto(path, filepath.Join(x.data(), "pg_wal", filepath.Base(path))); err != nil {
+			return x.fault(err)
+		}
+	}
+	var content []byte
+	for _, s := range x.plan.Streamed {
+		name, err := wal.ParseName(s.Name)
+		if err == nil {
+			content, _, err = streamed(ctx, x.r, x.plan.Cluster, name, x.plan.id.SegmentSize, s.Bytes, content)
+		}
+		if err == nil {
+			err = os.WriteFile(filepath.Join(x.data(), "pg_wal", s.Name), content, 0o600)
+		}
+		if err != nil {
 			return x.fault(err)
 		}
 	}

@@ -27,7 +27,7 @@ type Archive struct {
 
 	r       *repo.Repo
 	cluster string
-	// segments are those in the archive, and those that backups hold themselves.
+	// segments are those in the archive, those that backups hold themselves, and those that were streamed and are not archived.
 	segments  map[wal.Name]segmentSource
 	lineages  map[wal.Timeline]wal.Lineage
 	histories []string // files of AddFolder that the archive lacks
@@ -35,9 +35,10 @@ type Archive struct {
 	recent    []opened // segments that were read last
 }
 
-// segmentSource is where a segment is read from: a file, or a backup; the archive when neither is there.
+// segmentSource is where a segment is read from: a file, pieces (a chain), or a backup; the archive when none of them is there.
 type segmentSource struct {
 	path    string
+	pieces  []piece
 	backup  *Backup
 	tarball int
 	file    repo.File
@@ -117,6 +118,18 @@ func openArchive(ctx context.Context, r *repo.Repo, clusterName string, spoiled 
 			if err = spoiled(b.folder()+b.Index.Object, err); err != nil {
 				return nil, err
 			}
+		}
+	}
+	streamed, err := pieces(ctx, r, clusterName, "")
+	if err != nil {
+		return nil, err
+	}
+	for name, some := range streamed {
+		if _, there := a.segments[name]; there {
+			continue
+		}
+		if c := chain(some, a.SegmentSize); c != nil {
+			a.segments[name] = segmentSource{pieces: c}
 		}
 	}
 	return a, nil
@@ -202,6 +215,11 @@ func (a *Archive) open(ctx context.Context, name wal.Name) (io.ReadCloser, error
 		}
 	case source.backup != nil:
 		content, err = a.included(ctx, source)
+	case source.pieces != nil:
+		content = slices.Grow(buffer[:0], int(a.SegmentSize))[:a.SegmentSize]
+		if err = assemble(ctx, a.r, a.cluster, source.pieces, content); errors.Is(err, fs.ErrNotExist) { // they were gathered, or are archived, since we listed them
+			content, _, err = streamed(ctx, a.r, a.cluster, name, a.SegmentSize, chainEnd(source.pieces), content)
+		}
 	default:
 		var object string
 		if object, err = repo.WALName(a.cluster, name.String()); err == nil {
@@ -230,7 +248,9 @@ func (a *Archive) reader(ctx context.Context, l wal.Lineage, from wal.LSN) *wal.
 
 // AddFolder adds the segments in a pg_wal folder that the archive lacks: what a server that is lost, but whose disk is not, had written and not archived
 // yet. A folder of another cluster, and a segment that cannot be read or is damaged at its head, are faults: leaving it out would lose what was committed.
-func (a *Archive) AddFolder(dir string) error {
+//
+// Of a segment that was streamed it has more; where it has something else, that is the fault "keeper.stream_differs".
+func (a *Archive) AddFolder(ctx context.Context, dir string) error {
 	entries, err := os.ReadDir(dir)
 	switch {
 	case errors.Is(err, fs.ErrPermission):
@@ -248,11 +268,17 @@ func (a *Archive) AddFolder(dir string) error {
 		switch name.Kind {
 		case wal.Segment:
 			found = true
-			if _, there := a.segments[name]; there || !e.Type().IsRegular() {
+			have, there := a.segments[name]
+			if there && have.pieces == nil || !e.Type().IsRegular() {
 				continue
 			}
 			switch err := a.checkFile(name, path); {
 			case err == nil:
+				if there {
+					if err := a.goesOn(ctx, have, path); err != nil {
+						return err
+					}
+				}
 				a.segments[name] = segmentSource{path: path}
 			case fault.HasKey(err, "wal.zeros"), fault.HasKey(err, "wal.address"), fault.HasKey(err, "wal.timeline"): // kept for later use: nothing, or old WAL, is in it
 			default:
@@ -274,6 +300,22 @@ func (a *Archive) AddFolder(dir string) error {
 	}
 	if !found {
 		return fault.New(fault.NotFound, "keeper.no_pg_wal", fault.Args{"dir": dir})
+	}
+	return nil
+}
+
+// goesOn looks whether a file begins with what was streamed of its segment.
+func (a *Archive) goesOn(ctx context.Context, have segmentSource, path string) error {
+	content, err := os.ReadFile(path)
+	if err != nil {
+		return unreadableFile(path, err)
+	}
+	known := make([]byte, a.SegmentSize)
+	if err := assemble(ctx, a.r, a.cluster, have.pieces, known); err != nil {
+		return err
+	}
+	if end := chainEnd(have.pieces); !bytes.HasPrefix(content, known[:end]) {
+		return fault.New(fault.Conflict, "keeper.stream_differs", fault.Args{"name": filepath.Base(path), "place": a.r.String()})
 	}
 	return nil
 }
@@ -354,14 +396,15 @@ type Stretch struct {
 	a           *Archive
 }
 
-// stretches are what there is of a lineage from a segment on, in order.
+// stretches are what there is of a lineage from a segment on, in order. Segments that were streamed count only where they go on from what is there: those
+// before them are on their way to the archive, and until then these are of no use, unless a backup begins with them.
 func (a *Archive) stretches(l wal.Lineage, from uint64) []Stretch {
 	size := a.SegmentSize
-	have := map[uint64]bool{}
-	for name := range a.segments {
+	have := map[uint64]bool{} // and whether it is archived
+	for name, source := range a.segments {
 		number, err := name.Number(size)
 		if err == nil && number >= from && slices.Contains(l.Holders(number, size), name.Timeline) {
-			have[number] = true
+			have[number] = have[number] || source.pieces == nil
 		}
 	}
 	numbers := make([]uint64, 0, len(have))
@@ -377,7 +420,19 @@ func (a *Archive) stretches(l wal.Lineage, from uint64) []Stretch {
 		}
 		all = append(all, Stretch{First: n, Last: n, l: l, a: a})
 	}
-	return all
+	return slices.DeleteFunc(all, func(s Stretch) bool {
+		if s.First == from {
+			return false
+		}
+		for n := s.First; n <= s.Last; n++ {
+			if have[n] {
+				return false
+			}
+		}
+		return !slices.ContainsFunc(a.Backups, func(b *Backup) bool {
+			return b.Good() && s.holds(size.Number(b.Start)) && l.Includes(b.EndTimeline, b.Stop)
+		})
+	})
 }
 
 func (s Stretch) holds(number uint64) bool { return s.First <= number && number <= s.Last }

@@ -35,7 +35,16 @@ type Plan struct {
 	// Files are segments, and histories, that are not in the archive but in a pg_wal folder, and that recovery needs: their paths.
 	Files []string `json:"files,omitempty"`
 
+	// Streamed are segments that are not archived, of which the beginning was streamed.
+	Streamed []StreamedSegment `json:"streamed,omitempty"`
+
 	id wal.Identity
+}
+
+// StreamedSegment is a segment that is not archived.
+type StreamedSegment struct {
+	Name  string `json:"segment"`
+	Bytes uint32 `json:"bytes"` // that are known of it
 }
 
 // Hole is WAL that is missing between stretches that are there.
@@ -334,6 +343,9 @@ func (a *Archive) fill(ctx context.Context, p *Plan, stretches []Stretch, f foun
 			if there && source.path != "" {
 				p.Files = append(p.Files, source.path)
 			}
+			if there && source.pieces != nil {
+				p.Streamed = append(p.Streamed, StreamedSegment{Name: size.Name(t, number).String(), Bytes: chainEnd(source.pieces)})
+			}
 			if there {
 				break
 			}
@@ -375,7 +387,7 @@ func PlanRestore(ctx context.Context, r *repo.Repo, clusterName string, target T
 		return nil, err
 	}
 	for _, dir := range folders {
-		if err := a.AddFolder(dir); err != nil {
+		if err := a.AddFolder(ctx, dir); err != nil {
 			return nil, err
 		}
 	}

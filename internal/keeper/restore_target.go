@@ -240,7 +240,7 @@ func (a *Archive) latest(ctx context.Context, stretches []Stretch) (found, error
 		return found{}, err
 	}
 	// A server that crashed leaves a torn record at the end, which is in no archive.
-	if stop != nil && stop.Reason == wal.Damaged && a.segments[stop.Segment].path == "" {
+	if stop != nil && stop.Reason == wal.Damaged && a.segments[stop.Segment].path == "" && a.segments[stop.Segment].pieces == nil {
 		return found{}, stop.Fault()
 	}
 	return found{s: s, last: last, until: until}, nil

@@ -9,6 +9,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/jackc/pgx/v5"
+
 	"howdah/internal/cluster"
 	"howdah/internal/fault"
 	"howdah/internal/repo"
@@ -78,6 +80,22 @@ type RepoStatus struct {
 	Physical *LastRun   `json:"physical,omitempty"`
 	Logical  *LastRun   `json:"logical,omitempty"`
 	SameDisk bool       `json:"same_disk,omitempty"` // as the data
+	// Stream is how far WAL that is not archived yet is streamed; nil where it is not.
+	Stream *StreamStatus `json:"stream,omitempty"`
+}
+
+// StreamStatus is how a stream stands.
+type StreamStatus struct {
+	Active bool    `json:"active"`        // it receives; only when the server answers
+	Slot   string  `json:"slot"`          // its name
+	State  string  `json:"wal_status"`    // of the slot, as pg_replication_slots says it; "" when the server does not answer or has no such slot
+	LSN    wal.LSN `json:"confirmed_lsn"` // all before it is in the repo
+	// Bytes and Lag are what a disk that is lost now costs: WAL that is on the server's disk and not in the repo, and since when. Zero where the server does not
+	// answer.
+	Bytes int64   `json:"lag_bytes"`
+	Lag   float64 `json:"lag_seconds"`
+
+	state StreamState
 }
 
 // LastRun is the newest backup of a kind that is good.
@@ -103,6 +121,8 @@ const (
 	diskWarning, diskCritical = int64(2 << 30), int64(512 << 20)
 	fullWarning, fullCritical = 24 * time.Hour, 2 * time.Hour
 	overdueBy                 = time.Hour
+	streamWarning             = time.Minute
+	streamLostFor             = 24 * time.Hour // so long it is told
 )
 
 // Look finds out how a cluster is kept. What cannot be found out is a finding too, so there is always a Status.
@@ -124,11 +144,21 @@ func Look(ctx context.Context, opt StatusOptions) *Status {
 		}
 		s.lookAtFiles(filepath.Join(c.DataDir(), "pg_wal"))
 	}
+	streams := map[string]*StreamStatus{}
+	if opt.Dir != "" {
+		for _, state := range StreamStates(opt.Dir) {
+			streams[state.Slot] = &StreamStatus{Slot: state.Slot, LSN: state.LSN, state: state}
+		}
+	}
 	if opt.Server.DSN != "" {
-		s.ask(ctx, opt)
+		s.ask(ctx, opt, streams)
 	}
 	for _, source := range opt.Repos {
 		s.lookAtRepo(ctx, opt, source, young)
+		if stream := streams[SlotName(opt.Name, source.Address)]; stream != nil {
+			s.Repos[len(s.Repos)-1].Stream = stream
+			s.judgeStream(stream, s.Repos[len(s.Repos)-1].Place, young)
+		}
 	}
 	if opt.Dir != "" {
 		s.Failures, _ = Failures(opt.Dir)
@@ -211,7 +241,7 @@ func (s *Status) lookAtFiles(pgWAL string) {
 }
 
 // ask asks the server what only it knows.
-func (s *Status) ask(ctx context.Context, opt StatusOptions) {
+func (s *Status) ask(ctx context.Context, opt StatusOptions, streams map[string]*StreamStatus) {
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
 	conn, err := opt.Server.connect(ctx, "")
@@ -227,9 +257,58 @@ func (s *Status) ask(ctx context.Context, opt StatusOptions) {
 		if s.Archive.Failing {
 			s.find(Critical, fault.New(fault.Unavailable, "keeper.status_archiver"))
 		}
+		for _, stream := range streams {
+			if err == nil {
+				err = stream.ask(ctx, conn)
+			}
+		}
 	}
 	if err != nil && s.PostgreSQL.State != cluster.Stopped && s.PostgreSQL.State != cluster.Absent {
 		s.find(Critical, fault.Wrap(err, fault.Unavailable, "keeper.status_silent"))
+	}
+}
+
+// ask asks the server about a slot.
+func (s *StreamStatus) ask(ctx context.Context, conn *pgx.Conn) error {
+	var at string
+	var lag *float64
+	err := conn.QueryRow(ctx, `SELECT s.active, coalesce(s.wal_status, ''), coalesce(s.restart_lsn, '0/0')::text,
+			coalesce(pg_wal_lsn_diff(CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn() ELSE pg_current_wal_flush_lsn() END, s.restart_lsn), 0)::bigint,
+			extract(epoch FROM r.flush_lag)::float8
+		FROM pg_replication_slots s LEFT JOIN pg_stat_replication r ON r.pid = s.active_pid WHERE s.slot_name = $1`, s.Slot).
+		Scan(&s.Active, &s.State, &at, &s.Bytes, &lag)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	if lsn, err := wal.ParseLSN(at); err == nil && lsn != 0 {
+		s.LSN = lsn
+	}
+	s.Bytes = max(s.Bytes, 0)
+	switch {
+	case s.Bytes == 0:
+	case s.Active && s.state.Error == "" && lag != nil:
+		s.Lag = *lag
+	case !s.state.Safe.IsZero():
+		s.Lag = max(0, time.Since(s.state.Safe).Round(time.Millisecond).Seconds())
+	}
+	return nil
+}
+
+func (s *Status) judgeStream(stream *StreamStatus, place string, young bool) {
+	lag := time.Duration(stream.Lag * float64(time.Second))
+	switch {
+	case stream.state.Error != "" && !stream.Active:
+		s.find(Warning, fault.New(fault.Unavailable, "keeper.status_stream_stopped", fault.Args{"place": place, "since": Moment(stream.state.Since.Local()), "error": stream.state.Error}))
+	case s.PostgreSQL.Answers && !stream.Active && !young:
+		s.find(Warning, fault.New(fault.Unavailable, "keeper.status_stream_off", fault.Args{"place": place}))
+	case stream.Active && lag >= streamWarning:
+		s.find(Warning, fault.New(fault.Unavailable, "keeper.status_stream_lag", fault.Args{"place": place, "lag": lag.Round(time.Second).String(), "bytes": stream.Bytes}))
+	}
+	if lost := stream.state.Lost; !lost.IsZero() && s.At.Sub(lost) < streamLostFor {
+		s.find(Warning, fault.New(fault.Unavailable, "keeper.status_stream_lost", fault.Args{"place": place, "at": Moment(lost.Local())}))
 	}
 }
 
@@ -275,7 +354,7 @@ func (s *Status) lookInto(ctx context.Context, opt StatusOptions, r *repo.Repo, 
 			out.Logical = run(d.ID, d.Began)
 		}
 	}
-	if newest, err := newestSegment(ctx, r, opt.Name); err != nil {
+	if newest, err := newestWAL(ctx, r, opt.Name); err != nil {
 		return err
 	} else if out.To != nil && newest.After(*out.To) {
 		out.To = &newest
@@ -302,6 +381,23 @@ func (s *Status) lookInto(ctx context.Context, opt StatusOptions, r *repo.Repo, 
 		}
 	}
 	return nil
+}
+
+// newestWAL is when the last WAL came to the repo: a segment, or a piece of one that is not archived yet.
+func newestWAL(ctx context.Context, r *repo.Repo, clusterName string) (time.Time, error) {
+	at, err := newestSegment(ctx, r, clusterName)
+	if err != nil {
+		return at, err
+	}
+	streamed, err := pieces(ctx, r, clusterName, "")
+	for _, some := range streamed {
+		for _, p := range some {
+			if p.stored.Modified.After(at) {
+				at = p.stored.Modified.UTC()
+			}
+		}
+	}
+	return at, err
 }
 
 // newestSegment is when the last segment of the newest timeline came to the repo.

@@ -92,8 +92,10 @@ type verification struct {
 	whole []*Backup // as a.Backups was
 	dumps []Dump
 	tasks []verifyTask
-	done  atomic.Int64
-	total int64
+	// streamed are the pieces that are verified.
+	streamed []piece
+	done     atomic.Int64
+	total    int64
 
 	mu     sync.Mutex
 	broken map[string]error // by objects
@@ -273,6 +275,16 @@ func (v *verification) list(ctx context.Context) error {
 				v.out.Segments++
 			}
 			add(object, "", -1, v.segment(object, name))
+		case kind == "stream":
+			p, ok := parsePiece(v.cluster, repo.Info{Name: object})
+			if !ok || p.end > uint32(v.a.SegmentSize) {
+				v.out.Foreign++
+				continue
+			}
+			if needed == nil || needed[p.segment] {
+				v.streamed = append(v.streamed, p)
+				add(object, "", -1, v.piece(p))
+			}
 		case strings.HasSuffix(file, ".json") && (rest == "cluster.json" || kind == "report" || (kind == "base" || kind == "dump") && (file == runName || file == backupName || file == dumpManifest)):
 			id := strings.TrimSuffix(strings.TrimPrefix(folder, v.cluster+"/"+kind+"/"), "/")
 			if v.options.ID != "" && !wanted(id) {
@@ -419,6 +431,28 @@ func (v *verification) segment(object string, name wal.Name) func(context.Contex
 	}
 }
 
+// piece verifies a part of a segment that is not archived yet.
+func (v *verification) piece(p piece) func(context.Context, *verifyMemory) error {
+	return func(ctx context.Context, m *verifyMemory) error {
+		err := v.load(ctx, p.stored.Name, m)
+		if errors.Is(err, fs.ErrNotExist) { // it was gathered, or its segment archived, since we listed it
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		plain, head, err := repo.Unseal(m.plain[:0], m.stored, v.r.Keys())
+		if head.Stored != 0 && (head.Stored != int64(len(m.stored)) || head.Size != p.size()) {
+			return v.damaged(p.stored.Name, fmt.Errorf("%d bytes that hold %d, not %d that hold %d", len(m.stored), head.Size, head.Stored, p.size()))
+		}
+		if err != nil {
+			return err
+		}
+		m.plain = plain
+		return nil
+	}
+}
+
 // json verifies a manifest.
 func (v *verification) json(object string) func(context.Context, *verifyMemory) error {
 	return func(ctx context.Context, m *verifyMemory) error {
@@ -549,6 +583,8 @@ func (v *verification) judge(ctx context.Context) error {
 			bad[id] = bad[id] || file != runName
 		} else if name, ok := v.walOf(object); ok && name.Kind == wal.Segment {
 			delete(a.segments, name)
+		} else if p, ok := parsePiece(v.cluster, repo.Info{Name: object}); ok {
+			v.shorten(p.segment)
 		}
 	}
 	a.recent = nil
@@ -605,6 +641,19 @@ func (v *verification) judge(ctx context.Context) error {
 	return nil
 }
 
+// shorten leaves of a segment that is not archived what is sound.
+func (v *verification) shorten(name wal.Name) {
+	if source, ok := v.a.segments[name]; !ok || source.pieces == nil {
+		return
+	}
+	sound := slices.DeleteFunc(slices.Clone(v.streamed), func(p piece) bool { return p.segment != name || v.broken[p.stored.Name] != nil })
+	if c := chain(sound, v.a.SegmentSize); c != nil {
+		v.a.segments[name] = segmentSource{pieces: c}
+	} else {
+		delete(v.a.segments, name)
+	}
+}
+
 // lineage is that of a timeline; without an identity, where histories cannot be read, the timeline alone.
 func (v *verification) lineage(t wal.Timeline) (wal.Lineage, error) {
 	l, err := v.a.Lineage(t)
@@ -618,6 +667,14 @@ func (v *verification) walOf(object string) (wal.Name, bool) {
 	file := object[strings.LastIndexByte(object, '/')+1:]
 	name, err := wal.ParseName(strings.TrimSuffix(strings.TrimSuffix(file, ".age"), ".zst"))
 	return name, err == nil && strings.HasPrefix(object, v.cluster+"/wal/")
+}
+
+func (v *verification) numberOf(name wal.Name) uint64 {
+	n, err := name.Number(v.a.SegmentSize)
+	if err != nil {
+		return 0
+	}
+	return n
 }
 
 func (v *verification) segmentName(l wal.Lineage, number uint64) string {
@@ -787,6 +844,18 @@ func (v *verification) finding(ctx context.Context, object string, why error) (F
 			}
 			f.Costs, err = v.costs(ctx, l, number)
 			return f, err
+		}
+		return f, nil
+	}
+	if p, ok := parsePiece(v.cluster, repo.Info{Name: object}); ok { // what it costs goes to the newest
+		f.First, f.Last, f.Count = p.segment.String(), p.segment.String(), 1
+		if source, left := v.a.segments[p.segment]; left && source.pieces == nil {
+			return f, nil // it is archived
+		}
+		for _, r := range v.out.Reachable {
+			if l, err := v.lineage(r.Timeline); err == nil && slices.Contains(l.Holders(v.numberOf(p.segment), v.a.SegmentSize), p.segment.Timeline) {
+				f.Costs = &Span{Timeline: r.Timeline, From: r.To}
+			}
 		}
 		return f, nil
 	}

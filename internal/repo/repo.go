@@ -6,6 +6,7 @@
 //	howdah-repo.json                         says that this is a repo
 //	CLUSTER/cluster.json                     which cluster this is
 //	CLUSTER/wal/00000001/0000000100000000/000000010000000000000003.zst[.age]
+//	CLUSTER/stream/000000010000000000000004/00000000-00A3F2C8.zst[.age]  bytes of a segment that is not archived yet
 //	CLUSTER/base/20261122T030000Z/...        a base backup; whole when its backup.json is there
 //	CLUSTER/dump/20261122T040000Z/...        a logical backup; whole when its dump.json is there
 //	CLUSTER/report/...                       verifications and drills
@@ -20,6 +21,8 @@ import (
 	"io/fs"
 	"regexp"
 	"slices"
+	"strconv"
+	"strings"
 	"time"
 
 	"howdah/internal/fault"
@@ -255,4 +258,23 @@ func WALName(cluster, file string) (string, error) {
 		return cluster + "/wal/" + file, nil
 	}
 	return cluster + "/wal/" + m[1] + "/" + m[1] + m[2] + "/" + file, nil
+}
+
+var pieceNames = regexp.MustCompile(`^([0-9A-F]{24})/([0-9A-F]{8})-([0-9A-F]{8})(?:\.zst|\.zst\.age)$`)
+
+// PieceName is where the bytes of a segment from one offset up to another lie, as long as it is not archived, without the ending that sealing adds.
+func PieceName(cluster, segment string, start, end uint32) string {
+	return fmt.Sprintf("%s/stream/%s/%08X-%08X", cluster, segment, start, end)
+}
+
+// ParsePieceName takes the name of an object apart that is a cluster's piece of a segment; false for any other.
+func ParsePieceName(cluster, object string) (segment string, start, end uint32, ok bool) {
+	rest, ok := strings.CutPrefix(object, cluster+"/stream/")
+	m := pieceNames.FindStringSubmatch(rest)
+	if !ok || m == nil {
+		return "", 0, 0, false
+	}
+	from, fromErr := strconv.ParseUint(m[2], 16, 32)
+	to, toErr := strconv.ParseUint(m[3], 16, 32)
+	return m[1], uint32(from), uint32(to), fromErr == nil && toErr == nil && from < to
 }

@@ -19,6 +19,9 @@ type Keeping struct {
 	Repos    []keeper.Source
 	When     map[keeper.Kind]keeper.When
 	First    time.Duration // from the start to a backup that is missing or overdue
+	// Stream sends WAL to the repos as it is written, beside archiving; StreamEvery is keeper.Stream's Every.
+	Stream      bool
+	StreamEvery time.Duration
 }
 
 // writeSettings makes archive_command know what it is to do. The cluster is made by now and need not run.
@@ -59,7 +62,45 @@ func (s *Server) keep(ctx context.Context) {
 		Replication: func() (string, error) { return c.DSN(cluster.Replicator, "postgres") },
 	}
 	s.keeping.Go(func() { s.lookAfter(ctx) })
+	s.stream(ctx)
 	schedule.Run(ctx)
+}
+
+// stream begins to stream WAL into each repo, when that is wanted, and lets go of slots from a time when more was.
+func (s *Server) stream(ctx context.Context) {
+	k, c := s.options.Keeping, s.options.Cluster
+	replicator := func() (string, error) { return c.DSN(cluster.Replicator, "postgres") }
+	var slots []string
+	for _, source := range k.Repos {
+		if !k.Stream {
+			break
+		}
+		slot := keeper.SlotName(k.Settings.Cluster, source.Address)
+		slots = append(slots, slot)
+		stream := keeper.Stream{Cluster: k.Settings.Cluster, Repo: source, DSN: replicator, Slot: slot, Every: k.StreamEvery, State: keeper.StreamFile(c.Dir(), slot),
+			Report: s.streamEvent}
+		s.keeping.Go(func() { stream.Run(ctx) })
+	}
+	dsn, err := replicator()
+	if err == nil {
+		err = keeper.DropSlots(ctx, dsn, c.Dir(), slots)
+	}
+	if err != nil && ctx.Err() == nil {
+		s.options.Log.Warn("a replication slot that is not needed any more could not be dropped", "error", err)
+	}
+}
+
+// streamEvent logs what happens to a stream.
+func (s *Server) streamEvent(e keeper.StreamEvent) {
+	log := s.options.Log.With("repo", e.Repo)
+	switch {
+	case e.Err != nil:
+		log.Error("WAL is not streamed; archiving goes on", "error", e.Err, "retry_in", e.Retry)
+	case e.Lost:
+		log.Warn("the slot for streaming was lost, because it was too far behind; it is made anew, and what it missed is archived")
+	case e.Began:
+		log.Info("WAL is streamed")
+	}
 }
 
 // lookAfter keeps what the metrics tell of backups fresh.
@@ -115,6 +156,27 @@ func (s *Server) keepingGauges(gauge func(name, help string, value func() float6
 		of(func(status *keeper.Status) float64 { return float64(status.Archive.Ready) }))
 	gauge("howdah_archive_lag_seconds", "Age of the oldest WAL segment that waits to be archived.",
 		of(func(status *keeper.Status) float64 { return status.Archive.Lag }))
+	if s.options.Keeping.Stream {
+		stream := func(value func(*keeper.StreamStatus) float64) func() float64 {
+			return worst(func(r keeper.RepoStatus) float64 {
+				if r.Stream == nil {
+					return math.NaN()
+				}
+				return value(r.Stream)
+			})
+		}
+		gauge("howdah_stream_active", "1 while WAL is streamed into all repositories.", of(func(status *keeper.Status) float64 {
+			for _, r := range status.Repos {
+				if r.Stream == nil || !r.Stream.Active {
+					return 0
+				}
+			}
+			return 1
+		}))
+		gauge("howdah_stream_lag_bytes", "WAL on the server's disk that is not streamed into every repository yet.",
+			stream(func(st *keeper.StreamStatus) float64 { return float64(st.Bytes) }))
+		gauge("howdah_stream_lag_seconds", "For how long it is not.", stream(func(st *keeper.StreamStatus) float64 { return st.Lag }))
+	}
 	gauge("howdah_archive_failing", "1 while archive_command fails.", of(func(status *keeper.Status) float64 {
 		if status.Archive.Failing {
 			return 1

@@ -34,6 +34,7 @@ type report struct {
 		Trouble           string
 		From, To          *time.Time
 		Physical, Logical *struct{ ID string }
+		Stream            *struct{ Active bool }
 	}
 	Findings []struct{ Key, Message, Hint string }
 	code     int
@@ -78,15 +79,15 @@ func (h *house) switchWAL() {
 	}
 }
 
-// A fresh house archives and has its backups soon. While the repo is away it says so and loses nothing; afterwards all is well again.
+// A fresh house archives and streams, and has its backups soon. While the repo is away it says so and loses nothing; afterwards all is well again.
 func TestAFreshHouseIsKeptAndSaysWhenItIsNot(t *testing.T) {
 	t.Parallel()
 	side := freeAddress(t)
-	h := newHouse(t, "--backup-first", "100ms", "--metrics-listen", side)
+	h := newHouse(t, "--backup-first", "100ms", "--metrics-listen", side, "--stream")
 	h.start()
 	await(t, time.Minute, "the house to be kept", func() bool {
 		r := h.status()
-		return r.code == 0 && r.Repos[0].Physical != nil && r.Repos[0].Logical != nil && r.Repos[0].From != nil
+		return r.code == 0 && r.Repos[0].Stream != nil && r.Repos[0].Stream.Active && r.Repos[0].Physical != nil && r.Repos[0].Logical != nil && r.Repos[0].From != nil
 	})
 	h.switchWAL()
 	await(t, time.Minute, "the segment to be archived", func() bool { return h.status().Archive.Ready == 0 })
@@ -98,7 +99,8 @@ func TestAFreshHouseIsKeptAndSaysWhenItIsNot(t *testing.T) {
 		}
 		defer response.Body.Close()
 		raw, err := io.ReadAll(response.Body)
-		return err == nil && strings.Contains(string(raw), "\nhowdah_archive_failing 0\n") && strings.Contains(string(raw), "\nhowdah_base_backup_age_seconds ")
+		return err == nil && strings.Contains(string(raw), "\nhowdah_archive_failing 0\n") && strings.Contains(string(raw), "\nhowdah_base_backup_age_seconds ") &&
+			strings.Contains(string(raw), "\nhowdah_stream_lag_bytes ")
 	})
 
 	repo := filepath.Join(h.dir, "repo")
@@ -108,14 +110,14 @@ func TestAFreshHouseIsKeptAndSaysWhenItIsNot(t *testing.T) {
 	h.switchWAL()
 	await(t, time.Minute, "the status to be red", func() bool {
 		r := h.status()
-		return r.code == 2 && r.has("repo.absent") && r.has("keeper.status_archiver") && r.Archive.Ready > 0
+		return r.code == 2 && r.has("repo.absent") && r.has("keeper.status_archiver") && r.has("keeper.status_stream_stopped") && r.Archive.Ready > 0
 	})
 	if err := os.Rename(repo+"-away", repo); err != nil {
 		t.Fatal(err)
 	}
 	await(t, 2*time.Minute, "the status to be green", func() bool { // PostgreSQL tries again after a minute at the longest
 		r := h.status()
-		return r.code == 0 && r.Archive.Ready == 0 && !r.Archive.Failing
+		return r.code == 0 && r.Archive.Ready == 0 && !r.Archive.Failing && r.Repos[0].Stream.Active
 	})
 	h.end(h.run, syscall.SIGINT)
 	h.shutDown()
