@@ -31,6 +31,9 @@ check: ## format, vet, linter, cross builds, JavaScript types
 bench: howdah ## measure the chat room (some minutes; a quiet machine is best)
 	./howdah bench chat
 
+matrix: ## the tests of all that touches PostgreSQL on version 17, in a chroot of Debian's next release (as root; kept in the cache folder)
+	@./.ci/matrix
+
 torture: ## kill everything at random, 300 rounds (about an hour)
 	$(GO) test ./internal/torture -run TestTorture -torture.rounds=300 -timeout 3h -v
 
@@ -48,4 +51,4 @@ fuzz: ## every parser of outside bytes, half a minute each
 	$(GO) test ./internal/repo -run '^$$' -fuzz FuzzTarIndex -fuzztime 30s -fuzzminimizetime 10x
 	$(GO) test ./internal/keeper -run '^$$' -fuzz FuzzDSN -fuzztime 30s
 
-.PHONY: help up test deps check bench torture fuzz
+.PHONY: help up test deps check bench matrix torture fuzz

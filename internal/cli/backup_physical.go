@@ -64,17 +64,12 @@ func (c *backupPhysicalCmd) Run(ctx context.Context, t *terminal) error {
 
 func (c *backupPhysicalCmd) into(ctx context.Context, t *terminal, r *repo.Repo, options keeper.BaseOptions) error {
 	if c.Incremental {
-		whole, _, err := keeper.Backups(ctx, r, c.Cluster)
-		if err != nil {
+		var err error
+		if options.Parent, err = keeper.NewestParent(ctx, r, c.Cluster); err != nil {
 			return err
 		}
-		for _, b := range whole {
-			if b.Good() {
-				options.Parent = b.ID
-			}
-		}
 		if options.Parent == "" {
-			return fault.New(fault.NotFound, "keeper.no_backups", fault.Args{"cluster": c.Cluster, "place": r.String()})
+			return fault.New(fault.NotFound, "keeper.no_parent", fault.Args{"cluster": c.Cluster, "place": r.String()})
 		}
 	}
 	bar := t.progress(c.JSON)

@@ -110,7 +110,7 @@ func (t *terminal) list(l listing) {
 			t.lang.T("cli.backups.stored"), t.lang.T("cli.backups.wal"), t.lang.T("cli.backups.state")}}
 		for _, b := range l.Physical {
 			rows = append(rows, []string{b.ID, local(b.Began), durationText(b.Ended.Sub(b.Began)), byteText(b.Plain()), byteText(b.Stored()),
-				fmt.Sprintf("%d: %s - %s", b.Timeline, b.Start, b.Stop), t.state(b)})
+				fmt.Sprintf("%d: %s - %s", b.Timeline, b.Start, b.Stop), t.state(l.Physical, b)})
 		}
 		fmt.Fprintln(t.out)
 		t.say("cli.backups.physical")
@@ -179,7 +179,7 @@ func (t *terminal) hole(h keeper.Hole) {
 	}
 }
 
-func (t *terminal) state(b *keeper.Backup) string {
+func (t *terminal) state(all []*keeper.Backup, b *keeper.Backup) string {
 	var words []string
 	if b.Good() {
 		words = append(words, t.lang.T("cli.backups.whole"))
@@ -187,6 +187,9 @@ func (t *terminal) state(b *keeper.Backup) string {
 		words = append(words, t.lang.T("cli.backups.damaged"))
 	}
 	if b.Parent != "" {
+		if keeper.Orphaned(all, b) {
+			words[0] = t.lang.T("cli.backups.orphan")
+		}
 		words = append(words, t.lang.T("cli.backups.increment", fault.Args{"id": b.Parent}))
 	}
 	if b.Encrypted {
@@ -219,7 +222,8 @@ func (c *backupsShowCmd) Run(ctx context.Context, t *terminal) error {
 	for _, r := range repos {
 		b, err := keeper.OpenBackup(ctx, r, c.Cluster, c.ID)
 		if err == nil {
-			return c.physical(t, r, b)
+			all, _, _ := keeper.Backups(ctx, r, c.Cluster) // others may be unreadable
+			return c.physical(t, r, all, b)
 		}
 		d, dumpErr := keeper.ReadDump(ctx, r, c.Cluster, c.ID)
 		if dumpErr == nil {
@@ -230,12 +234,12 @@ func (c *backupsShowCmd) Run(ctx context.Context, t *terminal) error {
 	return errors.Join(errs...)
 }
 
-func (c *backupsShowCmd) physical(t *terminal, r *repo.Repo, b *keeper.Backup) error {
+func (c *backupsShowCmd) physical(t *terminal, r *repo.Repo, all []*keeper.Backup, b *keeper.Backup) error {
 	if c.JSON {
 		return t.print(b)
 	}
 	row := func(key, value string) []string { return []string{t.lang.T("cli.backups." + key), value} }
-	rows := [][]string{row("id", b.ID), row("place", r.String()), row("label", b.Label), row("state", t.state(b)), row("when", local(b.Began)),
+	rows := [][]string{row("id", b.ID), row("place", r.String()), row("label", b.Label), row("state", t.state(all, b)), row("when", local(b.Began)),
 		row("took", durationText(b.Ended.Sub(b.Began))), row("server", b.Version), row("system", fmt.Sprint(b.System)),
 		row("wal", fmt.Sprintf("%d: %s - %s", b.Timeline, b.Start, b.Stop)), row("wal_from", t.lang.T("cli.backups.wal_"+string(b.WAL))),
 		row("size", byteText(b.Plain())), row("stored", byteText(b.Stored()))}

@@ -3,6 +3,7 @@ package cli
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"net/http"
 	"os"
@@ -16,6 +17,7 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 
 	"howdah/internal/cluster"
+	"howdah/internal/keeper"
 )
 
 func TestMain(m *testing.M) {
@@ -39,6 +41,13 @@ func TestScripts(t *testing.T) {
 			env.Setenv("LANG", "C")
 			env.Setenv("TMPDIR", os.TempDir())
 			return nil
+		},
+		Condition: func(condition string) (bool, error) {
+			if condition != "increments" {
+				return false, fmt.Errorf("no condition %q", condition)
+			}
+			in, err := cluster.Find(t.Context(), "")
+			return err == nil && in.Version.Major >= keeper.IncrementsSince, err
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"await":     await,

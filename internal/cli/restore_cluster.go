@@ -240,6 +240,9 @@ func (c *restoreClusterCmd) tell(t *terminal, r *repo.Repo, p *keeper.Plan) {
 			rows = append(rows, row("tablespace", fmt.Sprintf("%s: %s -> %s", part.Name, part.Location, where)))
 		}
 	}
+	for _, id := range p.Orphans {
+		rows = append(rows, row("orphan", id))
+	}
 	for _, path := range p.Files {
 		rows = append(rows, row("files", path))
 	}

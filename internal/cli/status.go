@@ -81,8 +81,9 @@ func (c *keeping) sources(make bool) []keeper.Source {
 // whenOf reads the schedule.
 func whenOf(c config.Schedule) (map[keeper.Kind]keeper.When, error) {
 	physical, err := keeper.ParseWhen(c.BackupPhysical)
+	incremental, incrementalErr := keeper.ParseWhen(c.BackupIncremental)
 	logical, logicalErr := keeper.ParseWhen(c.BackupLogical)
-	return map[keeper.Kind]keeper.When{keeper.Physical: physical, keeper.Logical: logical}, errors.Join(err, logicalErr)
+	return map[keeper.Kind]keeper.When{keeper.Physical: physical, keeper.Incremental: incremental, keeper.Logical: logical}, errors.Join(err, incrementalErr, logicalErr)
 }
 
 // foundJSON is a finding for programs and people.

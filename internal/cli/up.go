@@ -70,7 +70,7 @@ func (c *upCmd) Run(ctx context.Context, t *terminal) (err error) {
 		if options.Keeping, err = c.keepingOf(); err != nil {
 			return err
 		}
-		options.Cluster, err = cluster.New(dir, in, cluster.Options{Account: account, Port: c.PgPort, Settings: archiveSettings(program, dir, c.Stream.Stream)})
+		options.Cluster, err = cluster.New(dir, in, cluster.Options{Account: account, Port: c.PgPort, Settings: archiveSettings(program, dir, in.Version.Major, c.Stream.Stream)})
 		if err != nil {
 			return err
 		}

@@ -58,12 +58,15 @@ func archiveFile(dir string) string { return filepath.Join(dir, "archive.json") 
 // not lost: it is archived, or waits to be.
 const streamKeep = "1GB"
 
-// archiveSettings are PostgreSQL's for the archiving of its WAL, and for streaming it.
-func archiveSettings(program, dir string, stream bool) map[string]string {
+// archiveSettings are PostgreSQL's for the archiving of its WAL, for streaming it, and for increments, which are made from summaries of it.
+func archiveSettings(program, dir string, major int, stream bool) map[string]string {
 	set := map[string]string{
 		"archive_mode":    "on",
 		"archive_command": keeper.ArchiveCommand(program, archiveFile(dir)),
 		"archive_timeout": "60", // seconds: what a disk that is lost costs at the most
+	}
+	if major >= keeper.IncrementsSince {
+		set["summarize_wal"] = "on"
 	}
 	if stream {
 		set["max_slot_wal_keep_size"] = streamKeep

@@ -29,7 +29,7 @@ func (c *Cluster) ControlData(ctx context.Context) (map[string]string, error) {
 
 // atReload are those of the settings in Options that a running server takes over when it is told to read its files again; any other is
 // taken to need a restart. https://www.postgresql.org/docs/current/runtime-config-wal.html
-var atReload = []string{"archive_command", "archive_timeout", "max_slot_wal_keep_size"}
+var atReload = []string{"archive_command", "archive_timeout", "max_slot_wal_keep_size", "summarize_wal"}
 
 // Apply brings the settings in Options to a server that runs already: by a reload, or by a restart where one of them takes effect only at a start. One
 // that this Start has started has them, and nothing happens.

@@ -81,9 +81,10 @@ func (d *Days) UnmarshalText(text []byte) error {
 
 // Schedule says when a running Howdah makes backups of its own PostgreSQL: in cron's five fields, in local time; "off" for never.
 type Schedule struct {
-	BackupPhysical string        `help:"${help_backup_physical_when}" default:"0 3 * * 0" placeholder:"CRON|off"`
-	BackupLogical  string        `help:"${help_backup_logical_when}" default:"0 4 * * *" placeholder:"CRON|off"`
-	BackupFirst    time.Duration `default:"30s" hidden:""` // from the start to a backup that is missing or overdue: starting comes first
+	BackupPhysical    string        `help:"${help_backup_physical_when}" default:"0 3 * * 0" placeholder:"CRON|off"`
+	BackupIncremental string        `help:"${help_backup_incremental_when}" default:"0 3 * * *" placeholder:"CRON|off"`
+	BackupLogical     string        `help:"${help_backup_logical_when}" default:"0 4 * * *" placeholder:"CRON|off"`
+	BackupFirst       time.Duration `default:"30s" hidden:""` // from the start to a backup that is missing or overdue: starting comes first
 }
 
 // Stream says whether WAL is streamed, beside archiving.

@@ -4,17 +4,54 @@ import (
 	"context"
 	"errors"
 	"io"
+	"slices"
 
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgproto3"
 
 	"howdah/internal/fault"
+	"howdah/internal/repo"
 )
+
+// IncrementsSince is the version of PostgreSQL that incremental base backups came with.
+const IncrementsSince = 17
+
+// NewestParent is the ID of the backup that the next increment is made to: the newest good one of which nothing is missing; "" where there is none.
+func NewestParent(ctx context.Context, r *repo.Repo, clusterName string) (string, error) {
+	all, _, err := Backups(ctx, r, clusterName)
+	for _, b := range slices.Backward(all) {
+		if _, broken := chainOf(all, b); b.Good() && broken == nil {
+			return b.ID, nil
+		}
+	}
+	return "", err
+}
+
+// Orphaned tells whether one of all backups is an increment to one that is missing or damaged, so that it cannot be restored.
+func Orphaned(all []*Backup, b *Backup) bool {
+	_, err := chainOf(all, b)
+	return err != nil
+}
+
+// TakeIncrement is TakeBase of an increment to NewestParent. Where none can be made, it takes a full backup: where there is nothing yet, and where the server
+// has no WAL summaries back to the parent (they were switched on later, or are older than wal_summary_keep_time), or has been restored to an earlier state since.
+func TakeIncrement(ctx context.Context, r *repo.Repo, options BaseOptions) (*Backup, error) {
+	var err error
+	if options.Parent, err = NewestParent(ctx, r, options.Cluster); err != nil {
+		return nil, err
+	}
+	b, err := TakeBase(ctx, r, options)
+	if fault.HasKey(err, "keeper.parent_unfit") {
+		options.Parent = ""
+		return TakeBase(ctx, r, options)
+	}
+	return b, err
+}
 
 // uploadParent hands the server the manifest of the backup that the new one is an increment to. The server keeps it for this connection, and sends only
 // the blocks that its WAL summaries say were changed since.
 func (b *base) uploadParent(ctx context.Context) error {
-	if b.server.Major < 17 {
+	if b.server.Major < IncrementsSince {
 		return fault.New(fault.Invalid, "keeper.no_increments", fault.Args{"version": b.server.version})
 	}
 	parent, err := OpenBackup(ctx, b.r, b.options.Cluster, b.options.Parent)
@@ -73,9 +110,17 @@ func (s *sender) upload(ctx context.Context, manifest io.Reader) error {
 		case *pgproto3.ReadyForQuery:
 			var err *pgconn.PgError
 			if errors.As(refused, &err) {
-				return s.refused(err)
+				return s.refusedIncrement(err)
 			}
 			return nil
 		}
 	}
+}
+
+// refusedIncrement tells a parent that does not do from all else that PostgreSQL says (basebackup_incremental.c).
+func (s *sender) refusedIncrement(err *pgconn.PgError) error {
+	if err.Code == "55000" { // object_not_in_prerequisite_state
+		return fault.Wrap(err, fault.Conflict, "keeper.parent_unfit", fault.Args{"message": err.Message})
+	}
+	return s.refused(err)
 }

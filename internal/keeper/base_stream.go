@@ -269,6 +269,10 @@ func (s *sender) baseBackup(ctx context.Context, q request, to receiver) (receiv
 		case *pgproto3.ErrorResponse:
 			refused = pgconn.ErrorResponseToPgError(m)
 		case *pgproto3.ReadyForQuery:
+			var unfit *pgconn.PgError
+			if q.incremental && errors.As(refused, &unfit) && got.stop == 0 {
+				return got, s.refusedIncrement(unfit)
+			}
 			return got, got.end(s, refused)
 		}
 	}

@@ -6,6 +6,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"io/fs"
@@ -452,9 +453,17 @@ func TestAKilledBackupIsNoneAndTheNextRunCleansUp(t *testing.T) {
 			}
 		}
 	}
+	// One that was killed when it had made no more than its folder; and somebody else's.
+	foreign := filepath.Join(r.String(), "main", "base", "notes")
+	if err := errors.Join(os.MkdirAll(filepath.Join(r.String(), "main", "base", "20261122T030000Z"), 0o700), os.MkdirAll(foreign, 0o700)); err != nil {
+		t.Fatal(err)
+	}
 	b, err := TakeBase(t.Context(), r, BaseOptions{Cluster: "main", DSN: h.dsn(cluster.Replicator), Lock: lock})
 	if err != nil {
 		t.Fatal(err)
+	}
+	if _, err := os.Stat(foreign); err != nil {
+		t.Error(err)
 	}
 	whole, unfinished, err := Backups(t.Context(), r, "main")
 	// Not always the last: a name that is taken makes the next one a second ahead of the clock.

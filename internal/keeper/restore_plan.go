@@ -32,6 +32,8 @@ type Plan struct {
 	Holes    []Hole `json:"holes,omitempty"`
 	Seconds  int    `json:"seconds"` // that it will take, very roughly
 
+	Orphans []string `json:"orphans,omitempty"` // increments that are nearer to the target, but a backup that they need is gone or damaged
+
 	// Files are segments, and histories, that are not in the archive but in a pg_wal folder, and that recovery needs: their paths.
 	Files []string `json:"files,omitempty"`
 
@@ -118,6 +120,11 @@ func (a *Archive) Plan(ctx context.Context, target Target) (*Plan, error) {
 	}
 	usable := a.usable(l)
 	if len(usable) == 0 {
+		for _, b := range a.Backups { // what there is may be increments only
+			if _, err := a.chain(b); err != nil {
+				return nil, err
+			}
+		}
 		return nil, fault.New(fault.NotFound, "keeper.no_backups", fault.Args{"cluster": a.cluster, "place": a.r.String()})
 	}
 	oldest := usable[0]
@@ -147,6 +154,11 @@ func (a *Archive) Plan(ctx context.Context, target Target) (*Plan, error) {
 	p := &Plan{Cluster: a.cluster, Backup: b, Timeline: timeline, Stop: f.last, Until: f.until, id: a.Identity}
 	if p.Chain, err = a.chain(b); err != nil {
 		return nil, err
+	}
+	for _, c := range a.Backups {
+		if _, err := a.chain(c); err != nil && c.Stop > b.Stop && c.Stop <= f.until {
+			p.Orphans = append(p.Orphans, c.ID)
+		}
 	}
 	return p, a.fill(ctx, p, stretches, f)
 }
@@ -248,15 +260,19 @@ func (a *Archive) useless(ctx context.Context, stretches []Stretch, b *Backup, f
 		"segment": a.SegmentSize.Holding(b.Timeline, b.Start).String()})
 }
 
-// chain is what a backup consists of: for an increment, all from the full one on.
-func (a *Archive) chain(b *Backup) ([]*Backup, error) {
+// chain is chainOf the backups of the archive.
+func (a *Archive) chain(b *Backup) ([]*Backup, error) { return chainOf(a.Backups, b) }
+
+// chainOf is what one of all backups consists of: for an increment, all from the full one on; nil for a full one. The fault "keeper.chain_broken" where one
+// is missing or damaged.
+func chainOf(all []*Backup, b *Backup) ([]*Backup, error) {
 	if b.Parent == "" {
 		return nil, nil
 	}
 	chain := []*Backup{b}
 	for at := b; at.Parent != ""; {
 		var parent *Backup
-		for _, c := range a.Backups {
+		for _, c := range all {
 			if c.ID == at.Parent && c.ID < at.ID {
 				parent = c
 			}

@@ -117,7 +117,10 @@ func sweepRuns(ctx context.Context, r *repo.Repo, below, manifest string) error 
 		}
 		var who runJSON
 		if err := r.GetJSON(ctx, folder+"/"+runName, &who); errors.Is(err, fs.ErrNotExist) {
-			// Killed at its first object, or not ours: what nobody holds any more goes, and the folder when that was all.
+			if _, err := time.Parse(repo.TimeForm, id); err != nil {
+				continue // not ours
+			}
+			// Killed at its first object or before: what nobody holds any more goes, and the folder when that was all.
 			if err := r.Sweep(ctx, folder+"/", 0); err != nil {
 				return err
 			}

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	cron "github.com/netresearch/go-cron"
@@ -20,8 +21,9 @@ type Kind string
 
 // The kinds.
 const (
-	Physical Kind = "physical" // a base backup
-	Logical  Kind = "logical"  // a dump of all databases, and the globals
+	Physical    Kind = "physical"    // a full base backup
+	Incremental Kind = "incremental" // what has changed since the newest base backup, from PostgreSQL 17 on
+	Logical     Kind = "logical"     // a dump of all databases, and the globals
 )
 
 // When is a time that comes again; nil: never.
@@ -97,7 +99,7 @@ type errand struct {
 // Run makes backups until ctx ends; then the one under way is given up. One run after the other, in this goroutine.
 func (s *Schedule) Run(ctx context.Context) {
 	var all []*errand
-	for _, kind := range []Kind{Physical, Logical} {
+	for _, kind := range []Kind{Physical, Incremental, Logical} { // when a full backup is due too, it does for an increment
 		for _, source := range s.Repos {
 			if when := s.When[kind]; when != nil {
 				all = append(all, &errand{kind: kind, when: when, source: source})
@@ -224,13 +226,17 @@ func (s *Schedule) attend(ctx context.Context, e *errand) {
 // make makes one backup.
 func (s *Schedule) make(ctx context.Context, r *repo.Repo, e *errand) (id string, err error) {
 	lock := LockFile(s.Dir, s.Cluster)
-	if e.kind == Physical {
+	if e.kind != Logical {
 		dsn, err := s.Replication()
 		if err != nil {
 			return "", err
 		}
 		// The first one is waited for; all others leave the disk to those who work.
-		b, err := TakeBase(ctx, r, BaseOptions{Cluster: s.Cluster, DSN: dsn, Lock: lock, Gentle: e.had})
+		take := TakeBase
+		if e.kind == Incremental {
+			take = TakeIncrement
+		}
+		b, err := take(ctx, r, BaseOptions{Cluster: s.Cluster, DSN: dsn, Lock: lock, Gentle: e.had})
 		if b != nil {
 			id = b.ID
 		}
@@ -263,10 +269,12 @@ func (s *Schedule) branched(ctx context.Context, r *repo.Repo) bool {
 
 // lastRun is when the newest backup of a kind was begun; zero where there is none. One with damaged pages counts too: that is not mended by another.
 func lastRun(ctx context.Context, r *repo.Repo, cluster string, kind Kind) (time.Time, error) {
-	if kind == Physical {
+	if kind != Logical {
 		whole, _, err := Backups(ctx, r, cluster)
-		if len(whole) > 0 {
-			return whole[len(whole)-1].Began, nil
+		for _, b := range slices.Backward(whole) {
+			if b.Parent == "" || kind == Incremental {
+				return b.Began, nil
+			}
 		}
 		return time.Time{}, err
 	}

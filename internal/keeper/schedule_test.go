@@ -83,7 +83,7 @@ func TestAScheduleMakesWhatIsMissingAndNothingTwice(t *testing.T) {
 				stop()
 			}
 		}
-	}, Physical, Logical).Run(ctx)
+	}, Physical, Incremental, Logical).Run(ctx)
 	check := func() {
 		whole, unfinished, err := Backups(t.Context(), r, "main")
 		dumps, dumpErr := Dumps(t.Context(), r, "main")
@@ -93,8 +93,8 @@ func TestAScheduleMakesWhatIsMissingAndNothingTwice(t *testing.T) {
 	}
 	check()
 	// Another start finds them made.
-	s := h.schedule(r, dir, func(e Event) { t.Errorf("%+v", e) }, Physical, Logical)
-	for _, kind := range []Kind{Physical, Logical} {
+	s := h.schedule(r, dir, func(e Event) { t.Errorf("%+v", e) }, Physical, Incremental, Logical)
+	for _, kind := range []Kind{Physical, Incremental, Logical} { // an increment is not due when a full one was made
 		e := &errand{kind: kind, when: s.When[kind], source: s.Repos[0]}
 		s.attend(t.Context(), e)
 		if !e.due.After(time.Now()) {

@@ -127,6 +127,12 @@ func Verify(ctx context.Context, r *repo.Repo, clusterName string, options Verif
 	if err := v.list(ctx); err != nil {
 		return nil, err
 	}
+	for _, b := range v.whole { // without its parent an increment is nothing
+		parent := baseFolder(clusterName) + "/" + b.Parent + "/" + backupName
+		if b.Parent != "" && v.broken[parent] == nil && v.wanted()(b.ID) && !slices.ContainsFunc(v.whole, func(p *Backup) bool { return p.ID == b.Parent }) {
+			v.broken[parent] = fs.ErrNotExist
+		}
+	}
 	if options.ID != "" && len(v.out.Backups) == 0 && len(v.broken) == 0 {
 		return nil, fault.New(fault.NotFound, "keeper.no_backup", fault.Args{"id": options.ID, "cluster": clusterName, "place": r.String()})
 	}

@@ -421,6 +421,9 @@ func (f *folder) Sweep(ctx context.Context, prefix string, age time.Duration) er
 		}
 		return nil
 	})
+	if len(below) > 0 && f.path(below) != f.root {
+		_ = os.Remove(f.path(below)) // a writer may have been killed when it had made no more than the folder; fails where something is in it
+	}
 	return f.fault(err, "")
 }
 

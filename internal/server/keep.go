@@ -53,6 +53,9 @@ func (s *Server) keep(ctx context.Context) {
 			log.Warn("the backups are on the same disk as the data", "error", fault.New(fault.Conflict, "keeper.same_disk", fault.Args{"place": r.String()}))
 		}
 	}
+	if c.Installation().Version.Major < keeper.IncrementsSince || k.When[keeper.Physical] == nil { // they need full ones
+		delete(k.When, keeper.Incremental)
+	}
 	schedule := keeper.Schedule{Cluster: k.Settings.Cluster, Dir: c.Dir(), When: k.When, First: k.First, Repos: k.Repos, Report: s.backupEvent, Now: s.backupNow,
 		Timeline: func(ctx context.Context) (wal.Timeline, error) { return keeper.TimelineOf(ctx, c) },
 		Server: func() (keeper.Server, error) {
