@@ -34,6 +34,8 @@ type listing struct {
 	Unfinished []string         `json:"unfinished,omitempty"` // under way, or left by a run that was killed
 	Ranges     []keeper.Range   `json:"ranges"`               // of time that can be restored
 	Holes      []keeper.Hole    `json:"holes,omitempty"`
+	// Proofs tell of each physical one whether it was verified, and whether a drill has restored it or it is a hope.
+	Proofs map[string]keeper.Proof `json:"proofs,omitempty"`
 }
 
 // Run is howdah backups.
@@ -81,6 +83,9 @@ func list(ctx context.Context, r *repo.Repo, cluster string) (listing, error) {
 		if l.Ranges, l.Holes, err = a.Ranges(ctx); err != nil {
 			return l, err
 		}
+		if l.Proofs, err = keeper.Proofs(ctx, r, cluster, l.Physical); err != nil {
+			return l, err
+		}
 	}
 	if err != nil {
 		return l, err
@@ -110,7 +115,7 @@ func (t *terminal) list(l listing) {
 			t.lang.T("cli.backups.stored"), t.lang.T("cli.backups.wal"), t.lang.T("cli.backups.state")}}
 		for _, b := range l.Physical {
 			rows = append(rows, []string{b.ID, local(b.Began), durationText(b.Ended.Sub(b.Began)), byteText(b.Plain()), byteText(b.Stored()),
-				fmt.Sprintf("%d: %s - %s", b.Timeline, b.Start, b.Stop), t.state(l.Physical, b)})
+				fmt.Sprintf("%d: %s - %s", b.Timeline, b.Start, b.Stop), t.state(l.Physical, b, l.Proofs[b.ID])})
 		}
 		fmt.Fprintln(t.out)
 		t.say("cli.backups.physical")
@@ -179,7 +184,7 @@ func (t *terminal) hole(h keeper.Hole) {
 	}
 }
 
-func (t *terminal) state(all []*keeper.Backup, b *keeper.Backup) string {
+func (t *terminal) state(all []*keeper.Backup, b *keeper.Backup, p keeper.Proof) string {
 	var words []string
 	if b.Good() {
 		words = append(words, t.lang.T("cli.backups.whole"))
@@ -195,8 +200,22 @@ func (t *terminal) state(all []*keeper.Backup, b *keeper.Backup) string {
 	if b.Encrypted {
 		words = append(words, t.lang.T("cli.backups.encrypted"))
 	}
+	if !p.Verified.IsZero() {
+		words = append(words, t.lang.T("cli.backups.verified", fault.Args{"day": day(p.Verified)}))
+	}
+	switch {
+	case !p.Failed.IsZero():
+		words = append(words, t.lang.T("cli.backups.not_drilled", fault.Args{"day": day(p.Failed)}))
+	case !p.Drilled.IsZero():
+		words = append(words, t.lang.T("cli.backups.drilled", fault.Args{"day": day(p.Drilled)}))
+	case b.Good():
+		words = append(words, t.lang.T("cli.backups.hope"))
+	}
 	return strings.Join(words, t.lang.T("cli.backup.comma"))
 }
+
+// day is the date of a moment here.
+func day(at time.Time) string { return at.Local().Format(time.DateOnly) }
 
 // table writes rows under each other, with the numbered columns to the right.
 func (t *terminal) table(rows [][]string, right ...int) {
@@ -223,7 +242,11 @@ func (c *backupsShowCmd) Run(ctx context.Context, t *terminal) error {
 		b, err := keeper.OpenBackup(ctx, r, c.Cluster, c.ID)
 		if err == nil {
 			all, _, _ := keeper.Backups(ctx, r, c.Cluster) // others may be unreadable
-			return c.physical(t, r, all, b)
+			proofs, err := keeper.Proofs(ctx, r, c.Cluster, []*keeper.Backup{b})
+			if err != nil {
+				return err
+			}
+			return c.physical(t, r, all, b, proofs[b.ID])
 		}
 		d, dumpErr := keeper.ReadDump(ctx, r, c.Cluster, c.ID)
 		if dumpErr == nil {
@@ -234,12 +257,15 @@ func (c *backupsShowCmd) Run(ctx context.Context, t *terminal) error {
 	return errors.Join(errs...)
 }
 
-func (c *backupsShowCmd) physical(t *terminal, r *repo.Repo, all []*keeper.Backup, b *keeper.Backup) error {
+func (c *backupsShowCmd) physical(t *terminal, r *repo.Repo, all []*keeper.Backup, b *keeper.Backup, proof keeper.Proof) error {
 	if c.JSON {
-		return t.print(b)
+		return t.print(struct {
+			*keeper.Backup
+			Proof keeper.Proof `json:"proof"`
+		}{b, proof})
 	}
 	row := func(key, value string) []string { return []string{t.lang.T("cli.backups." + key), value} }
-	rows := [][]string{row("id", b.ID), row("place", r.String()), row("label", b.Label), row("state", t.state(all, b)), row("when", local(b.Began)),
+	rows := [][]string{row("id", b.ID), row("place", r.String()), row("label", b.Label), row("state", t.state(all, b, proof)), row("when", local(b.Began)),
 		row("took", durationText(b.Ended.Sub(b.Began))), row("server", b.Version), row("system", fmt.Sprint(b.System)),
 		row("wal", fmt.Sprintf("%d: %s - %s", b.Timeline, b.Start, b.Stop)), row("wal_from", t.lang.T("cli.backups.wal_"+string(b.WAL))),
 		row("size", byteText(b.Plain())), row("stored", byteText(b.Stored()))}

@@ -33,6 +33,7 @@ type commands struct {
 	Backups      backupsCmd      `cmd:"" help:"${help_backups}"`
 	Restore      restoreCmd      `cmd:"" help:"${help_restore}"`
 	Verify       verifyCmd       `cmd:"" help:"${help_verify}"`
+	Drill        drillCmd        `cmd:"" help:"${help_drill}"`
 	Prune        pruneCmd        `cmd:"" help:"${help_prune}"`
 	Status       statusCmd       `cmd:"" help:"${help_status}"`
 	WAL          walCmd          `cmd:"" name:"wal" help:"${help_wal}"`

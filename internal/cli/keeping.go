@@ -126,6 +126,68 @@ func saveMade(dir string, known []string) error {
 	return nil
 }
 
+// place makes the folder that something is restored into, and gives up root, where we are it: PostgreSQL runs as an ordinary account, and so does all that writes for it. With
+// look nothing is touched. All paths are absolute then.
+func (c *keeping) place(ctx context.Context, to *string, look bool) (*cluster.Account, error) {
+	var err error
+	if *to, err = filepath.Abs(*to); err != nil {
+		return nil, err
+	}
+	if c.Data, err = filepath.Abs(c.Data); err != nil {
+		return nil, err
+	}
+	if real, err := filepath.EvalSymlinks(c.Data); err == nil {
+		c.Data = real
+	}
+	for i, address := range c.Repo {
+		c.Repo[i] = absolute(address)
+	}
+	if c.Identity != "" {
+		c.Identity = absolute(c.Identity)
+	}
+	if os.Geteuid() != 0 || look {
+		return nil, nil
+	}
+	account, err := cluster.EnsureAccount(ctx, c.Account)
+	if err != nil {
+		return nil, err
+	}
+	made := false
+	if _, err := os.Lstat(*to); errors.Is(err, fs.ErrNotExist) {
+		made = true
+	}
+	if err := os.MkdirAll(*to, 0o700); err != nil {
+		return nil, fault.Wrap(err, fault.Forbidden, "repo.target_permissions", fault.Args{"dir": *to})
+	}
+	if made {
+		if err := os.Chown(*to, account.UID, account.GID); err != nil {
+			return nil, err
+		}
+	}
+	if err := cluster.Drop(account); err != nil {
+		return nil, err
+	}
+	return account, nil
+}
+
+// reachable tells whether PostgreSQL's account can read what it will need.
+func (c *keeping) reachable(account *cluster.Account, program string) error {
+	if account == nil {
+		return nil
+	}
+	for _, path := range []string{program, c.Identity} {
+		if path == "" {
+			continue
+		}
+		f, err := os.Open(path)
+		if err != nil {
+			return fault.Wrap(err, fault.Forbidden, "cli.recover_unreachable", fault.Args{"file": path, "account": account.Name})
+		}
+		_ = f.Close()
+	}
+	return nil
+}
+
 // stage is where files lie on their way.
 func (c *keeping) stage(named string) string {
 	if named == "" && c.AdminDSN == "" {

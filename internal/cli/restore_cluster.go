@@ -4,9 +4,7 @@ import (
 	"bufio"
 	"context"
 	"encoding/binary"
-	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -49,7 +47,10 @@ func (c *restoreClusterCmd) Run(ctx context.Context, t *terminal) error {
 	if c.InPlace {
 		return c.inPlace(ctx, t, target)
 	}
-	account, err := c.place(ctx)
+	if c.PgWAL != "" {
+		c.PgWAL = absolute(c.PgWAL)
+	}
+	account, err := c.place(ctx, &c.To, c.DryRun)
 	if err != nil {
 		return err
 	}
@@ -82,9 +83,8 @@ func (c *restoreClusterCmd) Run(ctx context.Context, t *terminal) error {
 		return err
 	}
 	bar := t.progress(c.JSON)
-	options := keeper.RecoverOptions{To: c.To, Program: program, IdentityFile: c.Identity, Installation: in, Account: account, Tablespaces: c.Tablespace, Clear: c.Clear,
+	options := keeper.RecoverOptions{To: c.To, Program: program, Repos: c.places(), IdentityFile: c.Identity, Installation: in, Account: account, Tablespaces: c.Tablespace, Clear: c.Clear,
 		Progress: func(p keeper.RecoverProgress) { bar.show(t.lang.T("cli.recover."+string(p.Phase)), p.Bytes, p.Total) }}
-	options.Repos = c.places()
 	done, err := keeper.Recover(ctx, r, plan, options)
 	if fault.HasKey(err, "keeper.unfinished_restore") && t.yes("cli.recover.clear", fault.Args{"dir": c.To}) {
 		options.Clear = true
@@ -131,70 +131,6 @@ func (c *restoreClusterCmd) target() (keeper.Target, error) {
 		t.LSN, err = wal.ParseLSN(c.LSN)
 	}
 	return t, err
-}
-
-// place makes the folder, and gives up root, where we are it: PostgreSQL runs as an ordinary account, and so does all that writes for it.
-func (c *restoreClusterCmd) place(ctx context.Context) (*cluster.Account, error) {
-	var err error
-	if c.To, err = filepath.Abs(c.To); err != nil {
-		return nil, err
-	}
-	if c.Data, err = filepath.Abs(c.Data); err != nil {
-		return nil, err
-	}
-	if real, err := filepath.EvalSymlinks(c.Data); err == nil {
-		c.Data = real
-	}
-	for i, address := range c.Repo {
-		c.Repo[i] = absolute(address)
-	}
-	if c.Identity != "" {
-		c.Identity = absolute(c.Identity)
-	}
-	if c.PgWAL != "" {
-		c.PgWAL = absolute(c.PgWAL)
-	}
-	if os.Geteuid() != 0 || c.DryRun {
-		return nil, nil
-	}
-	account, err := cluster.EnsureAccount(ctx, c.Account)
-	if err != nil {
-		return nil, err
-	}
-	made := false
-	if _, err := os.Lstat(c.To); errors.Is(err, fs.ErrNotExist) {
-		made = true
-	}
-	if err := os.MkdirAll(c.To, 0o700); err != nil {
-		return nil, fault.Wrap(err, fault.Forbidden, "repo.target_permissions", fault.Args{"dir": c.To})
-	}
-	if made {
-		if err := os.Chown(c.To, account.UID, account.GID); err != nil {
-			return nil, err
-		}
-	}
-	if err := cluster.Drop(account); err != nil {
-		return nil, err
-	}
-	return account, nil
-}
-
-// reachable tells whether PostgreSQL's account can read what it will need.
-func (c *restoreClusterCmd) reachable(account *cluster.Account, program string) error {
-	if account == nil {
-		return nil
-	}
-	for _, path := range []string{program, c.Identity} {
-		if path == "" {
-			continue
-		}
-		f, err := os.Open(path)
-		if err != nil {
-			return fault.Wrap(err, fault.Forbidden, "cli.recover_unreachable", fault.Args{"file": path, "account": account.Name})
-		}
-		_ = f.Close()
-	}
-	return nil
 }
 
 // plan takes the first repo that leads to the target.

@@ -83,7 +83,8 @@ func whenOf(c config.Schedule) (map[keeper.Kind]keeper.When, error) {
 	physical, err := keeper.ParseWhen(c.BackupPhysical)
 	incremental, incrementalErr := keeper.ParseWhen(c.BackupIncremental)
 	logical, logicalErr := keeper.ParseWhen(c.BackupLogical)
-	return map[keeper.Kind]keeper.When{keeper.Physical: physical, keeper.Incremental: incremental, keeper.Logical: logical}, errors.Join(err, incrementalErr, logicalErr)
+	drill, drillErr := keeper.ParseWhen(c.Drill)
+	return map[keeper.Kind]keeper.When{keeper.Physical: physical, keeper.Incremental: incremental, keeper.Logical: logical, keeper.Drilling: drill}, errors.Join(err, incrementalErr, logicalErr, drillErr)
 }
 
 // foundJSON is a finding for programs and people.
@@ -153,6 +154,18 @@ func (t *terminal) status(s *keeper.Status) {
 			row(t.lang.T("cli.status.stream"), t.lang.T("cli.status.stream_lag", fault.Args{"bytes": byteText(st.Bytes), "time": seconds(st.Lag).Round(time.Millisecond).String()}))
 		} else if st != nil {
 			row(t.lang.T("cli.status.stream"), t.lang.T("cli.status.stream_idle", fault.Args{"lsn": st.LSN}))
+		}
+		if d := r.Drill; d != nil {
+			key := "cli.status.drilled"
+			if d.Problem != "" {
+				key = "cli.status.drill_bad"
+			}
+			row(t.lang.T("cli.status.drill"), t.lang.T(key, fault.Args{"id": d.Backup, "age": durationText(seconds(d.Age)), "restore": durationText(seconds(d.Restore))}))
+		} else {
+			row(t.lang.T("cli.status.drill"), t.lang.T("cli.status.none"))
+		}
+		if r.Hope {
+			row("", t.lang.T("cli.status.hope"))
 		}
 		if r.SameDisk {
 			row("", t.lang.T("cli.status.same_disk"))

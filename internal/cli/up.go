@@ -24,6 +24,7 @@ type upCmd struct {
 	config.Keeper
 	config.Schedule
 	config.Stream
+	config.Drill
 }
 
 // Run is howdah up.
@@ -67,7 +68,7 @@ func (c *upCmd) Run(ctx context.Context, t *terminal) (err error) {
 		if err != nil {
 			return err
 		}
-		if options.Keeping, err = c.keepingOf(); err != nil {
+		if options.Keeping, err = c.keepingOf(program); err != nil {
 			return err
 		}
 		options.Cluster, err = cluster.New(dir, in, cluster.Options{Account: account, Port: c.PgPort, Settings: archiveSettings(program, dir, in.Version.Major, c.Stream.Stream)})

@@ -1,12 +1,14 @@
 package cli
 
 import (
+	"context"
 	"errors"
 	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 
 	"howdah/internal/fault"
@@ -16,7 +18,7 @@ import (
 
 // keepingOf says how the house's own PostgreSQL is kept; c.Data is absolute. Its addresses are made absolute too: archive_command is run
 // elsewhere.
-func (c *upCmd) keepingOf() (*server.Keeping, error) {
+func (c *upCmd) keepingOf(program string) (*server.Keeping, error) {
 	for i, address := range c.Repo {
 		c.Repo[i] = absolute(address)
 	}
@@ -47,8 +49,23 @@ func (c *upCmd) keepingOf() (*server.Keeping, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &server.Keeping{Settings: s, File: archiveFile(c.Data), When: when, First: c.BackupFirst, Repos: keys.sources(true), Stream: c.Stream.Stream,
-		StreamEvery: c.StreamEvery}, nil
+	return &server.Keeping{Settings: s, File: archiveFile(c.Data), When: when, First: c.BackupFirst, Repos: keys.sources(true), Drill: c.drill(program),
+		Stream: c.Stream.Stream, StreamEvery: c.StreamEvery}, nil
+}
+
+// drill makes drills in a process of their own, which leaves the machine to others.
+func (c *upCmd) drill(program string) func(context.Context, string) (string, error) {
+	args := []string{"drill", "--json", "--gentle", "--lang", "en", "--data", c.Data, "--cluster", c.Cluster, "--scratch", absolute(c.Folder(c.Data))}
+	if c.Identity != "" {
+		args = append(args, "--identity", absolute(c.Identity))
+	}
+	if c.PgBin != "" {
+		args = append(args, "--pg-bin", c.PgBin)
+	}
+	env := []string{"HOWDAH_S3_ACCESS_KEY=" + c.S3AccessKey, "HOWDAH_S3_SECRET_KEY=" + c.S3SecretKey, "HOWDAH_S3_SESSION_TOKEN=" + c.S3SessionToken}
+	return func(ctx context.Context, address string) (string, error) {
+		return keeper.DrillProcess(ctx, program, append(slices.Clone(args), "--repo", address), env)
+	}
 }
 
 // archiveFile is where archive_command finds its settings.

@@ -11,6 +11,12 @@ type versionCmd struct{}
 
 // Run is howdah version.
 func (versionCmd) Run(t *terminal) error {
+	_, err := fmt.Fprintln(t.out, versionText())
+	return err
+}
+
+// versionText names this binary: "howdah devel 0123456789ab go1.26.0 linux/amd64".
+func versionText() string {
 	version, revision := "devel", ""
 	if info, ok := debug.ReadBuildInfo(); ok {
 		if v := info.Main.Version; v != "" && v != "(devel)" {
@@ -22,6 +28,5 @@ func (versionCmd) Run(t *terminal) error {
 			}
 		}
 	}
-	_, err := fmt.Fprintf(t.out, "howdah %s%s %s %s/%s\n", version, revision, runtime.Version(), runtime.GOOS, runtime.GOARCH)
-	return err
+	return fmt.Sprintf("howdah %s%s %s %s/%s", version, revision, runtime.Version(), runtime.GOOS, runtime.GOARCH)
 }

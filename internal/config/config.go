@@ -84,6 +84,7 @@ type Schedule struct {
 	BackupPhysical    string        `help:"${help_backup_physical_when}" default:"0 3 * * 0" placeholder:"CRON|off"`
 	BackupIncremental string        `help:"${help_backup_incremental_when}" default:"0 3 * * *" placeholder:"CRON|off"`
 	BackupLogical     string        `help:"${help_backup_logical_when}" default:"0 4 * * *" placeholder:"CRON|off"`
+	Drill             string        `help:"${help_drill_when}" default:"0 5 * * 0" placeholder:"CRON|off"`
 	BackupFirst       time.Duration `default:"30s" hidden:""` // from the start to a backup that is missing or overdue: starting comes first
 }
 
@@ -91,6 +92,22 @@ type Schedule struct {
 type Stream struct {
 	Stream      bool          `help:"${help_stream}"`
 	StreamEvery time.Duration `help:"${help_stream_every}" default:"0" placeholder:"20ms"`
+}
+
+// Drill says where drills are made.
+type Drill struct {
+	Scratch string `help:"${help_scratch}" placeholder:"DIR"`
+}
+
+// Folder is where drills are made: the one that is configured, or the folder "drill" of the data where there are any, or the system's place for temporary files.
+func (d Drill) Folder(data string) string {
+	if d.Scratch != "" {
+		return d.Scratch
+	}
+	if st, err := os.Stat(data); err == nil && st.IsDir() {
+		return filepath.Join(data, "drill")
+	}
+	return os.TempDir()
 }
 
 // Repos are the addresses of the repos: those that are configured, or the folder "repo" of the data.

@@ -39,6 +39,7 @@ type RecoverOptions struct {
 	Archiving bool
 	// Histories is a pg_wal folder: the restored cluster takes none of the timelines whose histories are in there. "" where the archive knows them all.
 	Histories string
+	Scratch   bool // it is looked at and thrown away: the disk is not waited for, and the server is a small one
 	Clear     bool // what an earlier restore into To left unfinished is removed
 	Workers   int
 	Progress  func(RecoverProgress) // told some times per second; may be nil
@@ -699,8 +700,13 @@ func (x *recovery) finish(conf autoConf, timeline wal.Timeline) (*Recovered, err
 	if err := x.ownAll(); err != nil {
 		return nil, err
 	}
-	x.tell(RecoverProgress{Phase: RecoverSync, Total: x.plan.Write})
-	for _, dir := range append([]string{x.data()}, x.placesOfSpaces()...) {
+	toSync := append([]string{x.data()}, x.placesOfSpaces()...)
+	if x.options.Scratch {
+		toSync = nil
+	} else {
+		x.tell(RecoverProgress{Phase: RecoverSync, Total: x.plan.Write})
+	}
+	for _, dir := range toSync {
 		if err := repo.SyncTree(dir); err != nil {
 			return nil, x.fault(err)
 		}

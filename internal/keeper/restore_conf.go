@@ -107,6 +107,11 @@ func (x *recovery) steer(conf autoConf, restoreCommand, until string) error {
 	} {
 		now = now.with(s[0], s[1])
 	}
+	if x.options.Scratch {
+		for _, s := range smallServer {
+			now = now.with(s[0], s[1])
+		}
+	}
 	if runtime.GOOS == "windows" {
 		port, err := freePort()
 		if err != nil {

@@ -24,6 +24,7 @@ const (
 	Physical    Kind = "physical"    // a full base backup
 	Incremental Kind = "incremental" // what has changed since the newest base backup, from PostgreSQL 17 on
 	Logical     Kind = "logical"     // a dump of all databases, and the globals
+	Drilling    Kind = "drill"       // no backup: what shows that the newest one can be restored
 )
 
 // When is a time that comes again; nil: never.
@@ -62,14 +63,16 @@ type Schedule struct {
 	// Timeline is the one that the cluster is on: on a new one a base backup is due. nil: that is not minded.
 	Timeline func(context.Context) (wal.Timeline, error)
 	Now      <-chan struct{} // looks at once: something has changed. May be nil
-	Report   func(Event)     // told what happens, from one goroutine
+	// Drill makes a drill of a repo and gives the name of its report, if there is one; the fault "keeper.backup_runs" puts it off.
+	Drill  func(ctx context.Context, address string) (report string, err error)
+	Report func(Event) // told what happens, from one goroutine
 }
 
 // Event is a run that begins (Err nil, ID empty), or its end.
 type Event struct {
 	Kind  Kind
 	Repo  string
-	ID    string // of the backup, when there is one
+	ID    string // of the backup, or the name of the drill's report, when there is one
 	Took  time.Duration
 	Err   error
 	Retry time.Duration // after an error: until it is tried again
@@ -84,6 +87,11 @@ const (
 	firstRetry   = time.Minute // after a failure; it doubles with each
 	longestRetry = time.Hour
 	clockStep    = time.Minute // more than the clock may be wrong
+
+	// A drill that failed is likely to fail again, and costs much.
+	firstDrillRetry   = time.Hour
+	longestDrillRetry = 24 * time.Hour
+	longestDrill      = 24 * time.Hour // backups wait for it
 )
 
 // errand is one kind of backup into one repo.
@@ -99,7 +107,7 @@ type errand struct {
 // Run makes backups until ctx ends; then the one under way is given up. One run after the other, in this goroutine.
 func (s *Schedule) Run(ctx context.Context) {
 	var all []*errand
-	for _, kind := range []Kind{Physical, Incremental, Logical} { // when a full backup is due too, it does for an increment
+	for _, kind := range []Kind{Physical, Incremental, Logical, Drilling} { // when a full backup is due too, it does for an increment
 		for _, source := range s.Repos {
 			if when := s.When[kind]; when != nil {
 				all = append(all, &errand{kind: kind, when: when, source: source})
@@ -186,6 +194,14 @@ func (s *Schedule) attend(ctx context.Context, e *errand) {
 		var last time.Time
 		if last, err = lastRun(ctx, r, s.Cluster, e.kind); err == nil { // somebody may have made one meanwhile
 			e.had = !last.IsZero()
+			if e.kind == Drilling && !e.had { // there is nothing to be restored yet
+				e.due = now.Add(lookEvery)
+				return
+			}
+			if e.kind == Drilling && r.Encrypts() && !r.Keys().Opens() { // nor can it be here; status says so
+				e.due = e.when.Next(now)
+				return
+			}
 			e.due = dueAfter(e.when, last, now)
 			if e.kind == Physical && e.had && s.branched(ctx, r) {
 				e.due = now
@@ -212,9 +228,13 @@ func (s *Schedule) attend(ctx context.Context, e *errand) {
 	case fault.HasKey(err, "keeper.backup_runs"):
 		e.due = now.Add(lookEvery)
 	default:
-		e.retry = min(max(2*e.retry, firstRetry), longestRetry)
+		first, longest := firstRetry, longestRetry
+		if e.kind == Drilling {
+			first, longest = firstDrillRetry, longestDrillRetry
+		}
+		e.retry = min(max(2*e.retry, first), longest)
 		e.due = time.Now().Round(0).Add(e.retry)
-		if id != "" { // a backup of damaged pages: another one would be no better
+		if id != "" && e.kind != Drilling { // a backup of damaged pages: another one would be no better
 			e.due = e.when.Next(now)
 			e.retry = time.Until(e.due)
 		}
@@ -226,6 +246,11 @@ func (s *Schedule) attend(ctx context.Context, e *errand) {
 // make makes one backup.
 func (s *Schedule) make(ctx context.Context, r *repo.Repo, e *errand) (id string, err error) {
 	lock := LockFile(s.Dir, s.Cluster)
+	if e.kind == Drilling {
+		ctx, cancel := context.WithTimeout(ctx, longestDrill)
+		defer cancel()
+		return s.Drill(ctx, e.source.Address)
+	}
 	if e.kind != Logical {
 		dsn, err := s.Replication()
 		if err != nil {
@@ -267,8 +292,22 @@ func (s *Schedule) branched(ctx context.Context, r *repo.Repo) bool {
 	return err == nil && whole[len(whole)-1].EndTimeline != now
 }
 
-// lastRun is when the newest backup of a kind was begun; zero where there is none. One with damaged pages counts too: that is not mended by another.
+// lastRun is when the newest backup of a kind was begun; zero where there is none. One with damaged pages counts too: that is not mended by another. For drills it is
+// the newest that was good; before the first, the oldest good backup, so that the first comes when it is time.
 func lastRun(ctx context.Context, r *repo.Repo, cluster string, kind Kind) (time.Time, error) {
+	if kind == Drilling {
+		_, good, err := lastDrills(ctx, r, cluster)
+		if good != nil || err != nil {
+			return good.began(), err
+		}
+		whole, _, err := Backups(ctx, r, cluster)
+		for _, b := range whole {
+			if b.Good() {
+				return b.Began, nil
+			}
+		}
+		return time.Time{}, err
+	}
 	if kind != Logical {
 		whole, _, err := Backups(ctx, r, cluster)
 		for _, b := range slices.Backward(whole) {

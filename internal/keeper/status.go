@@ -79,6 +79,8 @@ type RepoStatus struct {
 	To       *time.Time `json:"to,omitempty"`      // ... to here
 	Physical *LastRun   `json:"physical,omitempty"`
 	Logical  *LastRun   `json:"logical,omitempty"`
+	Drill    *LastDrill `json:"drill,omitempty"`
+	Hope     bool       `json:"hope,omitempty"`      // no drill has restored the newest base backup
 	SameDisk bool       `json:"same_disk,omitempty"` // as the data
 	// Stream is how far WAL that is not archived yet is streamed; nil where it is not.
 	Stream *StreamStatus `json:"stream,omitempty"`
@@ -103,6 +105,17 @@ type LastRun struct {
 	ID    string    `json:"id"`
 	Began time.Time `json:"began"`
 	Age   float64   `json:"age_seconds"`
+}
+
+// LastDrill is the newest drill.
+type LastDrill struct {
+	Report  string    `json:"report"`
+	Backup  string    `json:"backup"` // that it restored, or should have
+	Began   time.Time `json:"began"`
+	Age     float64   `json:"age_seconds"`
+	Took    float64   `json:"took_seconds"`      // all of it
+	Restore float64   `json:"restore_seconds"`   // to the newest moment, until PostgreSQL answered; 0: it did not come to that
+	Problem string    `json:"problem,omitempty"` // "" when all came back as it should
 }
 
 // StatusOptions say what is looked at.
@@ -173,8 +186,14 @@ func Look(ctx context.Context, opt StatusOptions) *Status {
 		if f.Count >= 3 || f.Key == "keeper.pages_damaged" {
 			level = Critical
 		}
-		s.find(level, fault.New(fault.Unavailable, "keeper.status_failed", fault.Args{"kind": string(f.Kind), "place": f.Repo, "count": f.Count,
-			"since": Moment(f.Since.Local()), "error": f.Error}))
+		args := fault.Args{"kind": string(f.Kind), "place": f.Repo, "count": f.Count, "since": Moment(f.Since.Local()), "error": f.Error}
+		switch {
+		case f.Key == "keeper.drill_bad": // found in the repo already
+		case f.Kind == Drilling:
+			s.find(Warning, fault.New(fault.Unavailable, "keeper.status_drill_failed", args))
+		default:
+			s.find(level, fault.New(fault.Unavailable, "keeper.status_failed", args))
+		}
 	}
 	return s
 }
@@ -354,6 +373,9 @@ func (s *Status) lookInto(ctx context.Context, opt StatusOptions, r *repo.Repo, 
 			out.Logical = run(d.ID, d.Began)
 		}
 	}
+	if err := s.lookAtDrills(ctx, opt, r, out, whole); err != nil {
+		return err
+	}
 	if newest, err := newestWAL(ctx, r, opt.Name); err != nil {
 		return err
 	} else if out.To != nil && newest.After(*out.To) {
@@ -398,6 +420,50 @@ func newestWAL(ctx context.Context, r *repo.Repo, clusterName string) (time.Time
 		}
 	}
 	return at, err
+}
+
+// lookAtDrills tells of the newest drill, and whether another is overdue. One that was not made costs nothing by itself, so it is no more than a warning.
+func (s *Status) lookAtDrills(ctx context.Context, opt StatusOptions, r *repo.Repo, out *RepoStatus, whole []*Backup) error {
+	last, _, err := lastDrills(ctx, r, opt.Name)
+	if err != nil {
+		return err
+	}
+	if last != nil {
+		d := &LastDrill{Report: last.Report, Backup: last.Backup, Began: last.Began, Age: s.At.Sub(last.Began).Seconds(), Took: last.Ended.Sub(last.Began).Seconds(), Problem: last.Problem}
+		if len(last.Exercises) > 0 {
+			d.Restore = last.Exercises[0].Restored
+		}
+		out.Drill = d
+		if !last.Good() {
+			s.find(Critical, fault.New(fault.Conflict, "keeper.status_drill_bad", fault.Args{"place": r.String(), "id": last.Backup, "when": Moment(last.Began.Local()),
+				"problem": last.Problem, "report": last.Report}))
+		}
+	}
+	if out.Physical == nil {
+		return nil
+	}
+	proofs, err := Proofs(ctx, r, opt.Name, whole)
+	if err != nil {
+		return err
+	}
+	out.Hope = proofs[out.Physical.ID].Hope
+	when := opt.When[Drilling]
+	if when == nil {
+		return nil
+	}
+	from, err := lastRun(ctx, r, opt.Name, Drilling)
+	if err != nil {
+		return err
+	}
+	if due := when.Next(from.Local()); s.At.After(due.Add(overdueBy)) {
+		args := fault.Args{"place": r.String(), "since": Moment(due.Local())}
+		if r.Encrypts() && !r.Keys().Opens() {
+			s.find(Warning, fault.New(fault.Unavailable, "keeper.status_drill_sealed", args))
+		} else {
+			s.find(Warning, fault.New(fault.Unavailable, "keeper.status_drill_overdue", args))
+		}
+	}
+	return nil
 }
 
 // newestSegment is when the last segment of the newest timeline came to the repo.

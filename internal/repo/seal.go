@@ -100,6 +100,9 @@ func NewKeys(recipients []string, identityFile string) (*Keys, error) {
 // Encrypts tells whether what is sealed now will be encrypted.
 func (k *Keys) Encrypts() bool { return k != nil && len(k.recipients) > 0 }
 
+// Opens tells whether there is an identity to decrypt with.
+func (k *Keys) Opens() bool { return k != nil && len(k.identities) > 0 }
+
 // Encrypt gives a writer whose Close ends the encryption and leaves dst open. Without recipients it passes everything on as it is.
 func (k *Keys) Encrypt(dst io.Writer) (io.WriteCloser, error) {
 	if !k.Encrypts() {

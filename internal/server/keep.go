@@ -22,6 +22,8 @@ type Keeping struct {
 	// Stream sends WAL to the repos as it is written, beside archiving; StreamEvery is keeper.Stream's Every.
 	Stream      bool
 	StreamEvery time.Duration
+	// Drill makes a drill of one of the repos.
+	Drill func(ctx context.Context, address string) (report string, err error)
 }
 
 // writeSettings makes archive_command know what it is to do. The cluster is made by now and need not run.
@@ -56,7 +58,7 @@ func (s *Server) keep(ctx context.Context) {
 	if c.Installation().Version.Major < keeper.IncrementsSince || k.When[keeper.Physical] == nil { // they need full ones
 		delete(k.When, keeper.Incremental)
 	}
-	schedule := keeper.Schedule{Cluster: k.Settings.Cluster, Dir: c.Dir(), When: k.When, First: k.First, Repos: k.Repos, Report: s.backupEvent, Now: s.backupNow,
+	schedule := keeper.Schedule{Cluster: k.Settings.Cluster, Dir: c.Dir(), When: k.When, First: k.First, Repos: k.Repos, Drill: k.Drill, Report: s.backupEvent, Now: s.backupNow,
 		Timeline: func(ctx context.Context) (wal.Timeline, error) { return keeper.TimelineOf(ctx, c) },
 		Server: func() (keeper.Server, error) {
 			dsn, err := c.DSN(cluster.Superuser, "postgres")
@@ -196,6 +198,22 @@ func (s *Server) keepingGauges(gauge func(name, help string, value func() float6
 		of(func(status *keeper.Status) float64 { return float64(status.Disk.Free) }))
 	gauge("howdah_base_backup_age_seconds", "Age of the newest good base backup.", worst(func(r keeper.RepoStatus) float64 { return age(r.Physical) }))
 	gauge("howdah_logical_backup_age_seconds", "Age of the newest dump of everything.", worst(func(r keeper.RepoStatus) float64 { return age(r.Logical) }))
+	drill := func(value func(*keeper.LastDrill) float64) func() float64 {
+		return worst(func(r keeper.RepoStatus) float64 {
+			if r.Drill == nil {
+				return math.NaN()
+			}
+			return value(r.Drill)
+		})
+	}
+	gauge("howdah_drill_age_seconds", "Age of the newest restore drill.", drill(func(d *keeper.LastDrill) float64 { return time.Since(d.Began).Seconds() }))
+	gauge("howdah_drill_restore_seconds", "How long the newest drill took to restore the newest moment.", drill(func(d *keeper.LastDrill) float64 { return d.Restore }))
+	gauge("howdah_drill_failed", "1 when what the newest drill restored was not as it should be.", drill(func(d *keeper.LastDrill) float64 {
+		if d.Problem != "" {
+			return 1
+		}
+		return 0
+	}))
 	gauge("howdah_restore_reach_seconds", "How long ago the oldest moment is that can be restored.", worst(func(r keeper.RepoStatus) float64 {
 		if r.From == nil {
 			return math.NaN()
@@ -208,6 +226,12 @@ func (s *Server) keepingGauges(gauge func(name, help string, value func() float6
 func (s *Server) backupEvent(e keeper.Event) {
 	log := s.options.Log.With("kind", string(e.Kind), "repo", e.Repo)
 	switch {
+	case e.Kind == keeper.Drilling && e.Err != nil:
+		log.Error("a drill failed", "report", e.ID, "error", e.Err, "retry_in", e.Retry)
+	case e.Kind == keeper.Drilling && e.ID != "":
+		log.Info("a drill has shown that the newest backup can be restored", "report", e.ID, "took", e.Took.Round(time.Millisecond))
+	case e.Kind == keeper.Drilling:
+		log.Info("a drill is being made")
 	case e.Err != nil && e.ID != "":
 		log.Error("a backup was made of damaged data", "id", e.ID, "error", e.Err)
 	case e.Err != nil:

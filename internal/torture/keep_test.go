@@ -129,7 +129,7 @@ func TestAFreshHouseIsKeptAndSaysWhenItIsNot(t *testing.T) {
 // A howdah that is killed while it makes the first backup makes it when it is started again, and nothing of the first try stays.
 func TestTheNextStartMakesTheFirstBackupThatWasKilled(t *testing.T) {
 	t.Parallel()
-	h := newHouse(t, "--backup-first", "50ms", "--backup-logical", "off")
+	h := newHouse(t, "--backup-first", "50ms", "--backup-logical", "off", "--drill", "off")
 	p := h.up()
 	await(t, time.Minute, "the backup to begin", func() bool { _, all := h.baseBackups(); return len(all) > 0 || p.ended() })
 	h.kill(p)
