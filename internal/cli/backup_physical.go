@@ -110,6 +110,9 @@ func (c *keeping) replication(account *cluster.Account) (string, error) {
 	if c.AdminDSN != "" {
 		return c.AdminDSN, nil
 	}
+	if c.known != nil {
+		return c.known.Replication, nil
+	}
 	house, err := cluster.New(c.Data, cluster.Installation{}, cluster.Options{Account: account})
 	if err != nil {
 		return "", err

@@ -36,6 +36,9 @@ type commands struct {
 	Drill        drillCmd        `cmd:"" help:"${help_drill}"`
 	Prune        pruneCmd        `cmd:"" help:"${help_prune}"`
 	Status       statusCmd       `cmd:"" help:"${help_status}"`
+	Adopt        adoptCmd        `cmd:"" help:"${help_adopt}"`
+	Release      releaseCmd      `cmd:"" help:"${help_release}"`
+	Keep         keepCmd         `cmd:"" help:"${help_keep_clusters}"`
 	WAL          walCmd          `cmd:"" name:"wal" help:"${help_wal}"`
 	Bench        benchCmd        `cmd:"" help:"${help_bench}"`
 	Version      versionCmd      `cmd:"" help:"${help_version}"`
@@ -47,6 +50,8 @@ type terminal struct {
 	in       io.Reader
 	out, err io.Writer
 	lang     lang.Locale
+	given    map[string]bool // the flags that stand on the command line itself
+	config   string          // the file that --config names
 }
 
 // say writes a text of the catalogs as a line.
@@ -93,6 +98,13 @@ func Main(args []string, in io.Reader, out, errs io.Writer) int {
 		}
 		return max(t.fail(err), leastCode(args))
 	}
+	t.given = map[string]bool{}
+	for _, p := range parsed.Path {
+		if p.Flag != nil && !p.Resolved {
+			t.given[p.Flag.Name] = true
+		}
+	}
+	t.config = string(table.Config)
 	return t.fail(parsed.Run())
 }
 

@@ -36,8 +36,15 @@ func (c *drillCmd) Run(ctx context.Context, t *terminal) error {
 		keeper.LeaveToOthers()
 	}
 	own := openOwnProgram()
+	known, err := c.lookUp()
+	if err != nil {
+		return err
+	}
+	if known != nil {
+		c.Data = known.dir
+	}
 	scratch := c.Folder(c.Data)
-	account, err := c.place(ctx, &scratch, false)
+	account, err := c.place(ctx, t, &scratch, false)
 	if err != nil {
 		return err
 	}
@@ -69,7 +76,7 @@ func (c *drillCmd) Run(ctx context.Context, t *terminal) error {
 	all := []drilled{}
 	for i, r := range repos {
 		options.Repos = c.places()[i : i+1]
-		d, drillErr := c.drill(ctx, t, r, options)
+		d, drillErr := c.into(ctx, t, r, options)
 		if d != nil {
 			all = append(all, drilled{r.String(), d, d.Report})
 		}
@@ -88,7 +95,7 @@ func (c *drillCmd) Run(ctx context.Context, t *terminal) error {
 	return err
 }
 
-func (c *drillCmd) drill(ctx context.Context, t *terminal, r *repo.Repo, options keeper.DrillOptions) (*keeper.Drilled, error) {
+func (c *drillCmd) into(ctx context.Context, t *terminal, r *repo.Repo, options keeper.DrillOptions) (*keeper.Drilled, error) {
 	of, err := r.Cluster(ctx, c.Cluster)
 	if err != nil {
 		return nil, err

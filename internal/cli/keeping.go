@@ -23,10 +23,20 @@ type keeping struct {
 	AdminDSN string `help:"${help_admin_dsn}" name:"admin-dsn" placeholder:"URL"`
 	PgBin    string `help:"${help_pg_bin}" name:"pg-bin" placeholder:"DIR"`
 	JSON     bool   `help:"${help_json}" name:"json"`
+
+	known *adoptedIn // the adopted cluster that --cluster names; nil: Howdah's own, or --admin-dsn
 }
 
-// settle gives up root, where we are it and the house is our own, and makes the data folder's path absolute.
+// settle gives up root, where we are it and the house is our own, and makes the data folder's path absolute. For an adopted cluster it becomes that
+// one's account, and the data folder is the one of what we know about it.
 func (c *keeping) settle(ctx context.Context, t *terminal) (account *cluster.Account, err error) {
+	known, err := c.lookUp()
+	if err != nil {
+		return nil, err
+	}
+	if known != nil {
+		return c.use(ctx, t, known)
+	}
 	if c.AdminDSN == "" {
 		if account, err = t.settleDown(ctx, &c.House); err != nil {
 			return nil, err
@@ -38,6 +48,9 @@ func (c *keeping) settle(ctx context.Context, t *terminal) (account *cluster.Acc
 
 // server is the PostgreSQL that is backed up or restored into, as its superuser: the house's own, or the one at --admin-dsn.
 func (c *keeping) server(ctx context.Context, account *cluster.Account) (keeper.Server, error) {
+	if c.known != nil {
+		return c.known.server(ctx, c.PgBin)
+	}
 	if c.AdminDSN != "" {
 		in, err := cluster.Find(ctx, c.PgBin)
 		return keeper.Server{DSN: c.AdminDSN, Programs: in}, err
@@ -128,8 +141,11 @@ func saveMade(dir string, known []string) error {
 
 // place makes the folder that something is restored into, and gives up root, where we are it: PostgreSQL runs as an ordinary account, and so does all that writes for it. With
 // look nothing is touched. All paths are absolute then.
-func (c *keeping) place(ctx context.Context, to *string, look bool) (*cluster.Account, error) {
-	var err error
+func (c *keeping) place(ctx context.Context, t *terminal, to *string, look bool) (*cluster.Account, error) {
+	known, err := c.lookUp()
+	if err != nil {
+		return nil, err
+	}
 	if *to, err = filepath.Abs(*to); err != nil {
 		return nil, err
 	}
@@ -145,8 +161,15 @@ func (c *keeping) place(ctx context.Context, to *string, look bool) (*cluster.Ac
 	if c.Identity != "" {
 		c.Identity = absolute(c.Identity)
 	}
+	if known != nil {
+		c.Account = known.Account
+	}
 	if os.Geteuid() != 0 || look {
-		return nil, nil
+		if known == nil {
+			return nil, nil
+		}
+		_, err := c.use(ctx, t, known)
+		return nil, err
 	}
 	account, err := cluster.EnsureAccount(ctx, c.Account)
 	if err != nil {
@@ -163,6 +186,9 @@ func (c *keeping) place(ctx context.Context, to *string, look bool) (*cluster.Ac
 		if err := os.Chown(*to, account.UID, account.GID); err != nil {
 			return nil, err
 		}
+	}
+	if known != nil {
+		return c.use(ctx, t, known)
 	}
 	if err := cluster.Drop(account); err != nil {
 		return nil, err

@@ -45,12 +45,19 @@ func (c *restoreClusterCmd) Run(ctx context.Context, t *terminal) error {
 		return err
 	}
 	if c.InPlace {
+		known, err := c.lookUp()
+		if err != nil {
+			return err
+		}
+		if known != nil { // it is not ours to stop and start
+			return fault.New(fault.Invalid, "cli.adopted_in_place", fault.Args{"cluster": c.Cluster})
+		}
 		return c.inPlace(ctx, t, target)
 	}
 	if c.PgWAL != "" {
 		c.PgWAL = absolute(c.PgWAL)
 	}
-	account, err := c.place(ctx, &c.To, c.DryRun)
+	account, err := c.place(ctx, t, &c.To, c.DryRun)
 	if err != nil {
 		return err
 	}

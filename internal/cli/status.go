@@ -39,6 +39,11 @@ func (c *statusCmd) Run(ctx context.Context, t *terminal) error {
 	}
 	if c.AdminDSN != "" {
 		opt.Server.DSN, opt.When = c.AdminDSN, nil
+	} else if c.known != nil {
+		opt.Dir, opt.Server.DSN = c.Data, c.known.Admin
+		if opt.Cluster, err = c.known.cluster(cluster.Installation{}); err != nil {
+			return err
+		}
 	} else {
 		if opt.Cluster, err = cluster.New(c.Data, cluster.Installation{}, cluster.Options{Account: account}); err != nil {
 			return err

@@ -45,6 +45,9 @@ func (c *upCmd) Run(ctx context.Context, t *terminal) (err error) {
 			return err
 		}
 	}
+	adopted := (&keeping{House: c.House, Keeper: c.Keeper}).keepBeside(ctx, t, log, []string{"--log-format", c.LogFormat, "--log-level", c.LogLevel})
+	defer adopted.Wait()
+	defer adopted.stop()
 	own := openOwnProgram()
 	account, err := t.settleDown(ctx, &c.House)
 	if err != nil {
@@ -96,11 +99,13 @@ func (c *upCmd) Run(ctx context.Context, t *terminal) (err error) {
 	return server.Run(ctx, options)
 }
 
-func (c *upCmd) logger(t *terminal) *slog.Logger {
+func (c *upCmd) logger(t *terminal) *slog.Logger { return t.logger(c.LogFormat, c.LogLevel) }
+
+func (t *terminal) logger(format, least string) *slog.Logger {
 	var level slog.Level
-	_ = level.UnmarshalText([]byte(c.LogLevel)) // one of the enum
+	_ = level.UnmarshalText([]byte(least)) // one of the enum
 	options := &slog.HandlerOptions{Level: level}
-	if c.LogFormat == "json" {
+	if format == "json" {
 		return slog.New(slog.NewJSONHandler(t.err, options))
 	}
 	return slog.New(slog.NewTextHandler(t.err, options))

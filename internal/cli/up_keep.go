@@ -22,8 +22,36 @@ func (c *upCmd) keepingOf(program string) (*server.Keeping, error) {
 	for i, address := range c.Repo {
 		c.Repo[i] = absolute(address)
 	}
-	keys := &keeping{House: c.House, Keeper: c.Keeper}
-	s := keeper.Settings{Cluster: c.Cluster, Spool: filepath.Join(c.Data, "spool")}
+	keys := &keeping{House: c.House, Keeper: c.Keeper, PgBin: c.PgBin}
+	when, err := whenOf(c.Schedule)
+	if err != nil {
+		return nil, err
+	}
+	return &server.Keeping{Settings: keys.settings(c.Data), File: archiveFile(c.Data), When: when, First: c.BackupFirst, Repos: keys.sources(true),
+		Drill: keys.drill(program, absolute(c.Folder(c.Data))), Stream: c.Stream.Stream, StreamEvery: c.StreamEvery}, nil
+}
+
+// drill makes drills in a process of their own, which leaves the machine to others.
+func (c *keeping) drill(program, scratch string) func(context.Context, string) (string, error) {
+	args := []string{"drill", "--json", "--gentle", "--lang", "en", "--data", c.Data, "--cluster", c.Cluster, "--scratch", scratch}
+	if c.known != nil {
+		args = append(args, "--clusters", filepath.Dir(c.known.dir))
+	}
+	if c.Identity != "" {
+		args = append(args, "--identity", absolute(c.Identity))
+	}
+	if c.PgBin != "" {
+		args = append(args, "--pg-bin", c.PgBin)
+	}
+	env := []string{"HOWDAH_S3_ACCESS_KEY=" + c.S3AccessKey, "HOWDAH_S3_SECRET_KEY=" + c.S3SecretKey, "HOWDAH_S3_SESSION_TOKEN=" + c.S3SessionToken}
+	return func(ctx context.Context, address string) (string, error) {
+		return keeper.DrillProcess(ctx, program, append(slices.Clone(args), "--repo", address), env)
+	}
+}
+
+// settings are what archive_command needs to know, but for which cluster it is. What is named in them is absolute.
+func (c *keeping) settings(dir string) keeper.Settings {
+	s := keeper.Settings{Cluster: c.Cluster, Spool: filepath.Join(dir, "spool")}
 	if c.Identity != "" {
 		s.IdentityFile = absolute(c.Identity)
 	}
@@ -36,7 +64,7 @@ func (c *upCmd) keepingOf(program string) (*server.Keeping, error) {
 	if c.Compression != "normal" { // which is not worth its time for WAL
 		s.Compression = c.Compression
 	}
-	for _, address := range c.Repos(c.Data) {
+	for _, address := range c.Repos(dir) {
 		place := keeper.Place{Address: address}
 		if strings.HasPrefix(address, "s3:") { // PostgreSQL does not have our environment
 			place.AccessKey = either(c.S3AccessKey, os.Getenv("AWS_ACCESS_KEY_ID"))
@@ -45,27 +73,7 @@ func (c *upCmd) keepingOf(program string) (*server.Keeping, error) {
 		}
 		s.Repos = append(s.Repos, place)
 	}
-	when, err := whenOf(c.Schedule)
-	if err != nil {
-		return nil, err
-	}
-	return &server.Keeping{Settings: s, File: archiveFile(c.Data), When: when, First: c.BackupFirst, Repos: keys.sources(true), Drill: c.drill(program),
-		Stream: c.Stream.Stream, StreamEvery: c.StreamEvery}, nil
-}
-
-// drill makes drills in a process of their own, which leaves the machine to others.
-func (c *upCmd) drill(program string) func(context.Context, string) (string, error) {
-	args := []string{"drill", "--json", "--gentle", "--lang", "en", "--data", c.Data, "--cluster", c.Cluster, "--scratch", absolute(c.Folder(c.Data))}
-	if c.Identity != "" {
-		args = append(args, "--identity", absolute(c.Identity))
-	}
-	if c.PgBin != "" {
-		args = append(args, "--pg-bin", c.PgBin)
-	}
-	env := []string{"HOWDAH_S3_ACCESS_KEY=" + c.S3AccessKey, "HOWDAH_S3_SECRET_KEY=" + c.S3SecretKey, "HOWDAH_S3_SESSION_TOKEN=" + c.S3SessionToken}
-	return func(ctx context.Context, address string) (string, error) {
-		return keeper.DrillProcess(ctx, program, append(slices.Clone(args), "--repo", address), env)
-	}
+	return s
 }
 
 // archiveFile is where archive_command finds its settings.
@@ -116,24 +124,39 @@ func openOwnProgram() *ownProgram {
 // reachable gives a path under which PostgreSQL's account, which is ours by now, can run this program: its own, or that of a copy in the data folder
 // when its own folder is closed (somebody's home, for root).
 func (p *ownProgram) reachable(dir string) (string, error) {
-	if p.file != nil {
-		defer p.file.Close()
+	path := p.place(dir)
+	if err := p.settle(path); err != nil {
+		return "", fault.Wrap(err, fault.Forbidden, "cli.data_dir", fault.Args{"dir": dir})
 	}
+	return path, nil
+}
+
+// programDir is the folder of the data that a copy of the program is in.
+const programDir = "program"
+
+// place is the path that reachable gives; the copy is made by settle.
+func (p *ownProgram) place(dir string) string {
 	if _, err := exec.LookPath(p.path); err == nil {
-		return p.path, nil
-	}
-	if p.err != nil {
-		return "", fault.Wrap(p.err, fault.Forbidden, "cli.data_dir", fault.Args{"dir": dir})
+		return p.path
 	}
 	name := "howdah"
 	if runtime.GOOS == "windows" {
 		name += ".exe"
 	}
-	copied := filepath.Join(dir, "program", name)
-	if err := p.copyTo(copied); err != nil {
-		return "", fault.Wrap(err, fault.Forbidden, "cli.data_dir", fault.Args{"dir": dir})
+	return filepath.Join(dir, programDir, name)
+}
+
+func (p *ownProgram) settle(path string) error {
+	if p.file != nil {
+		defer p.file.Close()
 	}
-	return copied, nil
+	switch {
+	case path == p.path:
+		return nil
+	case p.file == nil:
+		return p.err
+	}
+	return p.copyTo(path)
 }
 
 func (p *ownProgram) copyTo(path string) error {

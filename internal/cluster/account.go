@@ -3,8 +3,10 @@ package cluster
 import (
 	"fmt"
 	"os"
+	"os/user"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 )
 
@@ -17,6 +19,25 @@ type Account struct {
 	Name     string
 	UID, GID int
 	Home     string
+}
+
+// OwnerOf is the account that a file belongs to; nil where the system has none (Windows).
+func OwnerOf(path string) (*Account, error) {
+	st, err := os.Stat(path)
+	if err != nil {
+		return nil, err
+	}
+	uid := ownerOf(st)
+	if uid < 0 {
+		return nil, nil
+	}
+	u, err := user.LookupId(strconv.Itoa(uid))
+	if err != nil {
+		return nil, err
+	}
+	a := &Account{Name: u.Username, UID: uid, Home: u.HomeDir}
+	a.GID, err = strconv.Atoi(u.Gid)
+	return a, err
 }
 
 // uid is the one that owns what PostgreSQL uses: the account's, or our own. -1 where the system has none (Windows).

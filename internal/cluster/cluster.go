@@ -56,6 +56,8 @@ type Cluster struct {
 	in      Installation
 	opt     Options
 	scratch bool // loses its data with the machine: no fsync, no TCP
+	// elsewhere is the data directory of a cluster that somebody else runs; "": it is below dir.
+	elsewhere string
 
 	mu      sync.Mutex
 	secrets map[string]string
@@ -87,7 +89,12 @@ func (c *Cluster) LogDir() string { return c.path(logName) }
 func (c *Cluster) Installation() Installation { return c.in }
 
 func (c *Cluster) path(name string) string { return filepath.Join(c.dir, name) }
-func (c *Cluster) data() string            { return c.path(dataName) }
+func (c *Cluster) data() string {
+	if c.elsewhere != "" {
+		return c.elsewhere
+	}
+	return c.path(dataName)
+}
 
 // State of a cluster, from its files and processes.
 type State string

@@ -125,7 +125,7 @@ func (c *Cluster) build(ctx context.Context, tmp string) error {
 	for _, role := range Roles {
 		secrets[role] = rand.Text()
 		var err error
-		if verifiers[role], err = scramVerifier(secrets[role]); err != nil {
+		if verifiers[role], err = ScramVerifier(secrets[role]); err != nil {
 			return err
 		}
 	}
@@ -235,9 +235,9 @@ func (c *Cluster) single(ctx context.Context, data, database, statements string)
 	return c.initFault(err)
 }
 
-// scramVerifier is what PostgreSQL keeps of a password (RFC 5803). Making it here keeps the passwords out of every statement,
+// ScramVerifier is what PostgreSQL keeps of a password (RFC 5803). Making it here keeps the passwords out of every statement,
 // and so out of every log.
-func scramVerifier(password string) (string, error) {
+func ScramVerifier(password string) (string, error) {
 	const rounds = 4096 // PostgreSQL's own; the passwords are random, more rounds would only slow every connection down
 	salt := make([]byte, 16)
 	rand.Read(salt) // never fails

@@ -6,10 +6,10 @@ package config
 import (
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
-	"sort"
 	"strconv"
 	"strings"
 	"time"
@@ -47,6 +47,7 @@ type Server struct {
 type Keeper struct {
 	Repo           []string `help:"${help_repo}" placeholder:"FOLDER|URL"`
 	Cluster        string   `help:"${help_cluster}" default:"main" placeholder:"NAME"`
+	Clusters       string   `help:"${help_clusters}" placeholder:"DIR"`
 	Recipient      []string `help:"${help_recipient}" placeholder:"age1...|FILE"`
 	Identity       string   `help:"${help_identity}" placeholder:"FILE"`
 	Compression    string   `help:"${help_compression}" enum:"normal,fast,better,best" default:"normal"`
@@ -121,7 +122,11 @@ func (k Keeper) Repos(data string) []string {
 // Files are read where they exist, the later ones first; --config names another.
 var Files = []string{"/etc/howdah/howdah.toml", "./howdah.toml"}
 
-// Load reads a configuration file (TOML): one key per option, named as its flag. It is a kong.ConfigurationLoader.
+// OwnCluster is the name of Howdah's own cluster in the repos, unless --cluster says another.
+const OwnCluster = "main"
+
+// Load reads a configuration file (TOML): one key per option, named as its flag. A table [cluster.NAME] holds options for commands that have --cluster
+// NAME; they win over those at the top. It is a kong.ConfigurationLoader.
 func Load(r io.Reader) (kong.Resolver, error) {
 	values := map[string]any{}
 	if err := toml.NewDecoder(r).Decode(&values); err != nil {
@@ -132,10 +137,44 @@ func Load(r io.Reader) (kong.Resolver, error) {
 
 type resolver map[string]any
 
+// of gives the table of a cluster; nil where there is none.
+func (r resolver) of(name string) map[string]any {
+	tables, _ := r["cluster"].(map[string]any)
+	table, _ := tables[name].(map[string]any)
+	return table
+}
+
+// chosen is the cluster that a command line is about.
+func chosen(ctx *kong.Context) string {
+	if ctx == nil {
+		return OwnCluster
+	}
+	for _, p := range ctx.Path {
+		if p.Flag != nil && p.Flag.Name == "cluster" && !p.Resolved {
+			if name, ok := ctx.FlagValue(p.Flag).(string); ok {
+				return name
+			}
+		}
+	}
+	for _, group := range ctx.Flags() {
+		if group.Name == "cluster" {
+			for _, env := range group.Envs {
+				if name, set := os.LookupEnv(env); set {
+					return name
+				}
+			}
+		}
+	}
+	return OwnCluster
+}
+
 // Resolve gives the value of a flag.
-func (r resolver) Resolve(_ *kong.Context, _ *kong.Path, flag *kong.Flag) (any, error) {
-	value, ok := r[flag.Name]
+func (r resolver) Resolve(ctx *kong.Context, _ *kong.Path, flag *kong.Flag) (any, error) {
+	value, ok := r.of(chosen(ctx))[flag.Name]
 	if !ok {
+		value, ok = r[flag.Name]
+	}
+	if _, tables := value.(map[string]any); !ok || tables && flag.Name == "cluster" {
 		return nil, nil
 	}
 	for _, name := range flag.Envs { // kong would let the file win over the environment
@@ -166,14 +205,25 @@ func (r resolver) Validate(app *kong.Application) error {
 		}
 		return next(nil)
 	})
-	keys := make([]string, 0, len(r))
-	for key := range r {
-		keys = append(keys, key)
+	check := func(table map[string]any) error {
+		for _, key := range slices.Sorted(maps.Keys(table)) {
+			if !known[key] {
+				return fault.New(fault.Invalid, "config.unknown", fault.Args{"key": key, "nearest": Nearest(key, names)})
+			}
+		}
+		return nil
 	}
-	sort.Strings(keys)
-	for _, key := range keys {
-		if !known[key] {
-			return fault.New(fault.Invalid, "config.unknown", fault.Args{"key": key, "nearest": Nearest(key, names)})
+	if err := check(r); err != nil {
+		return err
+	}
+	tables, _ := r["cluster"].(map[string]any)
+	for _, name := range slices.Sorted(maps.Keys(tables)) {
+		table, ok := tables[name].(map[string]any)
+		if _, again := table["cluster"]; !ok || again {
+			return fault.New(fault.Invalid, "config.value", fault.Args{"key": "cluster." + name})
+		}
+		if err := check(table); err != nil {
+			return err
 		}
 	}
 	return nil

@@ -54,6 +54,24 @@ func TestAConfigurationThatWouldBeIgnoredIsRefused(t *testing.T) {
 	}
 }
 
+func parseKeeper(t *testing.T, file string, args ...string) (keeper Keeper, err error) {
+	t.Helper()
+	resolver, err := Load(strings.NewReader(file))
+	if err != nil {
+		return keeper, err
+	}
+	vars := kong.Vars{}
+	for _, name := range []string{"repo", "cluster", "clusters", "recipient", "identity", "compression", "admin_dsn"} {
+		vars["help_"+name] = name
+	}
+	parser, err := kong.New(&keeper, vars, kong.DefaultEnvars("HOWDAH_TEST"), kong.Resolvers(resolver))
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = parser.Parse(args)
+	return keeper, err
+}
+
 func TestAnOptionThatIsGivenSeveralTimesIsAListInTheFile(t *testing.T) {
 	for _, c := range []struct {
 		file, env string
@@ -70,25 +88,49 @@ func TestAnOptionThatIsGivenSeveralTimesIsAListInTheFile(t *testing.T) {
 			if c.env != "" {
 				t.Setenv("HOWDAH_TEST_REPO", c.env)
 			}
-			resolver, err := Load(strings.NewReader(c.file))
+			keeper, err := parseKeeper(t, c.file, c.args...)
 			if err != nil {
-				t.Fatal(err)
-			}
-			vars := kong.Vars{}
-			for _, name := range []string{"repo", "cluster", "recipient", "identity", "compression", "admin_dsn"} {
-				vars["help_"+name] = name
-			}
-			var keeper Keeper
-			parser, err := kong.New(&keeper, vars, kong.DefaultEnvars("HOWDAH_TEST"), kong.Resolvers(resolver))
-			if err != nil {
-				t.Fatal(err)
-			}
-			if _, err := parser.Parse(c.args); err != nil {
 				t.Fatal(err)
 			}
 			if got := keeper.Repos("data"); !slices.Equal(got, c.want) {
 				t.Errorf("%v, not %v", got, c.want)
 			}
 		})
+	}
+}
+
+func TestATableOfAClusterIsForThatClusterAlone(t *testing.T) {
+	file := "repo = ['house']\ncompression = 'fast'\n[cluster.shop]\nrepo = ['shop1', 'shop2']\n[cluster.'15-main']\ncompression = 'best'\n"
+	for _, c := range []struct {
+		name, env   string
+		args        []string
+		repo        []string
+		compression string
+	}{
+		{name: "own", repo: []string{"house"}, compression: "fast"},
+		{name: "shop", args: []string{"--cluster", "shop"}, repo: []string{"shop1", "shop2"}, compression: "fast"},
+		{name: "another", args: []string{"--cluster=15-main"}, repo: []string{"house"}, compression: "best"},
+		{name: "environment", env: "shop", repo: []string{"shop1", "shop2"}, compression: "fast"},
+		{name: "flag wins", args: []string{"--cluster", "shop", "--repo", "x"}, repo: []string{"x"}, compression: "fast"},
+		{name: "none", args: []string{"--cluster", "other"}, repo: []string{"house"}, compression: "fast"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			if c.env != "" {
+				t.Setenv("HOWDAH_TEST_CLUSTER", c.env)
+			}
+			keeper, err := parseKeeper(t, file, c.args...)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if !slices.Equal(keeper.Repo, c.repo) || keeper.Compression != c.compression {
+				t.Errorf("%+v", keeper)
+			}
+		})
+	}
+	for file, key := range map[string]string{"[cluster.shop]\nrepoo = 'x'": "config.unknown", "[cluster]\nshop = 'x'": "config.value",
+		"[cluster.shop]\ncluster = 'x'": "config.value", "[cluster.shop.deep]\nrepo = 'x'": "config.unknown"} {
+		if _, err := parseKeeper(t, file); !fault.HasKey(err, key) {
+			t.Errorf("%q: %v, want %s", file, err, key)
+		}
 	}
 }

@@ -145,8 +145,13 @@ func (x *recovery) missingConf() error {
 			fmt.Fprintf(&b, "%s = '%s'\n", name, strings.ReplaceAll(value, "'", "''"))
 		}
 	}
-	hba := "# Written by howdah restore: the backup holds no pg_hba.conf, because the cluster kept it elsewhere.\n" +
-		"local all all scram-sha-256\nhost all all 127.0.0.1/32 scram-sha-256\nhost all all ::1/128 scram-sha-256\n"
+	// As Debian's packages have it, which keep these files elsewhere: its superuser has no password, and must not be locked out.
+	local := "local all all peer\n"
+	if runtime.GOOS == "windows" {
+		local = ""
+	}
+	hba := "# Written by howdah restore: the backup holds no pg_hba.conf, because the cluster kept it elsewhere.\n" + local +
+		"host all all 127.0.0.1/32 scram-sha-256\nhost all all ::1/128 scram-sha-256\n"
 	for name, text := range map[string]string{"postgresql.conf": b.String(), "pg_hba.conf": hba, "pg_ident.conf": ""} {
 		f, err := os.OpenFile(filepath.Join(x.data(), name), os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
 		if errors.Is(err, fs.ErrExist) {

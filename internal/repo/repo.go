@@ -168,10 +168,18 @@ type clusterJSON struct {
 
 var clusterNames = regexp.MustCompile(`^[a-z0-9][a-z0-9_-]{0,62}$`)
 
+// CheckCluster refuses what cannot be the name of a cluster.
+func CheckCluster(name string) error {
+	if !clusterNames.MatchString(name) {
+		return fault.New(fault.Invalid, "repo.cluster_name", fault.Args{"name": name})
+	}
+	return nil
+}
+
 // Cluster reads what the repo says of the cluster of this name; fs.ErrNotExist where it has none.
 func (r *Repo) Cluster(ctx context.Context, name string) (Cluster, error) {
-	if !clusterNames.MatchString(name) {
-		return Cluster{}, fault.New(fault.Invalid, "repo.cluster_name", fault.Args{"name": name})
+	if err := CheckCluster(name); err != nil {
+		return Cluster{}, err
 	}
 	var c clusterJSON
 	err := r.GetJSON(ctx, name+"/"+clusterName, &c)

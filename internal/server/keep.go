@@ -2,6 +2,7 @@ package server
 
 import (
 	"context"
+	"log/slog"
 	"math"
 	"os"
 	"time"
@@ -58,7 +59,7 @@ func (s *Server) keep(ctx context.Context) {
 	if c.Installation().Version.Major < keeper.IncrementsSince || k.When[keeper.Physical] == nil { // they need full ones
 		delete(k.When, keeper.Incremental)
 	}
-	schedule := keeper.Schedule{Cluster: k.Settings.Cluster, Dir: c.Dir(), When: k.When, First: k.First, Repos: k.Repos, Drill: k.Drill, Report: s.backupEvent, Now: s.backupNow,
+	schedule := keeper.Schedule{Cluster: k.Settings.Cluster, Dir: c.Dir(), When: k.When, First: k.First, Repos: k.Repos, Drill: k.Drill, Report: func(e keeper.Event) { LogBackup(log, e) }, Now: s.backupNow,
 		Timeline: func(ctx context.Context) (wal.Timeline, error) { return keeper.TimelineOf(ctx, c) },
 		Server: func() (keeper.Server, error) {
 			dsn, err := c.DSN(cluster.Superuser, "postgres")
@@ -222,9 +223,9 @@ func (s *Server) keepingGauges(gauge func(name, help string, value func() float6
 	}))
 }
 
-// backupEvent logs what the schedule does.
-func (s *Server) backupEvent(e keeper.Event) {
-	log := s.options.Log.With("kind", string(e.Kind), "repo", e.Repo)
+// LogBackup logs what a schedule does.
+func LogBackup(log *slog.Logger, e keeper.Event) {
+	log = log.With("kind", string(e.Kind), "repo", e.Repo)
 	switch {
 	case e.Kind == keeper.Drilling && e.Err != nil:
 		log.Error("a drill failed", "report", e.ID, "error", e.Err, "retry_in", e.Retry)
