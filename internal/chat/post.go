@@ -186,8 +186,7 @@ JOIN account.person p ON p.handle = c.handle
 JOIN chat.member m ON m.room_id = c.room_id AND m.person_id = p.id
 ORDER BY c.ord, c.start, length(c.handle) DESC`
 
-// commitPosts stores a batch, tells every caller, and wakes the rooms. It answers every caller exactly once. There is one
-// lane for all rooms: with more of them batches get smaller, and what a batch costs is hardly less for that.
+// commitPosts stores a batch, tells every caller, and wakes the rooms. It answers every caller exactly once.
 func (r *Rooms) commitPosts(ctx context.Context, steady *pg.Pool, batch []*post) {
 	batch = mergeRetries(batch)
 	err := r.storeBatch(ctx, steady, batch)
