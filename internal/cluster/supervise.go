@@ -115,20 +115,25 @@ func (w *watcher) attend(ctx context.Context, l lockFile) {
 	w.pause = min(2*w.pause, longestPause)
 }
 
-// look compares what runs with what is on disk until the server is gone.
+// look compares what runs with what is on disk, and trims the logs, until the server is gone.
 func (w *watcher) look(ctx context.Context, pid int, gone <-chan error) {
 	tick := time.NewTicker(lookEvery)
 	defer tick.Stop()
 	program := w.c.in.Program("postgres")
 	seen, _ := os.Stat(program)
 	told := w.upgraded(ctx, pid, nil)
+	trimmed := time.Time{}
 	for {
 		select {
 		case <-gone:
 			return
-		case <-tick.C:
+		case now := <-tick.C:
 			if !told {
 				told = w.upgraded(ctx, pid, seen)
+			}
+			if now.Sub(trimmed) >= trimEvery {
+				w.c.trimLogs(now)
+				trimmed = now
 			}
 		}
 	}
