@@ -14,6 +14,7 @@ type backupCmd struct {
 	Physical backupPhysicalCmd `cmd:"" help:"${help_backup_physical}"`
 	Logical  backupLogicalCmd  `cmd:"" help:"${help_backup_logical}"`
 	Globals  backupGlobalsCmd  `cmd:"" help:"${help_backup_globals}"`
+	All      backupAllCmd      `cmd:"" help:"${help_backup_all}"`
 }
 
 // backupLogicalCmd dumps one database, or all of them with the globals.
@@ -79,6 +80,12 @@ func (c *keeping) dumpInto(ctx context.Context, t *terminal, r *repo.Repo, serve
 			keeper.Dump
 		}{r.String(), d})
 	}
+	t.dumpTaken(r, d)
+	return nil
+}
+
+// dumpTaken tells of a logical backup.
+func (t *terminal) dumpTaken(r *repo.Repo, d keeper.Dump) {
 	var databases, warnings []string
 	for _, p := range d.Parts {
 		if !p.Globals() {
@@ -99,7 +106,6 @@ func (c *keeping) dumpInto(ctx context.Context, t *terminal, r *repo.Repo, serve
 	for _, warning := range warnings {
 		t.say("cli.backup.warning", fault.Args{"warning": warning})
 	}
-	return nil
 }
 
 // partLabel names what is worked on: "shop (2/5)".

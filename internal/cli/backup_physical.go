@@ -35,19 +35,8 @@ func (c *backupPhysicalCmd) Run(ctx context.Context, t *terminal) error {
 	if err != nil {
 		return err
 	}
-	options := keeper.BaseOptions{Cluster: c.Cluster, Label: c.Label, Gentle: c.Gentle, Standby: c.Standby}
-	if c.WALFrom != "auto" {
-		options.WithWAL = keeper.WALFrom(c.WALFrom)
-	}
-	if options.Rate, err = parseBytes(c.Rate); err != nil {
-		return err
-	}
-	if options.DSN = c.ReplicationDSN; options.DSN == "" {
-		if options.DSN, err = c.replication(account); err != nil {
-			return err
-		}
-	}
-	if options.Lock, err = c.lockFile(); err != nil {
+	options, err := c.options(account)
+	if err != nil {
 		return err
 	}
 	repos, err := c.repos(ctx, true)
@@ -62,28 +51,26 @@ func (c *backupPhysicalCmd) Run(ctx context.Context, t *terminal) error {
 	return nil
 }
 
+func (c *backupPhysicalCmd) options(account *cluster.Account) (options keeper.BaseOptions, err error) {
+	options = keeper.BaseOptions{Cluster: c.Cluster, Label: c.Label, Gentle: c.Gentle, Standby: c.Standby}
+	if c.WALFrom != "auto" {
+		options.WithWAL = keeper.WALFrom(c.WALFrom)
+	}
+	if options.Rate, err = parseBytes(c.Rate); err != nil {
+		return options, err
+	}
+	if options.DSN = c.ReplicationDSN; options.DSN == "" {
+		if options.DSN, err = c.replication(account); err != nil {
+			return options, err
+		}
+	}
+	options.Lock, err = c.lockFile()
+	return options, err
+}
+
 func (c *backupPhysicalCmd) into(ctx context.Context, t *terminal, r *repo.Repo, options keeper.BaseOptions) error {
-	if c.Incremental {
-		var err error
-		if options.Parent, err = keeper.NewestParent(ctx, r, c.Cluster); err != nil {
-			return err
-		}
-		if options.Parent == "" {
-			return fault.New(fault.NotFound, "keeper.no_parent", fault.Args{"cluster": c.Cluster, "place": r.String()})
-		}
-	}
 	bar := t.progress(c.JSON)
-	options.Progress = func(p keeper.Progress) {
-		switch p.Phase {
-		case keeper.PhaseCheckpoint:
-			bar.show(t.lang.T("cli.physical.checkpoint"), 0, 0)
-		case keeper.PhaseWAL:
-			bar.show(t.lang.T("cli.physical.wal"), p.Bytes, p.Bytes)
-		case keeper.PhaseFiles:
-			bar.show(p.ID, p.Bytes, p.Total)
-		}
-	}
-	b, err := keeper.TakeBase(ctx, r, options)
+	b, err := c.take(ctx, t, r, options, bar, "")
 	bar.end()
 	if b == nil {
 		return err
@@ -97,12 +84,41 @@ func (c *backupPhysicalCmd) into(ctx context.Context, t *terminal, r *repo.Repo,
 		}
 		return err
 	}
+	t.baseTaken(r, b)
+	return err
+}
+
+// take takes one base backup; step goes before what the bar is labelled with. A backup of damaged pages comes with an error.
+func (c *backupPhysicalCmd) take(ctx context.Context, t *terminal, r *repo.Repo, options keeper.BaseOptions, bar *progress, step string) (*keeper.Backup, error) {
+	if c.Incremental {
+		var err error
+		if options.Parent, err = keeper.NewestParent(ctx, r, c.Cluster); err != nil {
+			return nil, err
+		}
+		if options.Parent == "" {
+			return nil, fault.New(fault.NotFound, "keeper.no_parent", fault.Args{"cluster": c.Cluster, "place": r.String()})
+		}
+	}
+	options.Progress = func(p keeper.Progress) {
+		switch p.Phase {
+		case keeper.PhaseCheckpoint:
+			bar.show(step+t.lang.T("cli.physical.checkpoint"), 0, 0)
+		case keeper.PhaseWAL:
+			bar.show(step+t.lang.T("cli.physical.wal"), p.Bytes, p.Bytes)
+		case keeper.PhaseFiles:
+			bar.show(step+p.ID, p.Bytes, p.Total)
+		}
+	}
+	return keeper.TakeBase(ctx, r, options)
+}
+
+// baseTaken tells of a base backup.
+func (t *terminal) baseTaken(r *repo.Repo, b *keeper.Backup) {
 	t.say("cli.physical.done", fault.Args{"id": b.ID, "place": r.String(), "size": byteText(b.Plain()), "stored": byteText(b.Stored()),
 		"took": durationText(b.Ended.Sub(b.Began)), "start": b.Start, "stop": b.Stop})
 	for _, warning := range b.Warnings {
 		t.say("cli.backup.warning", fault.Args{"warning": warning})
 	}
-	return err
 }
 
 // replication is a way in for base backups: as replicator into the house's own cluster, or --admin-dsn.

@@ -164,9 +164,12 @@ func (t *terminal) ranges(l listing) {
 		}
 		told[line] = true
 		fmt.Fprint(t.out, indent)
-		if r.To.IsZero() {
+		switch {
+		case r.To.IsZero():
 			t.say("cli.backups.range_sealed", args)
-		} else {
+		case r.To.Before(r.From): // nothing has committed since the backup
+			t.say("cli.backups.range_backup", args)
+		default:
 			t.say("cli.backups.range", args)
 		}
 	}

@@ -84,6 +84,10 @@ func Main(args []string, in io.Reader, out, errs io.Writer) int {
 	if err != nil {
 		return t.fail(err)
 	}
+	details := t.lang.Under("cli.detail.")
+	for _, node := range parser.Model.Children {
+		node.Detail = details[node.Name]["other"]
+	}
 	if len(args) == 0 {
 		args = []string{"--help"}
 	}

@@ -64,3 +64,17 @@ func TestNumbersAreSaidAsPeopleSayThem(t *testing.T) {
 		}
 	}
 }
+
+func TestATimeOfDayIsTheLastOne(t *testing.T) {
+	t.Parallel()
+	now := time.Date(2026, 3, 1, 3, 30, 15, 500_000_000, time.Local)
+	for said, want := range map[string]string{
+		"03:30": "2026-03-01 03:30", "03:31": "2026-02-28 03:31", "10:41": "2026-02-28 10:41", " 00:00 ": "2026-03-01 00:00", "03:30:15": "2026-03-01 03:30:15",
+		"03:30:15.4": "2026-03-01 03:30:15.4", "03:30:15.6": "2026-02-28 03:30:15.6", "03:30:16": "2026-02-28 03:30:16",
+		"2026-02-01 10:41": "2026-02-01 10:41", "24:00": "24:00", "3:30": "3:30", "yesterday": "yesterday", "": "",
+	} {
+		if have := lastTime(said, now); have != want {
+			t.Errorf("%q: %q, want %q", said, have, want)
+		}
+	}
+}

@@ -4,7 +4,9 @@ import (
 	"bufio"
 	"context"
 	"encoding/binary"
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -132,12 +134,26 @@ func (c *restoreClusterCmd) target() (keeper.Target, error) {
 	t := keeper.Target{XID: c.XID, Name: c.Name, Backup: c.Backup, Timeline: wal.Timeline(c.Timeline)}
 	var err error
 	if c.At != "" {
-		t.Time, err = keeper.ParseMoment(c.At, time.Local)
+		t.Time, err = keeper.ParseMoment(lastTime(c.At, time.Now()), time.Local)
 	}
 	if c.LSN != "" && err == nil {
 		t.LSN, err = wal.ParseLSN(c.LSN)
 	}
 	return t, err
+}
+
+// lastTime adds the day to a time of day that is said alone: the last time that the clock showed it. The plan says which day that is.
+func lastTime(at string, now time.Time) string {
+	at = strings.TrimSpace(at)
+	for _, form := range []string{"15:04", "15:04:05"} {
+		if _, err := time.Parse(form, at); err == nil && len(at) >= len(form) {
+			if at[:5] > now.Format("15:04") || at > now.Format("15:04:05.999999") && len(at) > 5 {
+				now = now.AddDate(0, 0, -1)
+			}
+			return now.Format(time.DateOnly) + " " + at
+		}
+	}
+	return at
 }
 
 // plan takes the first repo that leads to the target.
@@ -160,9 +176,13 @@ func (c *restoreClusterCmd) plan(ctx context.Context, repos []*repo.Repo, target
 }
 
 // tell shows a plan.
-func (c *restoreClusterCmd) tell(t *terminal, r *repo.Repo, p *keeper.Plan) {
+func (c *restoreClusterCmd) tell(t *terminal, r *repo.Repo, p *keeper.Plan, more ...[]string) {
 	row := func(key, value string) []string { return []string{t.lang.T("cli.plan." + key), value} }
-	rows := [][]string{row("cluster", fmt.Sprintf("%s (PostgreSQL %s)", p.Cluster, p.Backup.Version)), row("repo", r.String()), row("to", c.To),
+	to := c.To
+	if c.InPlace {
+		to = filepath.Join(c.Data, "pgdata")
+	}
+	rows := [][]string{row("cluster", fmt.Sprintf("%s (PostgreSQL %s)", p.Cluster, p.Backup.Version)), row("repo", r.String()), row("to", to),
 		row("backup", fmt.Sprintf("%s, %s", p.Backup.ID, byteText(p.Write)))}
 	for _, b := range p.Chain[:max(0, len(p.Chain)-1)] {
 		rows = append(rows, row("chain", b.ID))
@@ -193,7 +213,7 @@ func (c *restoreClusterCmd) tell(t *terminal, r *repo.Repo, p *keeper.Plan) {
 		rows = append(rows, row("streamed", fmt.Sprintf("%s: %s", s.Name, byteText(int64(s.Bytes)))))
 	}
 	rows = append(rows, row("takes", durationText(time.Duration(p.Seconds)*time.Second)))
-	t.table(rows)
+	t.table(append(rows, more...))
 	for _, h := range p.Holes {
 		t.hole(h)
 	}
@@ -217,15 +237,19 @@ func (t *terminal) yes(key string, args fault.Args) bool {
 	return false
 }
 
-// secrets copies the passwords of the house's roles along, when what was restored is the house's own cluster: then howdah up can run it.
+// secrets copies the passwords of the house's roles along, when what was restored is the house's own cluster, and tells whether howdah up can run what was restored: where
+// there are no passwords, it makes new ones.
 func (c *restoreClusterCmd) secrets(done *keeper.Recovered) bool {
+	if _, err := os.Stat(filepath.Join(done.Data, "howdah.conf")); err != nil {
+		return false
+	}
 	control, err := os.ReadFile(filepath.Join(c.Data, "pgdata", "global", "pg_control"))
 	if err != nil || len(control) < 8 || binary.LittleEndian.Uint64(control) != done.System {
-		return false
+		return true
 	}
 	raw, err := os.ReadFile(filepath.Join(c.Data, "secrets.json"))
-	if err != nil {
-		return false
+	if err == nil {
+		err = os.WriteFile(filepath.Join(done.Dir, "secrets.json"), raw, 0o600)
 	}
-	return os.WriteFile(filepath.Join(done.Dir, "secrets.json"), raw, 0o600) == nil
+	return err == nil || errors.Is(err, fs.ErrNotExist)
 }

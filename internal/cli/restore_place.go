@@ -16,11 +16,12 @@ import (
 // placed is what a command has brought about that replaced the house's data directory.
 type placed struct {
 	*keeper.Recovered
-	Aside string `json:"aside"` // the folder that the old one is in now
+	Aside string `json:"aside,omitempty"` // the folder that the old one is in now
 }
 
-// ownHouse finds the house whose data directory is to be replaced; the program is one that PostgreSQL's account can run.
-func (c *keeping) ownHouse(ctx context.Context, t *terminal, dsn string) (house *cluster.Cluster, account *cluster.Account, program string, err error) {
+// ownHouse finds the house whose data directory is to be replaced, or is to come back from backups alone where it may be new; the program is one that PostgreSQL's account can
+// run.
+func (c *keeping) ownHouse(ctx context.Context, t *terminal, dsn string, mayBeNew bool) (house *cluster.Cluster, account *cluster.Account, program string, err error) {
 	elsewhere := fault.New(fault.Invalid, "cli.restore_elsewhere")
 	if dsn != "" || c.AdminDSN != "" {
 		return nil, nil, "", elsewhere
@@ -51,7 +52,12 @@ func (c *keeping) ownHouse(ctx context.Context, t *terminal, dsn string) (house 
 		if roles, err := loadRoles(c.Data); err == nil && len(roles) > 0 {
 			return nil, nil, "", elsewhere
 		}
-		return nil, nil, "", fault.New(fault.NotFound, "cli.restore_no_house", fault.Args{"dir": c.Data})
+		if !mayBeNew {
+			return nil, nil, "", fault.New(fault.NotFound, "cli.restore_no_house", fault.Args{"dir": c.Data})
+		}
+		if err := os.MkdirAll(c.Data, 0o700); err != nil {
+			return nil, nil, "", fault.Wrap(err, fault.Forbidden, "cli.data_dir", fault.Args{"dir": c.Data})
+		}
 	}
 	program, err = own.reachable(c.Data)
 	return house, account, program, err
@@ -96,7 +102,7 @@ func (t *terminal) prepareReplacing(ctx context.Context, house *cluster.Cluster,
 
 // inPlace is howdah restore --in-place: the new data directory is made beside the one that lives, and takes its place when it is complete.
 func (c *restoreClusterCmd) inPlace(ctx context.Context, t *terminal, target keeper.Target) error {
-	house, account, program, err := c.ownHouse(ctx, t, c.DSN)
+	house, account, program, err := c.ownHouse(ctx, t, c.DSN, true)
 	if err != nil {
 		return err
 	}
@@ -137,10 +143,8 @@ func (c *restoreClusterCmd) inPlace(ctx context.Context, t *terminal, target kee
 	c.To = keeper.FreshDir(house.Dir(), id)
 	need, free, roomErr := plan.Room(house.Dir())
 	if !c.JSON {
-		c.tell(t, r, plan)
-		t.table([][]string{{t.lang.T("cli.place.room"), t.lang.T("cli.place.needs", fault.Args{"need": byteText(need), "free": byteText(free)})}})
-		_, running := house.Running()
-		c.warn(t, plan, running)
+		c.tell(t, r, plan, []string{t.lang.T("cli.place.room"), t.lang.T("cli.place.needs", fault.Args{"need": byteText(need), "free": byteText(free)})})
+		c.warn(t, plan, house.Status().State)
 	}
 	if roomErr != nil {
 		return roomErr
@@ -202,11 +206,15 @@ func (c *keeping) living(house *cluster.Cluster) keeper.Server {
 }
 
 // warn says what a restore in place means to people.
-func (c *restoreClusterCmd) warn(t *terminal, p *keeper.Plan, running bool) {
-	if running {
-		t.say("cli.place.meanwhile")
-	} else {
+func (c *restoreClusterCmd) warn(t *terminal, p *keeper.Plan, state cluster.State) {
+	switch state {
+	case cluster.Absent:
+		t.say("cli.place.new", fault.Args{"dir": c.Data})
+		return
+	case cluster.Stopped:
 		t.say("cli.place.down")
+	case cluster.Running, cluster.Starting, cluster.Stopping:
+		t.say("cli.place.meanwhile")
 	}
 	if !p.Reached.IsZero() {
 		t.say("cli.place.lost", fault.Args{"reached": keeper.Moment(p.Reached.Local()), "ago": durationText(time.Since(p.Reached))})
@@ -228,7 +236,10 @@ func (c *keeping) exchange(ctx context.Context, t *terminal, house *cluster.Clus
 	if err := t.carryOut(ctx, house, asked); err != nil {
 		return err
 	}
-	aside := filepath.Join(house.Dir(), asked.Aside)
+	aside := ""
+	if asked.Aside != "" {
+		aside = filepath.Join(house.Dir(), asked.Aside)
+	}
 	done.Dir, done.Data = house.Dir(), house.DataDir()
 	back := t.awaitBack(ctx, house, asked.ID)
 	if c.JSON {
@@ -238,7 +249,9 @@ func (c *keeping) exchange(ctx context.Context, t *terminal, house *cluster.Clus
 	if done.XID != 0 {
 		t.say("cli.recover.holds", fault.Args{"xid": done.XID, "reached": keeper.Moment(done.Reached.Local())})
 	}
-	t.say("cli.place.aside", fault.Args{"dir": aside, "undo": c.again("howdah restore undo"), "forget": c.again("howdah restore forget")})
+	if aside != "" {
+		t.say("cli.place.aside", fault.Args{"dir": aside, "undo": c.again("howdah restore undo"), "forget": c.again("howdah restore forget")})
+	}
 	if !back {
 		t.say("cli.place.start", fault.Args{"up": c.again("howdah up")})
 	} else {
@@ -335,7 +348,7 @@ type restoreUndoCmd struct {
 
 // Run is howdah restore undo.
 func (c *restoreUndoCmd) Run(ctx context.Context, t *terminal) error {
-	house, account, _, err := c.ownHouse(ctx, t, c.DSN)
+	house, account, _, err := c.ownHouse(ctx, t, c.DSN, false)
 	if err != nil {
 		return err
 	}
@@ -397,7 +410,7 @@ type restoreForgetCmd struct {
 
 // Run is howdah restore forget.
 func (c *restoreForgetCmd) Run(ctx context.Context, t *terminal) error {
-	house, account, _, err := c.ownHouse(ctx, t, c.DSN)
+	house, account, _, err := c.ownHouse(ctx, t, c.DSN, false)
 	if err != nil {
 		return err
 	}

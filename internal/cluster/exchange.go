@@ -18,7 +18,7 @@ func (c *Cluster) MarkFresh(folder, id string) error {
 	return c.fileFault(writeFile(path, []byte(id+"\n"), c.opt.Account))
 }
 
-// Exchange puts the marked data directory of the folder fresh in the place of this cluster's, and that into the folder aside, which are there. Where the
+// Exchange puts the marked data directory of the folder fresh in the place of this cluster's, and that into the folder aside ("": there is none yet). Where the
 // system can exchange two directories in one step, there is a data directory at every moment; elsewhere an instant lies between two renames. Whoever is killed in
 // between calls it again with the same arguments, which goes on, and is success when all was done. No server may run.
 func (c *Cluster) Exchange(ctx context.Context, id, fresh, aside string) error {
@@ -36,6 +36,9 @@ func (c *Cluster) Exchange(ctx context.Context, id, fresh, aside string) error {
 			if !exists(c.data()) {
 				return os.Rename(from, c.data())
 			}
+			if aside == "" {
+				return fault.New(fault.Conflict, "cluster.exchange_lost", fault.Args{"dir": from})
+			}
 			if err := exchange(from, c.data()); !errors.Is(err, errors.ErrUnsupported) {
 				return err
 			}
@@ -50,7 +53,7 @@ func (c *Cluster) Exchange(ctx context.Context, id, fresh, aside string) error {
 		return c.exchangeFault(err)
 	}
 	if !c.marked(c.data(), id) {
-		if exists(from) || !exists(c.data()) || !exists(to) { // it is not what was to be exchanged, or somebody took it away
+		if exists(from) || !exists(c.data()) || aside != "" && !exists(to) { // it is not what was to be exchanged, or somebody took it away
 			return fault.New(fault.Conflict, "cluster.exchange_lost", fault.Args{"dir": from})
 		}
 		return nil // done before
@@ -61,6 +64,9 @@ func (c *Cluster) Exchange(ctx context.Context, id, fresh, aside string) error {
 		}
 	}
 	for _, dir := range []string{c.dir, fresh, aside} {
+		if dir == "" {
+			continue
+		}
 		if err := syncDir(dir); err != nil && !errors.Is(err, os.ErrNotExist) {
 			return c.exchangeFault(err)
 		}
@@ -73,7 +79,7 @@ func (c *Cluster) Exchange(ctx context.Context, id, fresh, aside string) error {
 
 // Exchanging tells whether an Exchange has begun or is done: then there is no way but on.
 func (c *Cluster) Exchanging(id, aside string) bool {
-	return c.marked(c.data(), id) || !exists(c.data()) || exists(filepath.Join(aside, dataName))
+	return c.marked(c.data(), id) || !exists(c.data()) || aside != "" && exists(filepath.Join(aside, dataName))
 }
 
 func (c *Cluster) marked(data, id string) bool {

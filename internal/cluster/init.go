@@ -120,20 +120,11 @@ func (c *Cluster) foreign(dir string) error {
 
 // build makes pgdata and secrets.json below tmp, all on disk when it returns.
 func (c *Cluster) build(ctx context.Context, tmp string) error {
-	secrets := map[string]string{}
-	verifiers := map[string]string{}
-	for _, role := range Roles {
-		secrets[role] = rand.Text()
-		var err error
-		if verifiers[role], err = ScramVerifier(secrets[role]); err != nil {
-			return err
-		}
-	}
-	raw, err := json.MarshalIndent(secrets, "", "  ")
+	raw, verifiers, err := newPasswords()
 	if err != nil {
 		return err
 	}
-	if err := writeFile(filepath.Join(tmp, secretsName), append(raw, '\n'), c.opt.Account); err != nil {
+	if err := writeFile(filepath.Join(tmp, secretsName), raw, c.opt.Account); err != nil {
 		return c.fileFault(err)
 	}
 	verifier := filepath.Join(tmp, "verifier") // the superuser's; initdb reads it from a file only
@@ -163,6 +154,62 @@ func (c *Cluster) build(ctx context.Context, tmp string) error {
 	// One pass over everything: initdb and our own steps above did not wait for the disk.
 	_, err = c.run(ctx, nil, "initdb", "--sync-only", "-D", data)
 	return c.initFault(err)
+}
+
+// newPasswords makes a password for each role: the content of secrets.json, and what PostgreSQL keeps of them.
+func newPasswords() (secrets []byte, verifiers map[string]string, err error) {
+	passwords := map[string]string{}
+	verifiers = map[string]string{}
+	for _, role := range Roles {
+		passwords[role] = rand.Text()
+		if verifiers[role], err = ScramVerifier(passwords[role]); err != nil {
+			return nil, nil, err
+		}
+	}
+	raw, err := json.MarshalIndent(passwords, "", "  ")
+	return append(raw, '\n'), verifiers, err
+}
+
+// NewPasswords gives the roles of a cluster whose passwords are lost new ones, and tells whether it did: a cluster that was restored on another machine comes without
+// secrets.json. The server must not run.
+func (c *Cluster) NewPasswords(ctx context.Context) (made bool, err error) {
+	if exists(c.path(secretsName)) || dataMajor(c.data()) == 0 {
+		return false, nil
+	}
+	unlock, err := c.lock(ctx)
+	if err != nil {
+		return false, err
+	}
+	defer unlock()
+	if _, running := c.running(); running {
+		return false, nil
+	}
+	raw, verifiers, err := newPasswords()
+	if err != nil {
+		return false, err
+	}
+	for _, name := range []string{logName, runName} {
+		if name == runName && !hasSockets {
+			continue
+		}
+		if err := os.Mkdir(c.path(name), 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
+			return false, c.fileFault(err)
+		}
+		if err := c.opt.Account.own(c.path(name)); err != nil {
+			return false, err
+		}
+	}
+	if _, err := c.writeConf(ctx, c.data(), c.in.PgAudit, nil); err != nil {
+		return false, err
+	}
+	var statements strings.Builder
+	for _, role := range Roles {
+		fmt.Fprintf(&statements, "ALTER ROLE %s PASSWORD '%s';\n\n", role, verifiers[role])
+	}
+	if err := c.single(ctx, c.data(), "postgres", statements.String()); err != nil {
+		return false, fault.Wrap(err, fault.Unavailable, "cluster.passwords", fault.Args{"dir": c.data()})
+	}
+	return true, c.fileFault(writeFile(c.path(secretsName), raw, c.opt.Account))
 }
 
 // initdb makes the data directory.

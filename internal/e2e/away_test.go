@@ -205,3 +205,49 @@ func TestARestoredDatabaseIsNoticedAndThePageStartsAnew(t *testing.T) {
 		t.Errorf("the next message is number %d, want %d", seq, kept+1)
 	}
 }
+
+func TestARestoreInPlaceHealsOpenPagesAndKeepsTheirDrafts(t *testing.T) {
+	h := disaster(t)
+	ada, wei := h.person(t, "Ada"), h.person(t, "Wei")
+	room := ada.room(t, "public", "in place", wei)
+	h.run(t, "backup", "physical")
+	kept := ada.say(t, room, "before the accident")
+	var moment time.Time
+	if err := h.db.QueryRow(t.Context(), `SELECT clock_timestamp()`).Scan(&moment); err != nil {
+		t.Fatal(err)
+	}
+	ada.say(t, room, "the accident")
+	a, b := h.enter(t, ada, room, look{}), h.enter(t, wei, room, look{})
+	a.expectAway()
+	b.expectAway()
+	a.sees("the accident")
+	b.sees("the accident")
+	b.compose("half a thought")
+	a.visit("/people") // and a page that is no room
+
+	h.run(t, "restore", "--in-place", "--at", moment.UTC().Format("2006-01-02 15:04:05.999999")+" Z", "--yes")
+	b.wait("the accident to be undone", `!`+shows("the accident")+` && `+shows("before the accident"))
+	b.live()
+	b.wait("the draft", `document.getElementById("body").value === "half a thought"`)
+	a.visit(fmt.Sprint("/room/", room))
+	a.wait("the same for who comes back", `!`+shows("the accident")+` && `+shows("before the accident"))
+	a.live()
+	a.post("life goes on")
+	b.sees("life goes on")
+	if seq := get[int64](b, `+[...document.querySelectorAll("#lines > .msg")].at(-1).dataset.seq`); seq != kept+1 {
+		t.Errorf("the next message is number %d, want %d", seq, kept+1)
+	}
+
+	h.run(t, "restore", "undo", "--yes")
+	for _, w := range []*window{a, b} {
+		w.wait("the other life", `!`+shows("life goes on")+` && `+shows("the accident"))
+		w.live()
+	}
+	b.wait("the draft", `document.getElementById("body").value === "half a thought"`)
+	b.press(kb.Enter)
+	a.sees("half a thought")
+	h.once(t, room, "half a thought")
+	if seq := get[int64](a, `+[...document.querySelectorAll("#lines > .msg")].at(-1).dataset.seq`); seq != kept+2 {
+		t.Errorf("the next message is number %d, want %d", seq, kept+2)
+	}
+}

@@ -155,6 +155,16 @@ func (h *house) stop() error {
 	return nil
 }
 
+// run runs another command of howdah on the same house.
+func (h *house) run(t *testing.T, args ...string) {
+	t.Helper()
+	cmd := exec.CommandContext(t.Context(), stage.binary, append(args, "--data", h.data, "--lang", "en")...)
+	cmd.Dir, cmd.Env = h.dir, h.cmd.Env
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("howdah %s: %v\n%s", strings.Join(args, " "), err, out)
+	}
+}
+
 // kill ends howdah as a crash does. Its PostgreSQL lives on.
 func (h *house) kill(t *testing.T) {
 	t.Helper()

@@ -80,7 +80,7 @@ const (
 // "keeper.pages_damaged" beside the backup; Good is false then. On any other error nothing of the backup stays; a run that is killed leaves
 // what the next one removes.
 func TakeBase(ctx context.Context, r *repo.Repo, options BaseOptions) (*Backup, error) {
-	unlock, err := lockRun(options.Lock, options.Cluster)
+	unlock, err := LockRun(options.Lock, options.Cluster)
 	if err != nil {
 		return nil, err
 	}

@@ -114,7 +114,7 @@ func (d *Drilled) restored() []string {
 // rows, and throws it away. It needs nothing but the repo. What came of it is kept in CLUSTER/report and given, also when it is not good: then the error says why. Without a
 // report the error is why the drill could not be made.
 func Drill(ctx context.Context, r *repo.Repo, clusterName string, options DrillOptions) (*Drilled, error) {
-	unlock, err := lockRun(options.Lock, clusterName)
+	unlock, err := LockRun(options.Lock, clusterName)
 	if err != nil {
 		return nil, err
 	}

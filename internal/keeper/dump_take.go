@@ -47,7 +47,7 @@ func TakeDump(ctx context.Context, r *repo.Repo, s Server, opt DumpOptions) (Dum
 	if !slices.Contains([]Form{Custom, Plain, Directory}, opt.Form) {
 		return Dump{}, fault.New(fault.Invalid, "keeper.dump_form", fault.Args{"form": opt.Form})
 	}
-	unlock, err := lockRun(opt.Lock, opt.Cluster)
+	unlock, err := LockRun(opt.Lock, opt.Cluster)
 	if err != nil {
 		return Dump{}, err
 	}

@@ -29,9 +29,9 @@ const (
 
 // Replacement is a data directory that is to take the place of the house's own.
 type Replacement struct {
-	ID       string       `json:"id"`    // when it was begun: "20261123T041500Z"
-	Fresh    string       `json:"fresh"` // the folder in the house that the new one lies in
-	Aside    string       `json:"aside"` // the folder in the house that takes the old one
+	ID       string       `json:"id"`              // when it was begun: "20261123T041500Z"
+	Fresh    string       `json:"fresh"`           // the folder in the house that the new one lies in
+	Aside    string       `json:"aside,omitempty"` // the folder in the house that takes the old one; "" where there is none
 	Undoes   string       `json:"undoes,omitempty"`
 	From     wal.Timeline `json:"from_timeline"`
 	Timeline wal.Timeline `json:"timeline"`
@@ -81,13 +81,15 @@ func LockReplacing(dir string) (unlock func(), err error) {
 // Ask writes down that a replacement is to be carried out. From here on it will be, whoever is killed.
 func (r *Replacement) Ask(c *cluster.Cluster) error {
 	dir := c.Dir()
-	r.Aside = asidePrefix + r.ID
-	if err := os.Mkdir(filepath.Join(dir, r.Aside), 0o700); err != nil {
-		return replaceFault(err, dir)
-	}
-	aside := Aside{ID: r.ID, Put: time.Now().UTC().Truncate(time.Second), Timeline: r.From}
-	if err := writeJSON(filepath.Join(dir, r.Aside, asideRecord), aside); err != nil {
-		return replaceFault(err, dir)
+	if _, err := os.Lstat(c.DataDir()); err == nil {
+		r.Aside = asidePrefix + r.ID
+		if err := os.Mkdir(filepath.Join(dir, r.Aside), 0o700); err != nil {
+			return replaceFault(err, dir)
+		}
+		aside := Aside{ID: r.ID, Put: time.Now().UTC().Truncate(time.Second), Timeline: r.From}
+		if err := writeJSON(filepath.Join(dir, r.Aside, asideRecord), aside); err != nil {
+			return replaceFault(err, dir)
+		}
 	}
 	if err := c.MarkFresh(filepath.Join(dir, r.Fresh), r.ID); err != nil {
 		return err
@@ -101,7 +103,7 @@ func Asked(dir string) (*Replacement, error) {
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	}
-	if err == nil && (r.ID == "" || !within(r.Fresh) || !within(r.Aside)) {
+	if err == nil && (r.ID == "" || !within(r.Fresh) || r.Aside != "" && !within(r.Aside)) {
 		err = errors.New("it names no folders of this house")
 	}
 	if err != nil {
@@ -141,7 +143,10 @@ func Replace(ctx context.Context, c *cluster.Cluster) (*Replacement, error) {
 	if r == nil || err != nil {
 		return r, err
 	}
-	fresh, aside := filepath.Join(dir, r.Fresh), filepath.Join(dir, r.Aside)
+	fresh, aside := filepath.Join(dir, r.Fresh), ""
+	if r.Aside != "" {
+		aside = filepath.Join(dir, r.Aside)
+	}
 	if _, running := c.Running(); running && !c.Exchanging(r.ID, aside) {
 		if err := stopFor(ctx, c); err != nil {
 			return r, err // it is stopping still: the next try goes on

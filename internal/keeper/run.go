@@ -52,8 +52,8 @@ func beginRun(ctx context.Context, r *repo.Repo, below string) (*run, error) {
 	}
 }
 
-// lockRun takes the lock that keeps runs on this machine from overlapping; "" is none.
-func lockRun(file, clusterName string) (unlock func(), err error) {
+// LockRun takes the lock that keeps runs on this machine from overlapping; "" is none. Backups that belong together are made under one, and get no Lock of their own then.
+func LockRun(file, clusterName string) (unlock func(), err error) {
 	if file == "" {
 		return func() {}, nil
 	}

@@ -219,6 +219,11 @@ func (s *Server) startCluster(ctx context.Context) error {
 	if err := s.finishReplacement(ctx); err != nil {
 		return err
 	}
+	if made, err := c.NewPasswords(ctx); err != nil {
+		return err
+	} else if made {
+		s.options.Log.Warn("this cluster was restored without the passwords of its roles; they have new ones", "dir", c.DataDir())
+	}
 	if c.Status().State == cluster.Absent {
 		s.options.Log.Info("making a PostgreSQL cluster", "dir", c.DataDir(), "version", c.Installation().Version.String())
 		if err := c.Init(ctx); err != nil {

@@ -24,13 +24,14 @@ import (
 
 // house is the real program on a data directory of its own.
 type house struct {
-	t    testing.TB
-	dir  string   // the data directory
-	addr string   // host:port of the door, the same after every restart
-	args []string // further arguments of up
-	wrap []string // a command that starts the program: a shell that sets limits
-	said string   // the file that takes what it says
-	run  *program // the one that was started last
+	t       testing.TB
+	dir     string   // the data directory
+	addr    string   // host:port of the door, the same after every restart
+	args    []string // further arguments of up
+	program string   // "": as it is built from this source
+	wrap    []string // a command that starts the program: a shell that sets limits
+	said    string   // the file that takes what it says
+	run     *program // the one that was started last
 }
 
 // program is one run of howdah.
@@ -108,7 +109,11 @@ func (h *house) clear() {
 
 // command is howdah with the house's data directory.
 func (h *house) command(args ...string) *exec.Cmd {
-	line := append(append([]string{}, h.wrap...), binary(h.t))
+	path := h.program
+	if path == "" {
+		path = binary(h.t)
+	}
+	line := append(append([]string{}, h.wrap...), path)
 	line = append(line, args...)
 	cmd := exec.Command(line[0], append(line[1:], "--data", h.dir)...)
 	cmd.Dir = filepath.Dir(h.dir)
