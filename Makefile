@@ -37,6 +37,10 @@ matrix: ## the tests of all that touches PostgreSQL on version 17, in a chroot o
 torture: ## kill everything at random, 300 rounds (about an hour)
 	$(GO) test ./internal/torture -run TestTorture -torture.rounds=300 -timeout 3h -v
 
+bucket: ## the stories of the keeper once more, with encryption: in a folder, and in S3 (some minutes)
+	for repos in age s3; do $(GO) test ./internal/keeper -keeper.repos=$$repos -timeout 60m -run \
+	  'TestRestores|TestARestore|TestASegmentThatIsMissing|TestTablespaces|TestWhatALost|TestABackupIsTaken|TestIncrements|TestALostDisk|TestADrillShows|TestAfterAPrune' || exit; done
+
 fuzz: ## every parser of outside bytes, half a minute each
 	$(GO) test ./internal/web -run '^$$' -fuzz FuzzMarkdown -fuzztime 30s
 	$(GO) test ./internal/web -run '^$$' -fuzz FuzzFrames -fuzztime 30s
@@ -52,4 +56,4 @@ fuzz: ## every parser of outside bytes, half a minute each
 	$(GO) test ./internal/keeper -run '^$$' -fuzz FuzzDSN -fuzztime 30s
 	$(GO) test ./internal/keeper -run '^$$' -fuzz FuzzList -fuzztime 30s
 
-.PHONY: help up test deps check bench matrix torture fuzz
+.PHONY: help up test deps check bench matrix torture bucket fuzz

@@ -28,7 +28,8 @@ type keeping struct {
 }
 
 // settle gives up root, where we are it and the house is our own, and makes the data folder's path absolute. For an adopted cluster it becomes that
-// one's account, and the data folder is the one of what we know about it.
+// one's account, and the data folder is the one of what we know about it. A house that is not there is not begun: what is asked of it fails, and what needs the repo
+// only does not need it.
 func (c *keeping) settle(ctx context.Context, t *terminal) (account *cluster.Account, err error) {
 	known, err := c.lookUp()
 	if err != nil {
@@ -37,10 +38,15 @@ func (c *keeping) settle(ctx context.Context, t *terminal) (account *cluster.Acc
 	if known != nil {
 		return c.use(ctx, t, known)
 	}
-	if c.AdminDSN == "" {
-		if account, err = t.settleDown(ctx, &c.House); err != nil {
-			return nil, err
+	if _, missing := os.Lstat(c.Data); errors.Is(missing, fs.ErrNotExist) && c.AdminDSN == "" && os.Geteuid() == 0 {
+		if account, err = cluster.EnsureAccount(ctx, c.Account); err == nil {
+			err = cluster.Drop(account)
 		}
+	} else if c.AdminDSN == "" {
+		account, err = t.settleDown(ctx, &c.House)
+	}
+	if err != nil {
+		return nil, err
 	}
 	c.Data, err = filepath.Abs(c.Data)
 	return account, err

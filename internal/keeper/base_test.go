@@ -29,7 +29,10 @@ import (
 
 // TestChild plays another process: it does what the variable says, and is killed for it.
 func TestChild(t *testing.T) {
-	var what struct{ Repo, Cluster, DSN, Lock, To, Program, Bin, Stream, Recipient string }
+	var what struct {
+		Repo, Cluster, DSN, Lock, To, Program, Bin, Stream, Recipient string
+		Identity, AccessKey, SecretKey                                string
+	}
 	if json.Unmarshal([]byte(os.Getenv("HOWDAH_TEST_CHILD")), &what) != nil {
 		t.Skip("it is for other tests")
 	}
@@ -40,7 +43,11 @@ func TestChild(t *testing.T) {
 		s.Run(t.Context())
 		return
 	}
-	r, err := repo.Open(t.Context(), what.Repo, repo.Options{})
+	keys, err := repo.NewKeys(nil, what.Identity)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r, err := repo.Open(t.Context(), what.Repo, repo.Options{Keys: keys, AccessKey: what.AccessKey, SecretKey: what.SecretKey})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -54,8 +61,8 @@ func TestChild(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		_, err = Recover(t.Context(), r, p, RecoverOptions{To: what.To, Program: what.Program, Repos: []Place{{Address: what.Repo}}, Installation: in,
-			Account: testAccount(t), Clear: true})
+		_, err = Recover(t.Context(), r, p, RecoverOptions{To: what.To, Program: what.Program, Installation: in,
+			Repos: []Place{{Address: what.Repo, AccessKey: what.AccessKey, SecretKey: what.SecretKey}}, IdentityFile: what.Identity, Account: testAccount(t), Clear: true})
 		fmt.Println("done", err)
 		return
 	}
@@ -538,11 +545,22 @@ func TestBackupsDoNotOverlap(t *testing.T) {
 	r := newRepo(t, nil)
 	lock := filepath.Join(t.TempDir(), "lock")
 	var inner error
+	var other string
 	options := BaseOptions{Cluster: "main", DSN: h.dsn(cluster.Replicator), Lock: lock}
 	outer := options
 	outer.Progress = func(p Progress) {
 		if p.Phase == PhaseFiles && inner == nil {
 			_, inner = TakeBase(t.Context(), r, options)
+			raw, err := json.Marshal(map[string]string{"Repo": r.String(), "Cluster": "main", "DSN": options.DSN, "Lock": lock})
+			if err != nil {
+				t.Error(err)
+			}
+			cmd := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^TestChild$", "-test.v")
+			cmd.Env = append(os.Environ(), "HOWDAH_TEST_CHILD="+string(raw))
+			said, err := cmd.CombinedOutput()
+			if other = string(said); err != nil {
+				t.Error(err)
+			}
 		}
 	}
 	if _, err := TakeBase(t.Context(), r, outer); err != nil {
@@ -550,6 +568,9 @@ func TestBackupsDoNotOverlap(t *testing.T) {
 	}
 	if !fault.HasKey(inner, "keeper.backup_runs") {
 		t.Error(inner)
+	}
+	if !strings.Contains(other, "done conflict: keeper.backup_runs") {
+		t.Errorf("another process: %s", other)
 	}
 }
 

@@ -58,7 +58,8 @@ func TestADrillShowsWhetherTheNewestBackupCanBeRestored(t *testing.T) {
 	t.Parallel()
 	a, first, second, _ := filled(t, nil, "")
 	scratch := place(t)
-	options := DrillOptions{Scratch: scratch, Program: a.program, Repos: []Place{{Address: a.r.String()}}, Installation: a.Installation(), Account: testAccount(t), By: "this test"}
+	options := DrillOptions{Scratch: scratch, Program: a.program, Repos: []Place{a.place}, IdentityFile: a.identity, Installation: a.Installation(), Account: testAccount(t),
+		By: "this test"}
 	proofs := func() map[string]Proof {
 		t.Helper()
 		p, err := Proofs(t.Context(), a.r, "main", []*Backup{first, second})
@@ -104,13 +105,15 @@ func TestADrillShowsWhetherTheNewestBackupCanBeRestored(t *testing.T) {
 	a.own()
 	// Another process makes one, which is killed: with a house that is not there, as on a machine that has only the repo.
 	nowhere := filepath.Join(filepath.Dir(scratch), "no-house")
-	args := []string{"drill", "--json", "--gentle", "--data", nowhere, "--scratch", scratch, "--repo", a.r.String()}
+	args := []string{"drill", "--json", "--gentle", "--data", nowhere, "--scratch", scratch, "--identity", a.identity, "--repo", a.place.Address}
+	env := []string{"AWS_ACCESS_KEY_ID=" + a.place.AccessKey, "AWS_SECRET_ACCESS_KEY=" + a.place.SecretKey}
 	points := map[string]string{"the folder is made": "*/held", "files come back": "*/cluster/unfinished-restore/pgdata/base", "WAL is replayed": "*/cluster/unfinished-restore/pgdata/postmaster.pid",
 		"it is looked at": "*/cluster/pgdata/postmaster.pid"}
 	names := []string{"the folder is made", "files come back", "WAL is replayed", "it is looked at"}
 	point := names[rand.IntN(len(names))]
 	t.Logf("killed when %s", point)
 	killed := exec.CommandContext(t.Context(), a.program, args...)
+	killed.Env = append(os.Environ(), env...)
 	if err := killed.Start(); err != nil {
 		t.Fatal(err)
 	}
@@ -147,9 +150,10 @@ func TestADrillShowsWhetherTheNewestBackupCanBeRestored(t *testing.T) {
 	giveTo(t, nil, dir)
 	var said []Event
 	s := a.schedule(a.r, dir, func(e Event) { said = append(said, e) }, Drilling)
+	s.Repos[0].Address = a.place.Address
 	args[4] = dir
 	s.Drill = func(ctx context.Context, address string) (string, error) {
-		return DrillProcess(ctx, a.program, append(args[:len(args)-1:len(args)-1], address), nil)
+		return DrillProcess(ctx, a.program, append(args[:len(args)-1:len(args)-1], address), env)
 	}
 	e := &errand{kind: Drilling, when: s.When[Drilling], source: s.Repos[0]}
 	s.attend(t.Context(), e)

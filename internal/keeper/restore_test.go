@@ -5,6 +5,7 @@ package keeper
 import (
 	"bytes"
 	"context"
+	"flag"
 	"fmt"
 	"math/rand/v2"
 	"os"
@@ -37,9 +38,42 @@ type archived struct {
 	place    Place
 }
 
+// repos says what repos those houses of the tests have that do not mind: beside the cluster, the same encrypted, or in a bucket and encrypted.
+var repos = flag.String("keeper.repos", "folder", "folder, age or s3: where tests that do not mind have their repos")
+
+// sealed is a new key: its recipient, and a file with its identity that PostgreSQL's account can read.
+func sealed(t testing.TB) (recipients []string, identity string) {
+	t.Helper()
+	key, err := age.GenerateX25519Identity()
+	if err != nil {
+		t.Fatal(err)
+	}
+	identity = place(t)
+	if err := os.WriteFile(identity, []byte(key.String()+"\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	giveTo(t, nil, identity)
+	return []string{key.Recipient().String()}, identity
+}
+
+// inBucket is a place in the S3 server that the tests share.
+func inBucket(t testing.TB) Place {
+	t.Helper()
+	server := repotest.Shared(t)
+	return Place{Address: server.Bucket(t), AccessKey: server.AccessKey, SecretKey: server.SecretKey}
+}
+
 // newArchived has its repo beside the cluster, when no place is given.
 func newArchived(t *testing.T, recipients []string, identity string, places ...Place) *archived {
 	t.Helper()
+	if len(places) == 0 && *repos != "folder" {
+		if recipients == nil {
+			recipients, identity = sealed(t)
+		}
+		if *repos == "s3" {
+			places = []Place{inBucket(t)}
+		}
+	}
 	howdah := program(t)
 	settings := map[string]string{"archive_mode": "on", "archive_command": "false", "wal_keep_size": "0"}
 	in, err := cluster.Find(t.Context(), "")
@@ -478,16 +512,8 @@ func TestASegmentThatIsMissingIsNamedWithWhatItCosts(t *testing.T) {
 
 func TestTablespacesAndEncryptedBackupsComeBackWithAnIdentityOnly(t *testing.T) {
 	t.Parallel()
-	key, err := age.GenerateX25519Identity()
-	if err != nil {
-		t.Fatal(err)
-	}
-	identity := filepath.Join(place(t))
-	if err := os.WriteFile(identity, []byte(key.String()+"\n"), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	giveTo(t, nil, identity)
-	a := newArchived(t, []string{key.Recipient().String()}, identity)
+	recipients, identity := sealed(t)
+	a := newArchived(t, recipients, identity)
 	a.inTablespace("elsewhere")
 	a.inTablespace("named")
 	b := a.backup()
@@ -573,7 +599,8 @@ func TestARestoreThatIsKilledIsPlainlyUnfinished(t *testing.T) {
 	}
 	a.await(a.house)
 	to := place(t)
-	what := map[string]string{"Repo": a.r.String(), "Cluster": "main", "To": to, "Program": a.program, "Bin": a.Installation().Bin}
+	what := map[string]string{"Repo": a.place.Address, "AccessKey": a.place.AccessKey, "SecretKey": a.place.SecretKey, "Identity": a.identity,
+		"Cluster": "main", "To": to, "Program": a.program, "Bin": a.Installation().Bin}
 	random := rand.New(rand.NewPCG(uint64(time.Now().UnixNano()), 2))
 	for round := range 5 {
 		cmd := child(t, what)
@@ -656,32 +683,6 @@ func TestARestoreThatIsInterruptedOrRefusedLeavesTheFolderAsItWas(t *testing.T) 
 	}
 	if a.ask(`SELECT 'x'`) != "x" {
 		t.Error("the house is gone")
-	}
-}
-
-func TestAClusterComesBackFromABucketThatIsEncrypted(t *testing.T) {
-	t.Parallel()
-	server := repotest.Start(t, repotest.Options{})
-	key, err := age.GenerateX25519Identity()
-	if err != nil {
-		t.Fatal(err)
-	}
-	identity := place(t)
-	if err := os.WriteFile(identity, []byte(key.String()+"\n"), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	giveTo(t, nil, identity)
-	a := newArchived(t, []string{key.Recipient().String()}, identity, Place{Address: server.Bucket(t), AccessKey: server.AccessKey, SecretKey: server.SecretKey})
-	a.exec(`CREATE TABLE kept AS SELECT i, md5(i::text) AS m FROM generate_series(1, 200000) i`)
-	b := a.backup()
-	if err := b.verify(t.Context(), a.r); err != nil {
-		t.Error(err)
-	}
-	a.exec(`INSERT INTO kept VALUES (0, 'last')`)
-	a.await(a.house)
-	h, _ := a.restore(a.plan(Target{}))
-	if have := h.ask(`SELECT count(*) || ' ' || min(m) FROM kept WHERE i = 0 OR i > 100000`); !strings.HasPrefix(have, "100001 ") {
-		t.Error(have)
 	}
 }
 

@@ -44,6 +44,10 @@ func (a *archived) objects() []string {
 }
 
 func (a *archived) file(object string) string {
+	a.t.Helper()
+	if t, ok := a.t.(*testing.T); ok && !filepath.IsAbs(a.place.Address) {
+		t.Skip("it reaches into the folder of its repo")
+	}
 	return filepath.Join(a.Dir(), "repo", filepath.FromSlash(object))
 }
 

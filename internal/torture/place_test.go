@@ -68,7 +68,7 @@ func (h *house) inHouse(pattern string) bool {
 // gap, and at every moment there is a data directory. Whoever is killed over it, the next one finishes, or goes back.
 func TestARestoreInPlaceGoesBackAndForthWhoeverIsKilled(t *testing.T) {
 	t.Parallel()
-	h := newHouse(t, "--backup-first", "50ms", "--backup-logical", "off")
+	h := newHouse(t, "--backup-first", "50ms", "--backup-logical", "off", "--drill", "off")
 	anna := h.settle(h.start(), "anna")[0]
 	lobby := h.lobby(anna)
 	whole := func(n int) func() bool {
