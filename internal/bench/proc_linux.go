@@ -34,6 +34,15 @@ func (u usage) server() time.Duration { return u.howdah + u.postgres }
 // strangers is what everybody else used, in seconds of CPU.
 func (u usage) strangers() float64 { return max(0, u.machine-u.server()-u.load).Seconds() }
 
+// threadCPU is what the calling thread has used (getrusage(2)).
+func threadCPU() time.Duration {
+	var r unix.Rusage
+	if unix.Getrusage(unix.RUSAGE_THREAD, &r) != nil {
+		return 0
+	}
+	return time.Duration(r.Utime.Nano() + r.Stime.Nano())
+}
+
 // probe reads what the processes of a house use; zero ids are processes on other machines.
 type probe struct {
 	howdah, postmaster int

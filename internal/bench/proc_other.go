@@ -32,3 +32,5 @@ func residentKiB(int) (int64, bool) { return 0, false }
 func raiseLimit(uint64) {}
 
 func thisMachine() machine { return machine{CPU: runtime.GOARCH, Kernel: runtime.GOOS} }
+
+func threadCPU() time.Duration { return 0 }
