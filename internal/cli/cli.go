@@ -143,7 +143,7 @@ func (t *terminal) help(options kong.HelpOptions, ctx *kong.Context) error {
 	err := kong.DefaultHelpPrinter(options, ctx)
 	ctx.Stdout = to
 	text := page.String()
-	for _, word := range []string{"usage", "flags", "commands", "arguments", "context", "more"} {
+	for _, word := range []string{"usage", "flags", "commands", "arguments", "context", "more", "command", "options", "run"} {
 		text = strings.ReplaceAll(text, lang.English.T("cli.kong."+word), t.lang.T("cli.kong."+word))
 	}
 	_, writeErr := io.WriteString(to, text)
