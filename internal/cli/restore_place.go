@@ -120,7 +120,11 @@ func (c *restoreClusterCmd) inPlace(ctx context.Context, t *terminal, target kee
 	pgWAL := filepath.Join(house.DataDir(), "pg_wal")
 	if server.DSN != "" && !c.DryRun {
 		// What is not archived then is read from the old pg_wal.
-		if _, err := keeper.Flush(ctx, server, pgWAL, 30*time.Second); err != nil && ctx.Err() != nil {
+		bar := t.progress(c.JSON)
+		bar.show(t.lang.T("cli.physical.wal"), 0, 0)
+		_, err := keeper.Flush(ctx, server, pgWAL, 30*time.Second)
+		bar.end()
+		if err != nil && ctx.Err() != nil {
 			return err
 		}
 	}
@@ -138,6 +142,9 @@ func (c *restoreClusterCmd) inPlace(ctx context.Context, t *terminal, target kee
 	in, err := cluster.FindMajor(ctx, c.PgBin, plan.Backup.Major)
 	if err != nil {
 		return err
+	}
+	if here, err := keeper.IdentityOf(ctx, house); err == nil && here.System != plan.Backup.System {
+		return fault.New(fault.Conflict, "cli.restore_other_cluster", fault.Args{"cluster": c.Cluster, "dir": c.Data})
 	}
 	id := keeper.ReplacementID(house.Dir())
 	c.To = keeper.FreshDir(house.Dir(), id)
@@ -252,10 +259,11 @@ func (c *keeping) exchange(ctx context.Context, t *terminal, house *cluster.Clus
 	if aside != "" {
 		t.say("cli.place.aside", fault.Args{"dir": aside, "undo": c.again("howdah restore undo"), "forget": c.again("howdah restore forget")})
 	}
-	if !back {
-		t.say("cli.place.start", fault.Args{"up": c.again("howdah up")})
-	} else {
+	switch {
+	case back:
 		t.say("cli.place.back")
+	case ctx.Err() == nil:
+		t.say("cli.place.start", fault.Args{"up": c.again("howdah up")})
 	}
 	return nil
 }
@@ -311,6 +319,8 @@ func (t *terminal) carryOut(ctx context.Context, house *cluster.Cluster, asked *
 func (t *terminal) awaitBack(ctx context.Context, house *cluster.Cluster, id string) bool {
 	again := time.NewTicker(100 * time.Millisecond)
 	defer again.Stop()
+	late := time.NewTimer(30 * time.Second)
+	defer late.Stop()
 	for {
 		lock, held, err := holdHouse(house.Dir())
 		if err != nil || ctx.Err() != nil {
@@ -325,6 +335,8 @@ func (t *terminal) awaitBack(ctx context.Context, house *cluster.Cluster, id str
 		}
 		select {
 		case <-ctx.Done():
+		case <-late.C:
+			t.note("cli.place.slow_start")
 		case <-again.C:
 		}
 	}

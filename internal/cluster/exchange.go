@@ -27,10 +27,13 @@ func (c *Cluster) Exchange(ctx context.Context, id, fresh, aside string) error {
 		return err
 	}
 	defer unlock()
+	from, to := filepath.Join(fresh, dataName), filepath.Join(aside, dataName)
+	if !c.marked(c.data(), id) && !exists(from) && exists(c.data()) && (aside == "" || exists(to)) {
+		return nil // done before
+	}
 	if _, running := c.running(); running {
 		return fault.New(fault.Conflict, "cluster.exchange_running", fault.Args{"dir": c.data()})
 	}
-	from, to := filepath.Join(fresh, dataName), filepath.Join(aside, dataName)
 	steps := func() error {
 		if c.marked(from, id) {
 			if !exists(c.data()) {
@@ -52,11 +55,8 @@ func (c *Cluster) Exchange(ctx context.Context, id, fresh, aside string) error {
 	if err := steps(); err != nil {
 		return c.exchangeFault(err)
 	}
-	if !c.marked(c.data(), id) {
-		if exists(from) || !exists(c.data()) || aside != "" && !exists(to) { // it is not what was to be exchanged, or somebody took it away
-			return fault.New(fault.Conflict, "cluster.exchange_lost", fault.Args{"dir": from})
-		}
-		return nil // done before
+	if !c.marked(c.data(), id) { // it is not what was to be exchanged, or somebody took it away
+		return fault.New(fault.Conflict, "cluster.exchange_lost", fault.Args{"dir": from})
 	}
 	if exists(from) { // exchanged in one step: the old one lies there
 		if err := os.Rename(from, to); err != nil {

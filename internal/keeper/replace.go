@@ -147,7 +147,7 @@ func Replace(ctx context.Context, c *cluster.Cluster) (*Replacement, error) {
 	if r.Aside != "" {
 		aside = filepath.Join(dir, r.Aside)
 	}
-	if _, running := c.Running(); running && !c.Exchanging(r.ID, aside) {
+	if !c.Exchanging(r.ID, aside) { // also when it does not run: nobody is to start it meanwhile
 		if err := stopFor(ctx, c); err != nil {
 			return r, err // it is stopping still: the next try goes on
 		}
