@@ -114,7 +114,9 @@ func (s *pruneStock) judge(keep Retention) *PrunePlan {
 	a := s.a
 	p := &PrunePlan{Cluster: a.cluster, Clock: s.clock.UTC(), Physical: []*Judgement{}, Logical: []*Judgement{}}
 	newestOn := map[wal.Timeline]time.Time{} // when something was last written on a timeline
+	var times []time.Time                    // when anything was
 	note := func(t wal.Timeline, at time.Time) {
+		times = append(times, at)
 		if at.After(newestOn[t]) {
 			newestOn[t] = at
 		}
@@ -143,7 +145,7 @@ func (s *pruneStock) judge(keep Retention) *PrunePlan {
 	if p.Newest.Before(end) {
 		end = p.Newest
 	}
-	p.Cut = end.Add(-keep.Window).UTC()
+	p.Cut = windowBegin(times, end, keep.Window).UTC()
 
 	base := map[string]*Judgement{}
 	for _, b := range a.Backups {
@@ -241,6 +243,26 @@ func (s *pruneStock) judge(keep Retention) *PrunePlan {
 		}
 	}
 	return p
+}
+
+// windowBegin is where a window that ends at a moment begins. Time in which nothing at all came to the repo for longer than repoBehind does not count: somebody was on
+// holiday, or the clock has jumped, and the first backup that was made after it would push all others out of the window.
+func windowBegin(times []time.Time, end time.Time, window time.Duration) time.Time {
+	slices.SortFunc(times, func(a, b time.Time) int { return b.Compare(a) })
+	for _, at := range times {
+		gap := end.Sub(at)
+		switch {
+		case gap <= 0:
+			continue
+		case gap > repoBehind:
+		case gap >= window:
+			return end.Add(-window)
+		default:
+			window -= gap
+		}
+		end = at
+	}
+	return end.Add(-window)
 }
 
 // logical judges the dumps.

@@ -159,6 +159,13 @@ func TestWhatIsKeptAndWhy(t *testing.T) {
 			s.backup(1, on(9), nil)
 			s.clock = now.Add(365 * day)
 		}, want: "01+doubt 09+newest+anchor", doubt: DoubtBehind},
+		"nor does the backup that was made then": {keep: Retention{Window: 14 * day}, make: func(s *invented) {
+			for _, d := range []int{1, 8, 15} {
+				s.backup(1, on(d), nil)
+			}
+			s.clock = now.Add(365 * day)
+			s.backup(1, s.clock, nil)
+		}, want: "01- 08+anchor 15+window 22+newest+window", before: 8},
 		"nor one that jumped back": {keep: week, make: func(s *invented) {
 			s.backup(1, on(1), nil)
 			s.backup(1, on(8), nil)

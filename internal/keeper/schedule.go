@@ -133,7 +133,7 @@ func (s *Schedule) Run(ctx context.Context) {
 		if !ok {
 			return
 		}
-		if called || stepped(begun, time.Now()) {
+		if now := time.Now(); called || stepped(begun, now, now.Sub(begun)) {
 			for _, e := range all {
 				e.due = time.Time{}
 			}
@@ -165,10 +165,9 @@ func pause(ctx context.Context, d time.Duration) bool {
 	}
 }
 
-// stepped tells whether the clock was set between two times that time.Now gave, or the machine has slept.
-func stepped(a, b time.Time) bool {
-	step := b.Round(0).Sub(a.Round(0)) - b.Sub(a) // by the wall clock, and by the one that is never set
-	return step.Abs() > clockStep
+// stepped tells whether the clock was set between two times that it gave, or the machine has slept; passed is what went by meanwhile, by a clock that is never set.
+func stepped(before, after time.Time, passed time.Duration) bool {
+	return (after.Round(0).Sub(before.Round(0)) - passed).Abs() > clockStep
 }
 
 // dueAfter is when the next backup is due after the last, which was begun at last (zero: there is none). A last one from the future was

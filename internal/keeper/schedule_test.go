@@ -53,6 +53,43 @@ func TestDueComesFromTheLastBackupAndTheClock(t *testing.T) {
 	}
 }
 
+// When the clock is set, forwards or backwards, what is due is found out anew: else a clock that was a year ahead when the schedule looked would keep it from
+// making backups for a year.
+func TestAClockThatIsSetIsNoticed(t *testing.T) {
+	t.Parallel()
+	noon := time.Date(2026, 11, 25, 12, 0, 0, 0, time.UTC)
+	for _, c := range []struct {
+		name   string
+		after  time.Time
+		passed time.Duration
+		want   bool
+	}{
+		{"it goes as it should", noon.Add(time.Minute), time.Minute, false},
+		{"it is brought up to date by little steps", noon.Add(65 * time.Second), time.Minute, false},
+		{"forwards, by a year", noon.AddDate(1, 0, 0), time.Minute, true},
+		{"backwards, by a year", noon.AddDate(-1, 0, 0), time.Minute, true},
+		{"backwards, by two minutes", noon.Add(-time.Minute), time.Minute, true},
+		{"the machine slept", noon.Add(9 * time.Hour), time.Minute, true},
+		{"the zone is another, and the moment the same", noon.Add(time.Minute).In(time.FixedZone("", 8*3600)), time.Minute, false},
+	} {
+		if have := stepped(noon, c.after, c.passed); have != c.want {
+			t.Errorf("%s: %v", c.name, have)
+		}
+	}
+	when, err := ParseWhen("@daily")
+	if err != nil {
+		t.Fatal(err)
+	}
+	// Made while the clock was ahead; it is right again: tomorrow, and neither now nor in a year.
+	if due := dueAfter(when, noon.AddDate(1, 0, 0), noon); due.Sub(noon) > 25*time.Hour || !due.After(noon) {
+		t.Errorf("due %s", due)
+	}
+	// It goes a year ahead: once now.
+	if due := dueAfter(when, noon, noon.AddDate(1, 0, 0)); due.After(noon.AddDate(1, 0, 0)) {
+		t.Errorf("due %s", due)
+	}
+}
+
 // scheduled makes backups of a house until ctx ends.
 func (h *house) schedule(r *repo.Repo, dir string, report func(Event), kinds ...Kind) *Schedule {
 	when, err := ParseWhen("0 3 * * 0")

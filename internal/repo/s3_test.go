@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"io/fs"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -15,6 +16,8 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/minio/minio-go/v7"
 
 	"howdah/internal/fault"
 	"howdah/internal/repo/repotest"
@@ -339,5 +342,77 @@ func TestPartsGrowSoThatAnyBackupFits(t *testing.T) {
 	}
 	if partSize(1) < 5<<20 || partSize(10000) > 5<<30 || total < 1<<40 {
 		t.Errorf("%d bytes in all", total)
+	}
+}
+
+// Servers that do not know "If-None-Match: *" say so or, worse, pass over it and overwrite. With either, what is there is seen before it is written, and stays.
+func TestServersThatDoNotKnowTheConditionOverwriteNothing(t *testing.T) {
+	t.Parallel()
+	server := repotest.Shared(t)
+	for what, unknowing := range map[string]func(w http.ResponseWriter, r *http.Request, address string) (answered bool){
+		"says so": func(w http.ResponseWriter, _ *http.Request, _ string) bool {
+			w.Header().Set("Content-Type", "application/xml")
+			w.WriteHeader(http.StatusNotImplemented)
+			_, _ = io.WriteString(w, `<?xml version="1.0" encoding="UTF-8"?><Error><Code>NotImplemented</Code><Message>A header you provided implies functionality that is not implemented.</Message></Error>`)
+			return true
+		},
+		"passes over it": func(_ http.ResponseWriter, r *http.Request, address string) bool {
+			s := openStore(t, address, s3Keys(server)).(*s3) //nolint:forcetypeassert // of this address
+			_, key, _ := strings.Cut(strings.TrimPrefix(r.URL.Path, "/"), "/")
+			if err := s.client.RemoveObject(r.Context(), s.bucket, key, minio.RemoveObjectOptions{}); err != nil {
+				t.Error(err)
+			}
+			return false
+		},
+	} {
+		t.Run(what, func(t *testing.T) {
+			t.Parallel()
+			address := server.Bucket(t)
+			var conditions atomic.Int64
+			to, err := url.Parse(server.Endpoint)
+			if err != nil {
+				t.Fatal(err)
+			}
+			proxy := &httputil.ReverseProxy{Rewrite: func(r *httputil.ProxyRequest) { r.SetURL(to); r.Out.Host = r.In.Host }}
+			front := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				if r.Header.Get("If-None-Match") != "" && (r.Method == http.MethodPut || r.Method == http.MethodPost) {
+					conditions.Add(1)
+					if unknowing(w, r, address) {
+						return
+					}
+				}
+				proxy.ServeHTTP(w, r)
+			}))
+			t.Cleanup(front.Close)
+			keys := s3Keys(server)
+			keys.Create = true
+			r := openRepo(t, through(t, address, front.URL), keys)
+			first, other := someWAL(1<<20), someWAL(1<<20)
+			other[1000] ^= 1
+			for range 2 {
+				if _, err := r.Put(t.Context(), "main/segment", first); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if _, err := r.Put(t.Context(), "main/segment", other); !fault.HasKey(err, "repo.conflict") {
+				t.Errorf("other content: %v", err)
+			}
+			if have, err := r.Get(t.Context(), "main/segment", nil); err != nil || string(have) != string(first) {
+				t.Errorf("it is not what was put there: %v", err)
+			}
+			large := someWAL(20 << 20)
+			if err := put(t.Context(), r.bare(), "large", large); err != nil {
+				t.Fatal(err)
+			}
+			if err := put(t.Context(), r.bare(), "large", large[1:]); !errors.Is(err, fs.ErrExist) {
+				t.Errorf("a large one again: %v", err)
+			}
+			if have := read(t, r.bare(), "large", 0, -1); have != string(large) {
+				t.Error("the large one is not what was put there")
+			}
+			if conditions.Load() < 3 {
+				t.Errorf("only %d requests had the condition", conditions.Load())
+			}
+		})
 	}
 }
