@@ -112,8 +112,9 @@ func (c *Cluster) render(want conf) string {
 
 	var b strings.Builder
 	b.WriteString("# Written by Howdah before every start; changes here are lost. Put yours at the end of postgresql.conf.\n")
+	quote := strings.NewReplacer("'", "''", `\`, `\\`) // a backslash begins an escape there (GUC_scanstr in guc-file.l): paths on Windows have many
 	for _, name := range slices.Sorted(maps.Keys(set)) {
-		fmt.Fprintf(&b, "%s = '%s'\n", name, strings.ReplaceAll(set[name], "'", "''"))
+		fmt.Fprintf(&b, "%s = '%s'\n", name, quote.Replace(set[name]))
 	}
 	return b.String()
 }

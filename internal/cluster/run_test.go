@@ -321,7 +321,8 @@ func TestWhatKeepsItFromStartingIsNamed(t *testing.T) {
 func TestSettingsAreAddedAndOwnOnesWin(t *testing.T) {
 	t.Parallel()
 	c := made(t)
-	c.opt.Settings = map[string]string{"work_mem": "5MB", "application_name": "it's"}
+	const command = `"C:\Program Files\new\howdah.exe" wal push 'it'\''s' "%p"` // a path of Windows, and one as sh wants it
+	c.opt.Settings = map[string]string{"work_mem": "5MB", "application_name": "it's", "restore_command": command}
 	main := filepath.Join(c.data(), "postgresql.conf")
 	raw, err := os.ReadFile(main)
 	if err != nil {
@@ -333,7 +334,7 @@ func TestSettingsAreAddedAndOwnOnesWin(t *testing.T) {
 	if err := c.Start(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	for name, want := range map[string]string{"work_mem": "5MB", "max_connections": "33"} {
+	for name, want := range map[string]string{"work_mem": "5MB", "max_connections": "33", "restore_command": command} {
 		if have := ask(t, c, App, "show "+name); have != want {
 			t.Errorf("%s is %s", name, have)
 		}
