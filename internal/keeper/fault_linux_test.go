@@ -2,6 +2,7 @@ package keeper
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -320,6 +321,30 @@ func TestWhileAStoreHangsOrRefusesPostgreSQLGoesOnAndStatusSaysIt(t *testing.T) 
 	if err != nil || len(archive.segments) < 3 {
 		t.Errorf("what it missed did not come: %d segments, %v", len(archive.segments), err)
 	}
+
+	// What is streamed is kept waiting in the same way, and goes on by itself.
+	stream := newStream(t, hung, a.dsn(cluster.Replicator), "")
+	stream.Timeout = time.Second
+	stream.Repo.Open = func(ctx context.Context) (*repo.Repo, error) {
+		return repo.Open(ctx, hung, repo.Options{AccessKey: server.AccessKey, SecretKey: server.SecretKey})
+	}
+	failsWith(t, stream, "keeper.timeout")
+	disk := smallDisk(t, 4<<20, 100)
+	if _, err := repo.Open(t.Context(), disk, repo.Options{Create: true}); err != nil {
+		t.Fatal(err)
+	}
+	filling := filepath.Join(disk, "filling")
+	if err := os.WriteFile(filling, make([]byte, 4<<20), 0o600); !errors.Is(err, unix.ENOSPC) {
+		t.Fatal(err)
+	}
+	stream = newStream(t, disk, a.dsn(cluster.Replicator), "")
+	failsWith(t, stream, "repo.full")
+	follow(t, stream)
+	a.exec(`INSERT INTO kept VALUES (2)`)
+	if err := os.Remove(filling); err != nil {
+		t.Fatal(err)
+	}
+	a.awaitStreamed(stream.Slot)
 }
 
 // Success is told only when file and folder are on disk: the file is synced before it has its name, and the folder after.

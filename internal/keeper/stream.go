@@ -125,7 +125,7 @@ func DropSlots(ctx context.Context, dsn, dir string, keep []string) error {
 
 // Run streams until ctx ends. What goes wrong is reported and tried again.
 func (s *Stream) Run(ctx context.Context) {
-	const first, most = 200 * time.Millisecond, 30 * time.Second
+	const first, most = 200 * time.Millisecond, 10 * time.Second
 	pause := first
 	told := ""
 	s.recall()

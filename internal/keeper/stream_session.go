@@ -336,7 +336,11 @@ func (x *session) confirm(at wal.LSN) error {
 		x.safe = x.marks[0].at
 		x.marks = x.marks[1:]
 	}
+	ended := x.ended != nil // and nobody listens
 	x.mu.Unlock()
+	if ended {
+		return nil
+	}
 	return x.s.lostOr(x.tell(false))
 }
 
