@@ -148,7 +148,11 @@ func (t *terminal) status(s *keeper.Status) {
 			continue
 		}
 		if r.From != nil && r.To != nil {
-			row(t.lang.T("cli.status.back"), t.lang.T("cli.status.range", fault.Args{"from": keeper.Moment(r.From.Local().Truncate(time.Second)),
+			key := "cli.status.range"
+			if !r.ToTold {
+				key = "cli.status.range_about"
+			}
+			row(t.lang.T("cli.status.back"), t.lang.T(key, fault.Args{"from": keeper.Moment(r.From.Local().Truncate(time.Second)),
 				"to": keeper.Moment(r.To.Local().Truncate(time.Second))}))
 		} else {
 			row(t.lang.T("cli.status.back"), t.lang.T("cli.status.not_back"))

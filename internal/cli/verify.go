@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"strings"
 	"time"
 
 	"howdah/internal/fault"
@@ -91,6 +92,8 @@ func (t *terminal) finding(f keeper.Finding) {
 		t.say("cli.verify.damaged", args)
 	}
 	switch {
+	case strings.HasSuffix(f.Object, "/cluster.json"):
+		t.say("cli.verify.cluster")
 	case f.Problem == keeper.ProblemPages:
 	case f.Costs == nil && (f.First != "" || f.Backup != ""):
 		t.say("cli.verify.costs_nothing")

@@ -134,7 +134,12 @@ func Backups(ctx context.Context, r *repo.Repo, clusterName string) (whole []*Ba
 		case err == nil:
 			whole = append(whole, b)
 		case fault.HasKey(err, "keeper.no_backup"):
-			unfinished = append(unfinished, id)
+			// Without run.json it is none of ours any more: what somebody has put into a folder that a prune has emptied.
+			if _, err := r.Stat(ctx, clusterName+"/base/"+id+"/"+runName); err == nil {
+				unfinished = append(unfinished, id)
+			} else if !errors.Is(err, fs.ErrNotExist) {
+				errs = append(errs, err)
+			}
 		default:
 			errs = append(errs, err)
 		}

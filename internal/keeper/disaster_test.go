@@ -3,16 +3,19 @@
 package keeper
 
 import (
+	"context"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 
 	"howdah/internal/cluster"
+	"howdah/internal/repo"
 )
 
 // TestADisasterIsOvercomeWithTheBucketAndTheKeyAlone: a house archives and backs up into S3, encrypted, while people write; all of it is lost. On a machine that has the
@@ -35,6 +38,23 @@ func TestADisasterIsOvercomeWithTheBucketAndTheKeyAlone(t *testing.T) {
 	}
 	w.stop()
 	a.await(a.house)
+	// How far one can go back, is read from the WAL; without the key there is only the time when it came, to the second.
+	blind, err := repo.NewKeys(recipients, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	plan := a.plan(Target{})
+	for _, keys := range []*repo.Keys{a.keys, blind} {
+		seen := map[string]Seen{}
+		for range 2 { // the second remembers
+			to := Look(t.Context(), StatusOptions{Name: "main", Seen: seen, Repos: []Source{{bucket.Address, func(ctx context.Context) (*repo.Repo, error) {
+				return repo.Open(ctx, bucket.Address, repo.Options{Keys: keys, AccessKey: bucket.AccessKey, SecretKey: bucket.SecretKey})
+			}}}}).Repos[0]
+			if to.To == nil || to.ToTold != (keys == a.keys) || to.To.Before(plan.Reached.Truncate(time.Second)) || to.ToTold && to.To.After(time.Now()) {
+				t.Errorf("the last transaction is of %s, and one can go back to %+v", plan.Reached, to)
+			}
+		}
+	}
 	const sum = `SELECT count(*) || ' ' || sum(hashtextextended(ledger::text, 0)::numeric) FROM ledger`
 	want := a.ask(sum)
 

@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -199,6 +200,57 @@ func TestADrillShowsWhetherTheNewestBackupCanBeRestored(t *testing.T) {
 	}
 	if v := a.verify(VerifyOptions{}); !v.Sound() || v.Foreign != 0 {
 		t.Errorf("%+v", v)
+	}
+}
+
+func TestWhatDoesNotChangeIsToldOnce(t *testing.T) {
+	t.Parallel()
+	file := filepath.Join(t.TempDir(), "told.json")
+	for _, step := range []struct{ texts, news []string }{
+		{[]string{"a", "b"}, []string{"a", "b"}}, {[]string{"a", "b"}, nil}, {[]string{"b", "c"}, []string{"c"}}, {nil, nil}, {[]string{"b"}, []string{"b"}},
+	} {
+		if news := TellOnce(file, step.texts); !slices.Equal(news, step.news) {
+			t.Errorf("%v: %v", step.texts, news)
+		}
+	}
+	if err := os.WriteFile(file, []byte(`["b`), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if news := TellOnce(file, []string{"b"}); len(news) != 1 {
+		t.Error(news)
+	}
+}
+
+// Segments of 1 MiB, the oldest of which has waited for an hour.
+func TestWhenPgWALFillsTheDiskIsToldFromTheSizeOfItsSegments(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	if err := os.Mkdir(filepath.Join(dir, "archive_status"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	for n := uint64(1); n <= 60; n++ {
+		name := wal.SegmentSize(1<<20).Name(1, n).String()
+		if err := os.WriteFile(filepath.Join(dir, name), make([]byte, 1<<20), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		ready := filepath.Join(dir, "archive_status", name+".ready")
+		if err := os.WriteFile(ready, nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if at := time.Now().Add(-time.Hour); n == 1 {
+			if err := os.Chtimes(ready, at, at); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	s := &Status{}
+	s.lookAtFiles(dir)
+	want := float64(s.Disk.Free) / (1 << 20) * 60 // a segment per minute
+	if s.Archive.Ready != 60 || s.Archive.Lag < 3600 || s.Disk.Free == 0 || s.Disk.FullIn < want || s.Disk.FullIn > want*(s.Archive.Lag+1)/3600 {
+		t.Errorf("%+v %+v, not %.0f", s.Archive, s.Disk, want)
+	}
+	if s.Level != Critical || s.Concerns[0].Fault.Key != "keeper.status_lag" {
+		t.Errorf("%+v", s.Concerns)
 	}
 }
 

@@ -66,6 +66,11 @@ func RestoreDump(ctx context.Context, r *repo.Repo, s Server, id string, opt Res
 		return done, err
 	}
 	defer conn.Close(context.WithoutCancel(ctx))
+	release, err := keepFor(ctx, r, opt.Cluster, 0, func(id string) string { return dumpFolder(opt.Cluster) + "/" + id + "/" + dumpManifest }, id)
+	if err != nil {
+		return done, err
+	}
+	defer release()
 	begun := time.Now()
 	if done.Newer, err = mayRestore(ctx, conn, s, d, p, opt); err != nil {
 		return done, err

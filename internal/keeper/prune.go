@@ -3,11 +3,14 @@ package keeper
 import (
 	"cmp"
 	"context"
+	"crypto/rand"
 	"fmt"
+	"os"
 	"slices"
 	"strings"
 	"time"
 
+	"howdah/internal/fault"
 	"howdah/internal/repo"
 	"howdah/internal/wal"
 )
@@ -34,6 +37,7 @@ const (
 	KeptWeekly   KeptWhy = "weekly"   // newest of a week
 	KeptMonthly  KeptWhy = "monthly"  // newest of a month
 	KeptDoubt    KeptWhy = "doubt"    // it cannot be judged
+	KeptRestore  KeptWhy = "restore"  // it is being restored
 	KeptTimeline KeptWhy = "timeline" // another timeline, that has moments in the window, is reached from it
 )
 
@@ -81,6 +85,7 @@ type PrunePlan struct {
 	OldestBefore time.Time `json:"oldest_before,omitzero"`
 	OldestAfter  time.Time `json:"oldest_after,omitzero"`
 
+	size   wal.SegmentSize
 	wal    []repo.Info
 	pieces []piece
 }
@@ -92,6 +97,7 @@ type pruneStock struct {
 	wal   []repo.Info // files of WAL but histories, which are never removed
 	// pieces of segments, archived or not.
 	pieces map[wal.Name][]piece
+	holds  []hold
 	clock  time.Time
 }
 
@@ -181,6 +187,11 @@ func (s *pruneStock) judge(keep Retention) *PrunePlan {
 			why(base[b.ID], KeptWindow)
 		case b.System != a.System, err != nil:
 			why(base[b.ID], KeptDoubt)
+		}
+	}
+	for _, b := range a.Backups {
+		if isHeld(s.holds, b.ID) {
+			why(base[b.ID], KeptRestore)
 		}
 	}
 	timelines := a.Timelines()
@@ -286,6 +297,9 @@ func (s *pruneStock) logical(p *PrunePlan, keep Retention, why func(*Judgement, 
 		if d.Ended.After(p.Cut) {
 			why(j, KeptWindow)
 		}
+		if isHeld(s.holds, d.ID) {
+			why(j, KeptRestore)
+		}
 		at := d.Ended.UTC()
 		year, week := at.ISOWeek()
 		for _, each := range []struct {
@@ -323,6 +337,7 @@ func (s *pruneStock) files(p *PrunePlan, base map[string]*Judgement, some bool) 
 			from = min(from, size.Number(min(b.Start, b.Stop)))
 		}
 	}
+	from = min(from, heldFrom(s.holds, size))
 	for _, f := range s.wal {
 		name, ok := walFile(f.Name)
 		if !ok || name.Kind == wal.History {
@@ -356,6 +371,17 @@ func (s *pruneStock) files(p *PrunePlan, base map[string]*Judgement, some bool) 
 	}
 }
 
+// heldFrom is the number of the first segment that restores under way need.
+func heldFrom(living []hold, size wal.SegmentSize) uint64 {
+	from := size.Last()
+	for _, h := range living {
+		if h.From != 0 {
+			from = min(from, size.Number(h.From))
+		}
+	}
+	return from
+}
+
 // PlanPrune says what a prune would remove, and of each backup why it stays.
 func PlanPrune(ctx context.Context, r *repo.Repo, clusterName string, keep Retention) (*PrunePlan, error) {
 	a, err := OpenArchive(ctx, r, clusterName)
@@ -382,15 +408,27 @@ func PlanPrune(ctx context.Context, r *repo.Repo, clusterName string, keep Reten
 	if s.pieces, err = pieces(ctx, r, clusterName, ""); err != nil {
 		return nil, err
 	}
+	if s.holds, _, err = livingHolds(ctx, r, clusterName); err != nil {
+		return nil, err
+	}
 	p := s.judge(keep)
-	p.DryRun = true
+	p.size, p.DryRun = a.SegmentSize, true
 	return p, nil
 }
 
-// removeListed removes a backup: first the manifest, so that it is none any more, and run.json last, by which the next run knows what is left when we are killed.
-// What somebody else has put into its folder stays.
-func removeListed(ctx context.Context, r *repo.Repo, folder, manifest string, objects []string) error {
+// removeListed removes a backup: after a note that says so, first the manifest, so that it is none any more; run.json and the note last, by which the next run knows what is left
+// when we are killed.
+// What somebody else has put into its folder stays; and all the rest, for the next run, when a restore that has just begun needs it.
+func removeListed(ctx context.Context, r *repo.Repo, clusterName, id, folder, manifest string, objects []string) error {
+	host, _ := os.Hostname()
+	err := r.PutJSON(ctx, folder+prunedName, runJSON{time.Now().UTC().Truncate(time.Second), host, os.Getpid(), rand.Text()})
+	if err != nil && !fault.HasKey(err, "repo.conflict") { // an earlier prune has said so
+		return err
+	}
 	if err := r.Remove(ctx, folder+manifest); err != nil {
+		return err
+	}
+	if living, _, err := livingHolds(ctx, r, clusterName); err != nil || isHeld(living, id) {
 		return err
 	}
 	names := make([]string, len(objects))
@@ -400,7 +438,7 @@ func removeListed(ctx context.Context, r *repo.Repo, folder, manifest string, ob
 	if err := r.Remove(ctx, names...); err != nil {
 		return err
 	}
-	return r.Remove(ctx, folder+runName)
+	return r.Remove(ctx, folder+runName, folder+prunedName)
 }
 
 // Prune removes what need not be kept any more. Killed at any moment, it leaves a repo in which all that is listed can be restored: a backup stops being one
@@ -413,7 +451,7 @@ func Prune(ctx context.Context, r *repo.Repo, clusterName string, keep Retention
 	p.DryRun = false
 	for _, j := range slices.Backward(p.Physical) {
 		if !j.Kept() {
-			if err := removeListed(ctx, r, baseFolder(clusterName)+"/"+j.ID+"/", backupName, j.objects); err != nil {
+			if err := removeListed(ctx, r, clusterName, j.ID, baseFolder(clusterName)+"/"+j.ID+"/", backupName, j.objects); err != nil {
 				return nil, err
 			}
 		}
@@ -422,10 +460,29 @@ func Prune(ctx context.Context, r *repo.Repo, clusterName string, keep Retention
 		if j.Kept() {
 			continue
 		}
-		if err := removeListed(ctx, r, dumpFolder(clusterName)+"/"+j.ID+"/", dumpManifest, j.objects); err != nil {
+		if err := removeListed(ctx, r, clusterName, j.ID, dumpFolder(clusterName)+"/"+j.ID+"/", dumpManifest, j.objects); err != nil {
 			return nil, err
 		}
 	}
+	living, dead, err := livingHolds(ctx, r, clusterName)
+	if err != nil {
+		return nil, err
+	}
+	from := heldFrom(living, p.size)
+	p.wal = slices.DeleteFunc(p.wal, func(f repo.Info) bool {
+		name, _ := walFile(f.Name)
+		number, err := name.Number(p.size)
+		stays := err != nil || number >= from
+		if stays {
+			p.Segments--
+			p.Bytes -= f.Size
+		}
+		return stays
+	})
+	p.pieces = slices.DeleteFunc(p.pieces, func(one piece) bool {
+		number, err := one.segment.Number(p.size)
+		return err != nil || number >= from
+	})
 	for some := range slices.Chunk(p.wal, 100) {
 		names := make([]string, len(some))
 		for i, f := range some {
@@ -436,6 +493,9 @@ func Prune(ctx context.Context, r *repo.Repo, clusterName string, keep Retention
 		}
 	}
 	if err := removePieces(ctx, r, p.pieces); err != nil {
+		return nil, err
+	}
+	if err := r.Remove(ctx, dead...); err != nil {
 		return nil, err
 	}
 	if p.Doubt == DoubtNone { // what a killed prune, or a killed backup, has left

@@ -111,6 +111,19 @@ func Recover(ctx context.Context, r *repo.Repo, plan *Plan, options RecoverOptio
 	if major := options.Installation.Version.Major; major != plan.id.Major {
 		return nil, fault.New(fault.Conflict, "keeper.other_major", fault.Args{"want": plan.id.Major, "have": major})
 	}
+	chain := plan.Chain
+	if len(chain) == 0 {
+		chain = []*Backup{plan.Backup}
+	}
+	var ids []string
+	for _, b := range chain {
+		ids = append(ids, b.ID)
+	}
+	release, err := keepFor(ctx, r, plan.Cluster, chain[0].Start, func(id string) string { return baseFolder(plan.Cluster) + "/" + id + "/" + backupName }, ids...)
+	if err != nil {
+		return nil, err
+	}
+	defer release()
 	if err := x.prepare(ctx); err != nil {
 		return nil, err
 	}

@@ -31,6 +31,7 @@ type Archive struct {
 	segments  map[wal.Name]segmentSource
 	lineages  map[wal.Timeline]wal.Lineage
 	histories []string // files of AddFolder that the archive lacks
+	unnamed   error    // why cluster.json does not say which cluster it is; then the newest backup does
 	sealed    error    // a history that cannot be read without an identity
 	recent    []opened // segments that were read last
 }
@@ -50,6 +51,9 @@ type opened struct {
 	content []byte
 }
 
+// clusterFile is what says which cluster it is.
+func clusterFile(cluster string) string { return cluster + "/cluster.json" }
+
 // OpenArchive reads what there is: the list of WAL, the histories, the backups' manifests.
 func OpenArchive(ctx context.Context, r *repo.Repo, clusterName string) (*Archive, error) {
 	return openArchive(ctx, r, clusterName, func(_ string, err error) error { return err })
@@ -57,16 +61,23 @@ func OpenArchive(ctx context.Context, r *repo.Repo, clusterName string) (*Archiv
 
 // openArchive is OpenArchive, but for what cannot be read: spoiled is told of it and of the object, and says with nil that the rest is wanted all the same.
 func openArchive(ctx context.Context, r *repo.Repo, clusterName string, spoiled func(object string, err error) error) (*Archive, error) {
-	c, err := r.Cluster(ctx, clusterName)
-	if err != nil {
-		return nil, err
+	c, unnamed := r.Cluster(ctx, clusterName)
+	if unnamed != nil && !fault.HasKey(unnamed, "repo.damaged") && !errors.Is(unnamed, fs.ErrNotExist) {
+		return nil, unnamed
 	}
-	a := &Archive{r: r, cluster: clusterName, segments: map[wal.Name]segmentSource{}, lineages: map[wal.Timeline]wal.Lineage{},
+	a := &Archive{r: r, cluster: clusterName, segments: map[wal.Name]segmentSource{}, lineages: map[wal.Timeline]wal.Lineage{}, unnamed: unnamed,
 		Identity: wal.Identity{System: c.System, Major: c.Major, SegmentSize: wal.SegmentSize(c.SegmentSize)}}
+	var err error
 	if a.Backups, _, err = Backups(ctx, r, clusterName); err != nil && ctx.Err() != nil {
 		return nil, err
 	}
 	a.Broken = err
+	if unnamed != nil { // each backup says it too, and nothing shall stand between people and their backups
+		if len(a.Backups) == 0 {
+			return nil, unnamed
+		}
+		a.Identity = a.Backups[len(a.Backups)-1].Identity
+	}
 	if len(a.Backups) == 0 && a.Broken != nil {
 		if err := spoiled("", a.Broken); err != nil {
 			return nil, err

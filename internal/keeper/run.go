@@ -6,6 +6,7 @@ import (
 	"errors"
 	"io/fs"
 	"os"
+	"regexp"
 	"strings"
 	"time"
 
@@ -24,7 +25,11 @@ type run struct {
 	done   bool // the manifest is written: nothing is to be abandoned
 }
 
-const runName = "run.json"
+const (
+	runName = "run.json"
+	// prunedName says that a prune is removing the backup, or was; who made it may live on.
+	prunedName = "pruned.json"
+)
 
 type runJSON struct {
 	Began time.Time `json:"began"`
@@ -77,14 +82,17 @@ func (u *run) abandon(ctx context.Context) {
 	_ = removeFolder(ctx, u.r, u.folder)
 }
 
-// removeFolder removes all objects of a backup that is none, run.json last: as long as it is there, the next run knows what this is.
+// ourObjects are the names of what a backup consists of, beside its manifest and run.json: of a base backup, and of a logical one.
+var ourObjects = regexp.MustCompile(`^(?:(?:base|[0-9]+)\.tar\.zst(?:\.age)?|index\.json\.zst|backup_manifest\.zst|[a-z0-9_][a-z0-9_-]{0,62}\.(?:dump|sql|tar)\.zst(?:\.age)?)$`)
+
+// removeFolder removes all objects of a backup that is none, run.json last: as long as it is there, the next run knows what this is. What somebody else has put there stays.
 func removeFolder(ctx context.Context, r *repo.Repo, folder string) error {
 	var names []string
 	for info, err := range r.List(ctx, folder+"/") {
 		if err != nil {
 			return err
 		}
-		if info.Name != folder+"/"+runName {
+		if ourObjects.MatchString(strings.TrimPrefix(info.Name, folder+"/")) {
 			names = append(names, info.Name)
 		}
 	}
@@ -94,7 +102,7 @@ func removeFolder(ctx context.Context, r *repo.Repo, folder string) error {
 	if err := r.Sweep(ctx, folder+"/", 0); err != nil { // the object that a killed run was at
 		return err
 	}
-	return r.Remove(ctx, folder+"/"+runName)
+	return r.Remove(ctx, folder+"/"+runName, folder+"/"+prunedName)
 }
 
 // unfinishedAge is when a backup without a manifest is taken for dead where its process cannot be asked for.
@@ -115,8 +123,15 @@ func sweepRuns(ctx context.Context, r *repo.Repo, below, manifest string) error 
 		} else if !errors.Is(err, fs.ErrNotExist) {
 			return err
 		}
+		_, err := r.Stat(ctx, folder+"/"+prunedName)
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+		pruned := err == nil
 		var who runJSON
-		if err := r.GetJSON(ctx, folder+"/"+runName, &who); errors.Is(err, fs.ErrNotExist) {
+		if err := r.GetJSON(ctx, folder+"/"+runName, &who); pruned {
+			// Whoever made it: it is none any more.
+		} else if errors.Is(err, fs.ErrNotExist) {
 			if _, err := time.Parse(repo.TimeForm, id); err != nil {
 				continue // not ours
 			}
@@ -130,11 +145,12 @@ func sweepRuns(ctx context.Context, r *repo.Repo, below, manifest string) error 
 		} else if err != nil {
 			return err
 		}
-		dead := time.Since(who.Began) > unfinishedAge
-		if host != "" && strings.EqualFold(host, who.Host) {
-			dead = dead || !alive(who.PID)
+		if !pruned && !who.gone(host) {
+			continue
 		}
-		if !dead {
+		if living, _, err := livingHolds(ctx, r, below[:strings.IndexByte(below, '/')]); err != nil {
+			return err
+		} else if isHeld(living, id) { // a prune came upon a restore
 			continue
 		}
 		// It may have come to its end since we looked for the manifest.

@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -77,6 +78,7 @@ type RepoStatus struct {
 	Trouble  string     `json:"trouble,omitempty"` // the key of the fault that keeps it from being read
 	From     *time.Time `json:"from,omitempty"`    // one can go back to any moment from here ...
 	To       *time.Time `json:"to,omitempty"`      // ... to here
+	ToTold   bool       `json:"to_told"`           // the WAL says so; otherwise it is when the newest of it came
 	Physical *LastRun   `json:"physical,omitempty"`
 	Logical  *LastRun   `json:"logical,omitempty"`
 	Drill    *LastDrill `json:"drill,omitempty"`
@@ -125,7 +127,8 @@ type StatusOptions struct {
 	Server  Server           // a way in, as any role; empty: none
 	Dir     string           // the house's folder; "": none
 	Repos   []Source
-	When    map[Kind]When // nil: nothing is overdue
+	When    map[Kind]When   // nil: nothing is overdue
+	Seen    map[string]Seen // what the Look before has read; nil: nothing
 }
 
 // When things are not well any more.
@@ -209,7 +212,7 @@ func (s *Status) find(level Level, f *fault.Fault) {
 
 // lookAtFiles counts what PostgreSQL has marked as ready: https://www.postgresql.org/docs/current/continuous-archiving.html
 func (s *Status) lookAtFiles(pgWAL string) {
-	oldest := time.Time{}
+	oldest, size := time.Time{}, int64(wal.DefaultSegmentSize)
 	entries, _ := os.ReadDir(filepath.Join(pgWAL, "archive_status"))
 	for _, e := range entries {
 		if !strings.HasSuffix(e.Name(), ".ready") {
@@ -219,7 +222,11 @@ func (s *Status) lookAtFiles(pgWAL string) {
 		if err != nil {
 			continue // it has just been archived
 		}
-		s.Archive.Ready++
+		if s.Archive.Ready++; s.Archive.Ready == 1 {
+			if segment, err := os.Stat(filepath.Join(pgWAL, strings.TrimSuffix(e.Name(), ".ready"))); err == nil && wal.SegmentSize(segment.Size()).Valid() {
+				size = segment.Size() // all have the same, but for histories
+			}
+		}
 		if oldest.IsZero() || st.ModTime().Before(oldest) {
 			oldest = st.ModTime()
 		}
@@ -243,7 +250,7 @@ func (s *Status) lookAtFiles(pgWAL string) {
 	s.Disk.Free, s.Disk.Total = free, total
 	full := time.Duration(0)
 	if lag >= lagWarning {
-		perSecond := float64(s.Archive.Ready) * 16 * (1 << 20) / lag.Seconds()
+		perSecond := float64(s.Archive.Ready) * float64(size) / lag.Seconds()
 		full = time.Duration(float64(free) / perSecond * float64(time.Second))
 		if full < 0 { // more than 292 years
 			full = 0
@@ -376,10 +383,14 @@ func (s *Status) lookInto(ctx context.Context, opt StatusOptions, r *repo.Repo, 
 	if err := s.lookAtDrills(ctx, opt, r, out, whole); err != nil {
 		return err
 	}
-	if newest, err := newestWAL(ctx, r, opt.Name); err != nil {
-		return err
-	} else if out.To != nil && newest.After(*out.To) {
-		out.To = &newest
+	if out.To != nil {
+		newest, told, err := newestMoment(ctx, r, opt.Name, whole[len(whole)-1].Identity, opt.Seen)
+		if err != nil {
+			return err
+		}
+		if out.ToTold = true; newest.After(*out.To) {
+			out.To, out.ToTold = &newest, told
+		}
 	}
 	if out.Physical == nil && opt.When[Physical] != nil {
 		level := Critical
@@ -403,23 +414,6 @@ func (s *Status) lookInto(ctx context.Context, opt StatusOptions, r *repo.Repo, 
 		}
 	}
 	return nil
-}
-
-// newestWAL is when the last WAL came to the repo: a segment, or a piece of one that is not archived yet.
-func newestWAL(ctx context.Context, r *repo.Repo, clusterName string) (time.Time, error) {
-	at, err := newestSegment(ctx, r, clusterName)
-	if err != nil {
-		return at, err
-	}
-	streamed, err := pieces(ctx, r, clusterName, "")
-	for _, some := range streamed {
-		for _, p := range some {
-			if p.stored.Modified.After(at) {
-				at = p.stored.Modified.UTC()
-			}
-		}
-	}
-	return at, err
 }
 
 // lookAtDrills tells of the newest drill, and whether another is overdue. One that was not made costs nothing by itself, so it is no more than a warning.
@@ -466,31 +460,92 @@ func (s *Status) lookAtDrills(ctx context.Context, opt StatusOptions, r *repo.Re
 	return nil
 }
 
-// newestSegment is when the last segment of the newest timeline came to the repo.
-func newestSegment(ctx context.Context, r *repo.Repo, clusterName string) (at time.Time, err error) {
+// Seen is what a Look found out about the newest WAL of a repo: as long as no other has come, the next need not read it again.
+type Seen struct {
+	what string
+	at   time.Time
+	told bool
+}
+
+// newestMoment is the newest that can be restored: the newest time that the WAL tells (of a commit as a rule; told is true then), or when the last of it came, where it cannot be
+// read here. That there is no hole before it is howdah verify's to find out.
+func newestMoment(ctx context.Context, r *repo.Repo, clusterName string, id wal.Identity, seen map[string]Seen) (at time.Time, told bool, err error) {
+	a := &Archive{Identity: id, r: r, cluster: clusterName, segments: map[wal.Name]segmentSource{}}
+	var newest wal.Name
+	var last string
+	note := func(name wal.Name, info repo.Info) {
+		if info.Modified.After(at) {
+			at = info.Modified.UTC()
+		}
+		if name.String() > newest.String() || newest.Timeline == 0 {
+			newest = name
+		}
+		last = max(last, info.Name)
+	}
 	folder := clusterName + "/wal"
-	for range 2 { // the timeline, and the first 16 digits
+	for range 2 { // the newest timeline, and the last 256 segments or less of it
 		folders, err := r.Folders(ctx, folder)
-		if errors.Is(err, fs.ErrNotExist) || err == nil && len(folders) == 0 {
-			return at, nil
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return at, false, err
 		}
-		if err != nil {
-			return at, err
+		if len(folders) == 0 {
+			folder = ""
+			break
 		}
-		last := folders[0]
-		for _, f := range folders {
-			last = max(last, f)
-		}
-		folder += "/" + last
+		folder += "/" + slices.Max(folders)
 	}
-	for info, err := range r.List(ctx, folder+"/") {
-		if err != nil {
-			return at, err
-		}
-		base, _, _ := strings.Cut(info.Name[strings.LastIndexByte(info.Name, '/')+1:], ".")
-		if name, err := wal.ParseName(base); err == nil && name.Kind == wal.Segment && info.Modified.After(at) {
-			at = info.Modified
+	if folder != "" {
+		for info, err := range r.List(ctx, folder+"/") {
+			if err != nil {
+				return at, false, err
+			}
+			if name, ok := walFile(info.Name); ok && name.Kind == wal.Segment {
+				a.segments[name] = segmentSource{}
+				note(name, info)
+			}
 		}
 	}
-	return at.UTC(), nil
+	streamed, err := pieces(ctx, r, clusterName, "")
+	if err != nil {
+		return at, false, err
+	}
+	for name, some := range streamed {
+		if _, archived := a.segments[name]; archived {
+			continue
+		}
+		if c := chain(some, id.SegmentSize); c != nil {
+			a.segments[name] = segmentSource{pieces: c}
+			for _, p := range some {
+				note(name, p.stored)
+			}
+		}
+	}
+	if newest.Timeline == 0 {
+		return at, false, nil
+	}
+	what := last + " " + at.String()
+	if known, ok := seen[r.String()]; ok && known.what == what {
+		return known.at, known.told, nil
+	}
+	arrived := at
+	s := Stretch{l: wal.Lineage{Timeline: newest.Timeline}, a: a}
+	if s.Last, err = newest.Number(id.SegmentSize); err != nil {
+		return arrived, false, nil //nolint:nilerr // of another size: not ours to read
+	}
+	for s.First = s.Last; s.First > 0 && s.Last-s.First < 4; s.First-- { // an idle server writes segments that tell nothing
+		if _, there := a.segments[id.SegmentSize.Name(newest.Timeline, s.First-1)]; !there {
+			break
+		}
+	}
+	_, _, at, _, err = s.tail(ctx)
+	if ctx.Err() != nil {
+		return arrived, false, ctx.Err()
+	}
+	if told = err == nil && !at.IsZero(); !told { // it is encrypted and the key is not here, or damaged
+		at = arrived
+	}
+	if seen != nil {
+		seen[r.String()] = Seen{what, at, told}
+	}
+	return at, told, nil
 }

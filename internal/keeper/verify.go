@@ -119,7 +119,12 @@ func Verify(ctx context.Context, r *repo.Repo, clusterName string, options Verif
 	v := &verification{r: r, cluster: clusterName, options: options, broken: map[string]error{}, out: &Verification{Format: 1, Kind: "verify", Cluster: clusterName,
 		ID: options.ID, Began: time.Now().UTC().Truncate(time.Second), Backups: []string{}, Reachable: []Span{}, Findings: []Finding{}}}
 	var err error
-	if v.a, err = openArchive(ctx, r, clusterName, v.spoiled(ctx)); err != nil {
+	v.a, err = openArchive(ctx, r, clusterName, v.spoiled(ctx))
+	if name := clusterFile(clusterName); fault.HasKey(err, "repo.damaged") && fault.Of(err).Args["name"] == name { // and no backup says what it should
+		v.out.Findings = append(v.out.Findings, Finding{Problem: ProblemDamaged, Object: name, Detail: err.Error()})
+		return v.end(ctx)
+	}
+	if err != nil {
 		return nil, err
 	}
 	v.whole = v.a.Backups
@@ -142,9 +147,14 @@ func Verify(ctx context.Context, r *repo.Repo, clusterName string, options Verif
 	if err := v.judge(ctx); err != nil {
 		return nil, err
 	}
+	return v.end(ctx)
+}
+
+// end keeps the report.
+func (v *verification) end(ctx context.Context) (_ *Verification, err error) {
 	v.out.Objects, v.out.Bytes, v.out.StoredOnly = len(v.tasks), v.done.Load(), v.sealed
 	v.out.Ended = time.Now().UTC().Truncate(time.Second)
-	v.out.Report, err = putReport(ctx, r, clusterName, "verify", v.out.Ended, v.out)
+	v.out.Report, err = putReport(ctx, v.r, v.cluster, "verify", v.out.Ended, v.out)
 	return v.out, err
 }
 
@@ -179,7 +189,7 @@ func (v *verification) spoiled(ctx context.Context) func(string, error) error {
 		case fault.HasKey(err, "repo.absent"):
 			return err
 		case !fault.Is(err, fault.Conflict) && !errors.Is(err, fs.ErrNotExist):
-			if _, away := v.r.Cluster(ctx, v.cluster); away != nil {
+			if _, away := v.r.Stat(ctx, clusterFile(v.cluster)); away != nil && !errors.Is(away, fs.ErrNotExist) {
 				return err
 			}
 		}
@@ -214,6 +224,9 @@ func (v *verification) list(ctx context.Context) error {
 			v.total += size
 		}
 		delete(have, object)
+	}
+	if name := clusterFile(v.cluster); v.a.unnamed != nil && have[name] == 0 {
+		v.broken[name] = v.a.unnamed
 	}
 	wanted := v.wanted()
 	for _, b := range v.whole {
@@ -291,7 +304,8 @@ func (v *verification) list(ctx context.Context) error {
 				v.streamed = append(v.streamed, p)
 				add(object, "", -1, v.piece(p))
 			}
-		case strings.HasSuffix(file, ".json") && (rest == "cluster.json" || kind == "report" || (kind == "base" || kind == "dump") && (file == runName || file == backupName || file == dumpManifest)):
+		case kind == "hold": // of a restore under way
+		case strings.HasSuffix(file, ".json") && (rest == "cluster.json" || kind == "report" || (kind == "base" || kind == "dump") && (file == runName || file == prunedName || file == backupName || file == dumpManifest)):
 			id := strings.TrimSuffix(strings.TrimPrefix(folder, v.cluster+"/"+kind+"/"), "/")
 			if v.options.ID != "" && !wanted(id) {
 				continue

@@ -21,7 +21,7 @@ var (
 		"fault.keeper.":       {"roles_missing", "extensions_missing", "tablespaces_missing"},
 		"cli.backups.wal_":    {"archive", "included"},
 		"cli.prune.":          {"repo_ahead", "repo_behind", "manifest", "no_backup"},
-		"cli.prune.why_":      {"newest", "window", "anchor", "timeline", "count", "parent", "daily", "weekly", "monthly", "doubt"},
+		"cli.prune.why_":      {"newest", "window", "anchor", "timeline", "count", "parent", "daily", "weekly", "monthly", "doubt", "restore"},
 		"cli.kong.":           {"usage", "flags", "commands", "arguments", "context", "more"},
 	}
 )

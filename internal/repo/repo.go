@@ -10,6 +10,7 @@
 //	CLUSTER/base/20261122T030000Z/...        a base backup; whole when its backup.json is there
 //	CLUSTER/dump/20261122T040000Z/...        a logical backup; whole when its dump.json is there
 //	CLUSTER/report/...                       verifications and drills
+//	CLUSTER/hold/...                         what restores under way need, so that no prune takes it
 package repo
 
 import (
@@ -108,6 +109,11 @@ func Open(ctx context.Context, address string, opt Options) (*Repo, error) {
 		}
 	}
 	return nil, fault.New(fault.Unavailable, "repo.absent", place)
+}
+
+// Through gives the same repo with a store around its own, which may fail or wait where that would not.
+func (r *Repo) Through(wrap func(Store) Store) *Repo {
+	return &Repo{Store: &guarded{wrap(r.bare())}, keys: r.keys, level: r.level}
 }
 
 // guarded tells an object that is missing from a repo that is: a disk that is not mounted any more must not look like the end of the WAL.

@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"math"
 	"os"
+	"path/filepath"
 	"time"
 
 	"howdah/internal/cluster"
@@ -44,6 +45,7 @@ func (s *Server) writeSettings(ctx context.Context) error {
 // keep makes backups, beside all else, until ctx ends.
 func (s *Server) keep(ctx context.Context) {
 	k, c, log := s.options.Keeping, s.options.Cluster, s.options.Log
+	var same []string
 	for _, source := range k.Repos {
 		r, err := source.Open(ctx) // makes it: the first segment of WAL comes soon
 		if err != nil {
@@ -53,8 +55,11 @@ func (s *Server) keep(ctx context.Context) {
 			continue
 		}
 		if keeper.SameDisk(r, c.DataDir()) {
-			log.Warn("the backups are on the same disk as the data", "error", fault.New(fault.Conflict, "keeper.same_disk", fault.Args{"place": r.String()}))
+			same = append(same, r.String())
 		}
+	}
+	for _, place := range keeper.TellOnce(filepath.Join(c.Dir(), "same-disk.json"), same) { // howdah status says it always
+		log.Warn("the backups are on the same disk as the data", "error", fault.New(fault.Conflict, "keeper.same_disk", fault.Args{"place": place}))
 	}
 	if c.Installation().Version.Major < keeper.IncrementsSince || k.When[keeper.Physical] == nil { // they need full ones
 		delete(k.When, keeper.Incremental)
@@ -114,8 +119,9 @@ func (s *Server) lookAfter(ctx context.Context) {
 	k, c := s.options.Keeping, s.options.Cluster
 	tick := time.NewTicker(time.Minute)
 	defer tick.Stop()
+	seen := map[string]keeper.Seen{}
 	for {
-		opt := keeper.StatusOptions{Name: k.Settings.Cluster, Cluster: c, Dir: c.Dir(), Repos: k.Repos, When: k.When}
+		opt := keeper.StatusOptions{Seen: seen, Name: k.Settings.Cluster, Cluster: c, Dir: c.Dir(), Repos: k.Repos, When: k.When}
 		if dsn, err := c.DSN(cluster.Watcher, "postgres"); err == nil {
 			opt.Server.DSN = dsn
 		}
