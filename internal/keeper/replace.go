@@ -162,23 +162,18 @@ func Replace(ctx context.Context, c *cluster.Cluster) (*Replacement, error) {
 	if err := r.close(dir); err != nil {
 		return r, err
 	}
-	sweepEmpty(dir)
+	removeEmpty(fresh)
 	return r, nil
 }
 
-// sweepEmpty removes the folders of replacements that hold no data directory any more, or none yet. Tablespaces of one that lives stay.
-func sweepEmpty(dir string) {
-	for _, folder := range append(foldersOf(dir, freshPrefix), foldersOf(dir, asidePrefix)...) {
-		kept := false
-		for _, name := range []string{restored, unfinishedName, spacesName} {
-			if _, err := os.Lstat(filepath.Join(folder, name)); !errors.Is(err, fs.ErrNotExist) {
-				kept = true
-			}
-		}
-		if !kept {
-			_ = os.RemoveAll(folder) // the next sweep tries again
+// removeEmpty removes a folder of a replacement that holds no data directory any more, or none yet. Tablespaces of one that lives stay.
+func removeEmpty(folder string) {
+	for _, name := range []string{restored, unfinishedName, spacesName} {
+		if _, err := os.Lstat(filepath.Join(folder, name)); !errors.Is(err, fs.ErrNotExist) {
+			return
 		}
 	}
+	_ = os.RemoveAll(folder) // the next sweep tries again
 }
 
 // foldersOf are those in a house whose names begin so and go on with the ID of a replacement, in order.
@@ -328,7 +323,9 @@ func SweepReplacements(ctx context.Context, c *cluster.Cluster, account *cluster
 		}
 		removed = append(removed, folder)
 	}
-	sweepEmpty(dir)
+	for _, folder := range append(foldersOf(dir, freshPrefix), foldersOf(dir, asidePrefix)...) {
+		removeEmpty(folder)
+	}
 	return removed, nil
 }
 

@@ -122,30 +122,21 @@ func TestARestoreInPlaceGoesBackAndForthWhoeverIsKilled(t *testing.T) {
 	h.kill(restore)
 	h.mustSay(anna, lobby, "first", "second", "third")
 
-	// Howdah is killed in the moment in which it is to change places: the restore does it, and PostgreSQL is stopped when it has.
+	// All three are killed in the moment in which the two are to change places: the next start finishes it.
 	restore = h.launch(h.command("restore", "--in-place", "--at", at, "--yes"))
 	await(t, time.Minute, "the restore to ask", func() bool { return h.inHouse("replacement.json") || restore.ended() })
 	h.kill(h.run)
-	h.wait(restore)
-	if restore.err != nil || h.inHouse("replacement.json") || !h.inHouse("pgdata/PG_VERSION") || h.logged("was killed before it changed anything") != 1 {
-		t.Fatalf("%v\n%s", restore.err, h.tail(30))
+	h.kill(restore)
+	if h.logged("was killed before it changed anything") != 1 {
+		t.Errorf("what the killed restore had left was not cleared away\n%s", h.tail(30))
 	}
-	h.start()
-	h.mustSay(anna, lobby, "first")
-	h.mustPost(anna, lobby, uuid(), "fourth")
-
-	// All three are killed then: the next start finishes it.
-	undo := h.launch(h.command("restore", "undo", "--yes"))
-	await(t, time.Minute, "the way back to be asked for", func() bool { return h.inHouse("replacement.json") || undo.ended() })
-	h.kill(h.run)
-	h.kill(undo)
 	if postmaster, running := h.postmaster(); running {
 		_ = sendTo(postmaster, syscall.SIGKILL)
 	}
 	h.start()
-	h.mustSay(anna, lobby, "first", "second", "third")
-	if h.inHouse("replacement.json") || h.inHouse("restored-*") {
-		t.Error("something is left of it")
+	h.mustSay(anna, lobby, "first")
+	if h.inHouse("replacement.json") || h.inHouse("restored-*") || !h.inHouse("before-*/pgdata") {
+		t.Error("it was not finished")
 	}
 
 	// With nobody in the house the restore is done by the command alone, and it takes what a dead PostgreSQL had not archived from its disk.
@@ -159,7 +150,7 @@ func TestARestoreInPlaceGoesBackAndForthWhoeverIsKilled(t *testing.T) {
 		t.Error(out)
 	}
 	h.start()
-	h.mustSay(anna, lobby, "first", "second", "third", "last")
+	h.mustSay(anna, lobby, "first", "last")
 	h.end(h.run, syscall.SIGINT)
 	h.empty()
 	h.noFaults()
