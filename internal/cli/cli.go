@@ -98,7 +98,7 @@ func Main(args []string, in io.Reader, out, errs io.Writer) int {
 	if err != nil {
 		var f *fault.Fault
 		if !errors.As(err, &f) {
-			err = fault.New(fault.Invalid, "cli.usage", fault.Args{"message": err.Error()})
+			err = fault.New(fault.Invalid, "cli.usage", fault.Args{"message": usage(t.lang, err.Error())})
 		}
 		return max(t.fail(err), leastCode(args))
 	}

@@ -2,6 +2,8 @@ package cli
 
 import (
 	"context"
+	"errors"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -27,7 +29,16 @@ func (c *keeping) ownHouse(ctx context.Context, t *terminal, dsn string, mayBeNe
 		return nil, nil, "", elsewhere
 	}
 	own := openOwnProgram()
-	if account, err = c.settle(ctx, t); err != nil {
+	_, missing := os.Lstat(c.Data)
+	switch {
+	case !errors.Is(missing, fs.ErrNotExist):
+		account, err = c.settle(ctx, t)
+	case mayBeNew && len(c.Repo) > 0:
+		account, err = t.settleDown(ctx, &c.House) // makes the folder
+	default:
+		err = fault.New(fault.NotFound, "cli.restore_no_house", fault.Args{"dir": absolute(c.Data)})
+	}
+	if err != nil {
 		return nil, nil, "", err
 	}
 	if c.Data, err = realPath(c.Data); err != nil {
@@ -52,7 +63,7 @@ func (c *keeping) ownHouse(ctx context.Context, t *terminal, dsn string, mayBeNe
 		if roles, err := loadRoles(c.Data); err == nil && len(roles) > 0 {
 			return nil, nil, "", elsewhere
 		}
-		if !mayBeNew {
+		if !mayBeNew || len(c.Repo) == 0 && !exists(filepath.Join(c.Data, "repo")) {
 			return nil, nil, "", fault.New(fault.NotFound, "cli.restore_no_house", fault.Args{"dir": c.Data})
 		}
 		if err := os.MkdirAll(c.Data, 0o700); err != nil {
@@ -61,6 +72,11 @@ func (c *keeping) ownHouse(ctx context.Context, t *terminal, dsn string, mayBeNe
 	}
 	program, err = own.reachable(c.Data)
 	return house, account, program, err
+}
+
+func exists(path string) bool {
+	_, err := os.Lstat(path)
+	return err == nil
 }
 
 func realPath(path string) (string, error) {
