@@ -2,6 +2,7 @@ package bench
 
 import (
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -46,6 +47,8 @@ type backupBench struct {
 	report  *Report
 	env     []string // that programs find the server by
 	ways    []*backupWay
+
+	verified, hashed []float64 // seconds, by round
 }
 
 // backupWay is one of those that are compared.
@@ -250,6 +253,11 @@ func (b *backupBench) once(ctx context.Context, way *backupWay) error {
 	if way.size, err = megabytes(kept); err != nil {
 		return err
 	}
+	if way == b.ways[0] {
+		if err := b.verify(ctx, kept); err != nil {
+			return err
+		}
+	}
 	if took, cpu, err = b.timed(func() error { return way.restore(ctx, kept, back) }); err != nil {
 		return err
 	}
@@ -260,6 +268,36 @@ func (b *backupBench) once(ctx context.Context, way *backupWay) error {
 		}
 	}
 	return errors.Join(os.RemoveAll(kept), os.RemoveAll(back))
+}
+
+// verify measures how long our own backup takes to verify, and how long one core takes to hash as many bytes: those that are stored, and what they hold.
+func (b *backupBench) verify(ctx context.Context, kept string) error {
+	r, err := repo.Open(ctx, kept, repo.Options{})
+	if err != nil {
+		return err
+	}
+	all, _, err := keeper.Backups(ctx, r, "bench")
+	if err != nil {
+		return err
+	}
+	took, _, err := b.timed(func() error {
+		v, err := keeper.Verify(ctx, r, "bench", keeper.VerifyOptions{})
+		if err == nil && !v.Sound() {
+			err = fmt.Errorf("the backup is not sound: %+v", v.Findings)
+		}
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	block := make([]byte, 1<<20)
+	began := time.Now()
+	for left := all[0].Plain() + all[0].Stored(); left > 0; left -= int64(len(block)) {
+		sum := sha256.Sum256(block)
+		block[0] = sum[0]
+	}
+	b.verified, b.hashed = append(b.verified, took), append(b.hashed, time.Since(began).Seconds())
+	return nil
 }
 
 // timed measures how long something takes, and the seconds of CPU that it takes here, in the programs that it starts, and in PostgreSQL.
@@ -409,6 +447,7 @@ func (b *backupBench) figures() {
 	add("backup_best", median(ours.took), "s", best(took), per(ours.took, best(took)), 1)
 	add("restore_best", median(ours.restored), "s", best(restored), per(ours.restored, best(restored)), 1)
 	add("backup_size", ours.size, "MB", []float64{smallest}, []float64{ours.size / smallest}, 1.03)
+	add("verify", median(b.verified), "s", b.hashed, per(b.verified, b.hashed), 1)
 	for _, way := range b.ways[1:] {
 		add("backup_"+way.name, median(ours.took), "s", way.took, per(ours.took, way.took), 0)
 		add("backup_cpu_"+way.name, median(ours.cpu), "s", way.cpu, per(ours.cpu, way.cpu), 0)

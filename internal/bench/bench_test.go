@@ -187,7 +187,7 @@ func TestBriefBackupBench(t *testing.T) {
 	if err != nil {
 		t.Fatalf("%v: %s", err, first(lang.English.Fault(err)))
 	}
-	for _, name := range []string{"backup_best", "restore_best", "backup_size", "backup_pg_basebackup", "restore_cpu_pg_basebackup"} {
+	for _, name := range []string{"backup_best", "restore_best", "backup_size", "verify", "backup_pg_basebackup", "restore_cpu_pg_basebackup"} {
 		if !slices.ContainsFunc(report.Figures, func(f bench.Figure) bool { return f.Name == name && f.Value > 0 }) {
 			t.Errorf("%s is missing: %+v", name, report.Figures)
 		}

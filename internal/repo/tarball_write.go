@@ -19,11 +19,13 @@ type TarballOptions struct {
 	Workers int // frames compressed at once; 0: one per processor
 }
 
-// TarballWriter takes the bytes of a tar and writes the tarball form of it. Memory: Workers + 2 frames of 4 MiB, and as much
-// again for what they are compressed to, whatever comes; and some hundred bytes of index per file and frame.
+// TarballWriter takes the bytes of a tar and writes the tarball form of it. Memory: Workers + 2 frames of 4 MiB, as much
+// again for what they are compressed to, and what each worker tries, whatever comes; and some hundred bytes of index per file and frame.
 type TarballWriter struct {
 	to      io.Writer
 	encoder *zstd.Encoder
+	quick   *zstd.Encoder // of the fastest level; nil where another than the normal one was asked for
+	file    *trial        // of the current file
 
 	index   Tarball // Files and Plain belong to Write, Frames and Length to the goroutine that writes
 	header  []byte  // of the next file, as far as it has come
@@ -45,7 +47,35 @@ type TarballWriter struct {
 type frameJob struct {
 	plain, packed []byte
 	sum           Sum
+	file          *trial // that it is a part of; nil when there is not enough of it to try anything
 	ready         chan struct{}
+}
+
+// trial finds out whether the fastest level does for a file: on rows that are much alike its frames are no larger, at two thirds of the time.
+type trial struct {
+	mu    sync.Mutex
+	quick bool
+	n     int // frames since the last try
+}
+
+const (
+	triesEvery = 32       // frames: what a table holds may change on the way
+	quickMay   = 1 + .005 // times the size at the normal level
+)
+
+// next says how the next frame of the file is compressed.
+func (t *trial) next() (quick, try bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	try = t.n%triesEvery == 0
+	t.n++
+	return t.quick, try
+}
+
+func (t *trial) found(quick bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.quick = quick
 }
 
 // NewTarballWriter begins one. Close must be called, or Abort.
@@ -58,8 +88,14 @@ func NewTarballWriter(to io.Writer, options TarballOptions) (*TarballWriter, err
 	if err != nil {
 		return nil, err
 	}
+	var quick *zstd.Encoder
+	if options.Level.zstd() == zstd.SpeedDefault {
+		if quick, err = zstd.NewWriter(nil, zstd.WithEncoderConcurrency(options.Workers), zstd.WithEncoderLevel(zstd.SpeedFastest), zstd.WithWindowSize(frameSize)); err != nil {
+			return nil, err
+		}
+	}
 	jobs := options.Workers + 2
-	w := &TarballWriter{to: to, encoder: encoder, failed: make(chan struct{}),
+	w := &TarballWriter{to: to, encoder: encoder, quick: quick, failed: make(chan struct{}),
 		free: make(chan *frameJob, jobs), work: make(chan *frameJob, jobs), order: make(chan *frameJob, jobs)}
 	for range jobs {
 		w.free <- &frameJob{ready: make(chan struct{}, 1)}
@@ -73,9 +109,26 @@ func NewTarballWriter(to io.Writer, options TarballOptions) (*TarballWriter, err
 }
 
 func (w *TarballWriter) compress() {
+	var other []byte
 	for job := range w.work {
 		job.sum = sha256.Sum256(job.plain)
-		job.packed = w.encoder.EncodeAll(job.plain, job.packed[:0])
+		quick, try := false, false
+		if job.file != nil && w.quick != nil {
+			quick, try = job.file.next()
+		}
+		if quick && !try {
+			job.packed = w.quick.EncodeAll(job.plain, job.packed[:0])
+		} else {
+			job.packed = w.encoder.EncodeAll(job.plain, job.packed[:0])
+		}
+		if try {
+			other = w.quick.EncodeAll(job.plain, other[:0])
+			quick = float64(len(other)) <= quickMay*float64(len(job.packed))
+			job.file.found(quick)
+			if quick {
+				job.packed, other = other, job.packed
+			}
+		}
 		job.ready <- struct{}{}
 	}
 }
@@ -113,6 +166,7 @@ func (w *TarballWriter) cut() error {
 	if len(w.current.plain) == 0 {
 		return nil
 	}
+	w.current.file = w.file
 	w.work <- w.current
 	w.order <- w.current
 	w.current = <-w.free // they come back even after a failure
@@ -196,6 +250,10 @@ func (w *TarballWriter) take(p []byte) (int, error) {
 	file.Offset = w.index.Plain
 	w.rest, w.pad = file.Size, padding(file.Size)
 	w.index.Files = append(w.index.Files, file)
+	w.file = nil
+	if file.Size > 2*frameSize {
+		w.file = &trial{}
+	}
 	return n, w.failure()
 }
 
@@ -235,4 +293,7 @@ func (w *TarballWriter) Abort() {
 	close(w.order)
 	w.done.Wait()
 	_ = w.encoder.Close()
+	if w.quick != nil {
+		_ = w.quick.Close()
+	}
 }
