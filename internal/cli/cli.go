@@ -51,7 +51,7 @@ type terminal struct {
 	out, err io.Writer
 	lang     lang.Locale
 	given    map[string]bool // the flags that stand on the command line itself
-	config   string          // the file that --config names
+	args     []string        // the command line
 }
 
 // say writes a text of the catalogs as a line.
@@ -102,27 +102,34 @@ func Main(args []string, in io.Reader, out, errs io.Writer) int {
 		}
 		return max(t.fail(err), leastCode(args))
 	}
-	t.given = map[string]bool{}
+	t.args, t.given = args, map[string]bool{}
 	for _, p := range parsed.Path {
 		if p.Flag != nil && !p.Resolved {
 			t.given[p.Flag.Name] = true
 		}
 	}
-	t.config = string(table.Config)
 	return t.fail(parsed.Run())
 }
 
 // langFlag finds --lang before the parser does: the parser's own messages need it.
 func langFlag(args []string) string {
+	if value := valueOf(args, "--lang"); value != "" {
+		return value
+	}
+	return os.Getenv("HOWDAH_LANG")
+}
+
+// valueOf is the value of a flag on a command line; "" where it is not there.
+func valueOf(args []string, flag string) string {
 	for i, arg := range args {
-		if value, ok := strings.CutPrefix(arg, "--lang="); ok {
+		if value, ok := strings.CutPrefix(arg, flag+"="); ok {
 			return value
 		}
-		if arg == "--lang" && i+1 < len(args) {
+		if arg == flag && i+1 < len(args) {
 			return args[i+1]
 		}
 	}
-	return os.Getenv("HOWDAH_LANG")
+	return ""
 }
 
 // vars are the help texts, for the ${help_...} in the table.

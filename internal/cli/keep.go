@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"sync"
 	"time"
 
@@ -25,6 +26,7 @@ type keepCmd struct {
 	keeping
 	config.Schedule
 	config.Drill
+	config.Retention
 	LogFormat string `help:"${help_log_format}" enum:"text,json" default:"text"`
 	LogLevel  string `help:"${help_log_level}" enum:"debug,info,warn,error" default:"info"`
 	UntilEOF  bool   `name:"until-eof" hidden:""` // ends with the standard input: with whoever started it
@@ -45,12 +47,9 @@ func (c *keepCmd) Run(ctx context.Context, t *terminal) error {
 		return c.one(ctx, t, log.With("cluster", c.Cluster))
 	}
 	// Each in a process of its own: they run as different accounts, and have options of their own.
-	args := []string{"--log-format", c.LogFormat, "--log-level", c.LogLevel}
-	for flag, value := range map[string]string{"backup-physical": c.BackupPhysical, "backup-incremental": c.BackupIncremental,
-		"backup-logical": c.BackupLogical, "drill": c.Schedule.Drill, "scratch": c.Scratch} {
-		if t.given[flag] {
-			args = append(args, "--"+flag, value)
-		}
+	args := slices.Clone(t.args)
+	if at := slices.Index(args, "keep"); at >= 0 {
+		args = slices.Delete(args, at, at+1)
 	}
 	all := c.keepBeside(ctx, t, log, args)
 	defer all.Wait()
@@ -103,6 +102,7 @@ func (c *keepCmd) one(ctx context.Context, t *terminal, log *slog.Logger) error 
 	log.Info("the cluster is kept")
 	schedule := keeper.Schedule{Cluster: c.Cluster, Dir: c.Data, When: when, First: c.BackupFirst, Repos: c.sources(true),
 		Drill:       c.drill(program, absolute(c.Folder(c.Data))),
+		Clean:       retention(c.Retention),
 		Report:      func(e keeper.Event) { server.LogBackup(log, e) },
 		Server:      func() (keeper.Server, error) { return c.known.server(ctx, c.PgBin) },
 		Replication: func() (string, error) { return c.known.Replication, nil },
@@ -182,9 +182,6 @@ func (c *keeping) keepBeside(ctx context.Context, t *terminal, log *slog.Logger,
 	program, err := os.Executable()
 	if err != nil || len(all) == 0 {
 		return b
-	}
-	if t.config != "" {
-		args = append(args, "--config", t.config)
 	}
 	for _, a := range all {
 		line := append([]string{"keep", "--until-eof", "--cluster", a.Name, "--clusters", filepath.Dir(a.dir)}, args...)

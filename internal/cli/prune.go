@@ -20,8 +20,8 @@ type pruneCmd struct {
 }
 
 // retention is what the options say.
-func retention(c config.Retention) keeper.Retention {
-	return keeper.Retention{Window: time.Duration(c.Keep), Physical: c.KeepPhysical, Daily: c.KeepDaily, Weekly: c.KeepWeekly, Monthly: c.KeepMonthly}
+func retention(c config.Retention) *keeper.Retention {
+	return &keeper.Retention{Window: time.Duration(c.Keep), Physical: c.KeepPhysical, Daily: c.KeepDaily, Weekly: c.KeepWeekly, Monthly: c.KeepMonthly}
 }
 
 // Run is howdah prune.
@@ -43,7 +43,7 @@ func (c *pruneCmd) Run(ctx context.Context, t *terminal) error {
 		if c.DryRun {
 			do = keeper.PlanPrune
 		}
-		p, err := do(ctx, r, c.Cluster, retention(c.Retention))
+		p, err := do(ctx, r, c.Cluster, *retention(c.Retention))
 		if err != nil {
 			return err
 		}

@@ -23,6 +23,7 @@ type upCmd struct {
 	config.Server
 	config.Keeper
 	config.Schedule
+	config.Retention
 	config.Stream
 	config.Drill
 }
@@ -45,7 +46,11 @@ func (c *upCmd) Run(ctx context.Context, t *terminal) (err error) {
 			return err
 		}
 	}
-	adopted := (&keeping{House: c.House, Keeper: c.Keeper}).keepBeside(ctx, t, log, []string{"--log-format", c.LogFormat, "--log-level", c.LogLevel})
+	keep := []string{"--log-format", c.LogFormat, "--log-level", c.LogLevel}
+	if file := valueOf(t.args, "--config"); file != "" {
+		keep = append(keep, "--config", file)
+	}
+	adopted := (&keeping{House: c.House, Keeper: c.Keeper}).keepBeside(ctx, t, log, keep)
 	defer adopted.Wait()
 	defer adopted.stop()
 	own := openOwnProgram()

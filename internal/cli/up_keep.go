@@ -28,7 +28,7 @@ func (c *upCmd) keepingOf(program string) (*server.Keeping, error) {
 		return nil, err
 	}
 	return &server.Keeping{Settings: keys.settings(c.Data), File: archiveFile(c.Data), When: when, First: c.BackupFirst, Repos: keys.sources(true),
-		Drill: keys.drill(program, absolute(c.Folder(c.Data))), Stream: c.Stream.Stream, StreamEvery: c.StreamEvery}, nil
+		Drill: keys.drill(program, absolute(c.Folder(c.Data))), Clean: retention(c.Retention), Stream: c.Stream.Stream, StreamEvery: c.StreamEvery}, nil
 }
 
 // drill makes drills in a process of their own, which leaves the machine to others.

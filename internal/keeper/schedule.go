@@ -25,6 +25,7 @@ const (
 	Incremental Kind = "incremental" // what has changed since the newest base backup, from PostgreSQL 17 on
 	Logical     Kind = "logical"     // a dump of all databases, and the globals
 	Drilling    Kind = "drill"       // no backup: what shows that the newest one can be restored
+	Cleaning    Kind = "clean"       // no backup: what removes those that need not be kept, after each other
 )
 
 // When is a time that comes again; nil: never.
@@ -65,6 +66,7 @@ type Schedule struct {
 	Now      <-chan struct{} // looks at once: something has changed. May be nil
 	// Drill makes a drill of a repo and gives the name of its report, if there is one; the fault "keeper.backup_runs" puts it off.
 	Drill  func(ctx context.Context, address string) (report string, err error)
+	Clean  *Retention  // what is kept of a repo, after each backup into it; nil: all
 	Report func(Event) // told what happens, from one goroutine
 }
 
@@ -76,6 +78,7 @@ type Event struct {
 	Took  time.Duration
 	Err   error
 	Retry time.Duration // after an error: until it is tried again
+	Freed int64         // bytes, at the end of a cleaning
 }
 
 // LockFile keeps runs of backups of one house's cluster from overlapping, in whichever processes.
@@ -223,6 +226,7 @@ func (s *Schedule) attend(ctx context.Context, e *errand) {
 		e.due = dueAfter(e.when, now, now)
 		s.forget(e, now)
 		s.Report(Event{Kind: e.kind, Repo: e.source.Address, ID: id, Took: took})
+		s.clean(ctx, r, e)
 	case ctx.Err() != nil: // the next start makes it
 	case fault.HasKey(err, "keeper.backup_runs"):
 		e.due = now.Add(lookEvery)
@@ -239,6 +243,22 @@ func (s *Schedule) attend(ctx context.Context, e *errand) {
 		}
 		s.remember(e, err)
 		s.Report(Event{Kind: e.kind, Repo: e.source.Address, ID: id, Took: took, Err: err, Retry: e.retry})
+	}
+}
+
+// clean removes what need not be kept now that there is another backup. When it cannot, the next backup's cleaning does it.
+func (s *Schedule) clean(ctx context.Context, r *repo.Repo, e *errand) {
+	if s.Clean == nil || e.kind == Drilling {
+		return
+	}
+	begun := time.Now()
+	plan, err := Prune(ctx, r, s.Cluster, *s.Clean)
+	event := Event{Kind: Cleaning, Repo: e.source.Address, Took: time.Since(begun), Err: err}
+	if err == nil {
+		event.Freed = plan.Bytes
+	}
+	if ctx.Err() == nil && (err != nil || event.Freed > 0) {
+		s.Report(event)
 	}
 }
 

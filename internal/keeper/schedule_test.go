@@ -165,10 +165,27 @@ func TestWhileAnotherProcessBacksUpTheScheduleWaits(t *testing.T) {
 	}
 	e := &errand{kind: Physical, when: s.When[Physical], source: s.Repos[0]}
 	s.attend(t.Context(), e)
-	if last := said[len(said)-1]; last.ID == "" || last.Err != nil {
+	first := said[len(said)-1]
+	if first.ID == "" || first.Err != nil {
+		t.Errorf("%+v", first)
+	}
+
+	// The next one does away with it, when one is to be kept.
+	s.Clean = &Retention{Physical: 1}
+	s.attend(t.Context(), &errand{kind: Physical, when: now{}, source: s.Repos[0]})
+	whole, _, err := Backups(t.Context(), r, "main")
+	if err != nil || len(whole) != 1 || whole[0].ID == first.ID {
+		t.Errorf("%d are left: %v", len(whole), err)
+	}
+	if last := said[len(said)-1]; last.Kind != Cleaning || last.Err != nil || last.Freed == 0 {
 		t.Errorf("%+v", last)
 	}
 }
+
+// now is always.
+type now struct{}
+
+func (now) Next(t time.Time) time.Time { return t }
 
 func TestAFailureIsRememberedTriedLaterAndForgottenAfterASuccess(t *testing.T) {
 	t.Parallel()

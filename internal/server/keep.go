@@ -20,7 +20,8 @@ type Keeping struct {
 	File     string          // where they are written to
 	Repos    []keeper.Source
 	When     map[keeper.Kind]keeper.When
-	First    time.Duration // from the start to a backup that is missing or overdue
+	Clean    *keeper.Retention // what stays in the repos
+	First    time.Duration     // from the start to a backup that is missing or overdue
 	// Stream sends WAL to the repos as it is written, beside archiving; StreamEvery is keeper.Stream's Every.
 	Stream      bool
 	StreamEvery time.Duration
@@ -64,7 +65,7 @@ func (s *Server) keep(ctx context.Context) {
 	if c.Installation().Version.Major < keeper.IncrementsSince || k.When[keeper.Physical] == nil { // they need full ones
 		delete(k.When, keeper.Incremental)
 	}
-	schedule := keeper.Schedule{Cluster: k.Settings.Cluster, Dir: c.Dir(), When: k.When, First: k.First, Repos: k.Repos, Drill: k.Drill, Report: func(e keeper.Event) { LogBackup(log, e) }, Now: s.backupNow,
+	schedule := keeper.Schedule{Cluster: k.Settings.Cluster, Dir: c.Dir(), When: k.When, First: k.First, Repos: k.Repos, Drill: k.Drill, Clean: k.Clean, Report: func(e keeper.Event) { LogBackup(log, e) }, Now: s.backupNow,
 		Timeline: func(ctx context.Context) (wal.Timeline, error) { return keeper.TimelineOf(ctx, c) },
 		Server: func() (keeper.Server, error) {
 			dsn, err := c.DSN(cluster.Superuser, "postgres")
@@ -233,6 +234,10 @@ func (s *Server) keepingGauges(gauge func(name, help string, value func() float6
 func LogBackup(log *slog.Logger, e keeper.Event) {
 	log = log.With("kind", string(e.Kind), "repo", e.Repo)
 	switch {
+	case e.Kind == keeper.Cleaning && e.Err != nil:
+		log.Error("what need not be kept could not be removed", "error", e.Err)
+	case e.Kind == keeper.Cleaning:
+		log.Info("what need not be kept was removed", "freed", e.Freed, "took", e.Took.Round(time.Millisecond))
 	case e.Kind == keeper.Drilling && e.Err != nil:
 		log.Error("a drill failed", "report", e.ID, "error", e.Err, "retry_in", e.Retry)
 	case e.Kind == keeper.Drilling && e.ID != "":

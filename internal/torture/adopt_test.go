@@ -122,6 +122,8 @@ func (k *keeperLine) command(args ...string) *exec.Cmd {
 // do expects an exit code; a failure has to name what is in want.
 func (k *keeperLine) do(code int, want string, args ...string) string {
 	k.t.Helper()
+	begun := time.Now()
+	defer func() { k.t.Logf("%s: %s", time.Since(begun).Round(time.Millisecond), strings.Join(args, " ")) }()
 	cmd := k.command(args...)
 	var out, errs bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &errs
@@ -233,7 +235,7 @@ func TestDebiansClustersAreAdoptedKeptAndReleased(t *testing.T) {
 
 	// Backups come by themselves, each cluster's as its table in the configuration says.
 	config := filepath.Join(base, "howdah.toml")
-	text := "[cluster.shop]\nbackup-first = '50ms'\n[cluster.toys]\nbackup-first = '50ms'\nbackup-logical = 'off'\n"
+	text := "drill = 'off'\nbackup-first = '50ms'\n[cluster.toys]\nbackup-logical = 'off'\n"
 	if err := os.WriteFile(config, []byte(text), 0o644); err != nil {
 		t.Fatal(err)
 	}
