@@ -76,7 +76,7 @@ func Main(args []string, in io.Reader, out, errs io.Writer) int {
 	exited := -1
 	var table commands
 	parser, err := kong.New(&table,
-		kong.Name("howdah"), kong.Description(t.lang.T("cli.help")), vars(t.lang),
+		kong.Name("howdah"), kong.Description(t.lang.T("cli.help")), texts(t.lang),
 		kong.DefaultEnvars("HOWDAH"), kong.Configuration(config.Load, config.Files...),
 		kong.Writers(out, errs), kong.Help(t.help), kong.Exit(func(code int) { exited = code }),
 		kong.BindTo(ctx, (*context.Context)(nil)), kong.Bind(t),
@@ -132,13 +132,31 @@ func valueOf(args []string, flag string) string {
 	return ""
 }
 
-// vars are the help texts, for the ${help_...} in the table.
-func vars(l lang.Locale) kong.Vars {
-	out := kong.Vars{}
-	for key, forms := range l.Under("cli.help.") {
-		out["help_"+key] = forms["other"]
-	}
-	return out
+// texts puts the help texts in, for the ${help_...} in the table. kong would do it from its Vars: by reading every text again for every flag, which took
+// more time than most commands.
+func texts(l lang.Locale) kong.Option {
+	all := l.Under("cli.help.")
+	return kong.PostBuild(func(k *kong.Kong) error {
+		return kong.Visit(k.Model, func(node kong.Visitable, next kong.Next) error {
+			var text *string
+			switch n := node.(type) {
+			case *kong.Node:
+				text = &n.Help
+			case *kong.Value:
+				text = &n.Help
+			}
+			if text != nil {
+				if key, ok := strings.CutPrefix(*text, "${help_"); ok {
+					forms, known := all[strings.TrimSuffix(key, "}")]
+					if !known {
+						return fmt.Errorf("there is no text for %s", *text)
+					}
+					*text = strings.ReplaceAll(forms["other"], "$", "$$")
+				}
+			}
+			return next(nil)
+		})
+	})
 }
 
 // help prints kong's help with the words of kong itself in the person's language too.

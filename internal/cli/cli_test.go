@@ -155,3 +155,10 @@ func interrupt(ts *testscript.TestScript, _ bool, args []string) {
 	}
 	ts.Check(exec.Command("kill", "-INT", pid[1]).Run())
 }
+
+// BenchmarkStart is what every command costs before it does anything.
+func BenchmarkStart(b *testing.B) {
+	for b.Loop() {
+		Main([]string{"version"}, strings.NewReader(""), io.Discard, io.Discard)
+	}
+}

@@ -26,7 +26,7 @@ var (
 func TestThePagesNameCommandsAndFlagsThatExist(t *testing.T) {
 	t.Parallel()
 	var table commands
-	parser, err := kong.New(&table, vars(lang.English), kong.Configuration(config.Load), kong.Writers(io.Discard, io.Discard))
+	parser, err := kong.New(&table, texts(lang.English), kong.Configuration(config.Load), kong.Writers(io.Discard, io.Discard))
 	if err != nil {
 		t.Fatal(err)
 	}
