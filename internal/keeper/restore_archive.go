@@ -408,14 +408,23 @@ type Stretch struct {
 }
 
 // stretches are what there is of a lineage from a segment on, in order. Segments that were streamed count only where they go on from what is there: those
-// before them are on their way to the archive, and until then these are of no use, unless a backup begins with them.
+// before them are on their way to the archive, and until then these are of no use, unless a backup begins with them. One that is known in part ends its stretch.
 func (a *Archive) stretches(l wal.Lineage, from uint64) []Stretch {
 	size := a.SegmentSize
-	have := map[uint64]bool{} // and whether it is archived
+	const part, whole, archived = 1, 2, 3
+	have := map[uint64]int{}
 	for name, source := range a.segments {
 		number, err := name.Number(size)
-		if err == nil && number >= from && slices.Contains(l.Holders(number, size), name.Timeline) {
-			have[number] = have[number] || source.pieces == nil
+		if err != nil || number < from || !slices.Contains(l.Holders(number, size), name.Timeline) {
+			continue
+		}
+		switch {
+		case source.pieces == nil:
+			have[number] = archived
+		case chainEnd(source.pieces) == uint32(size):
+			have[number] = max(have[number], whole)
+		default:
+			have[number] = max(have[number], part)
 		}
 	}
 	numbers := make([]uint64, 0, len(have))
@@ -425,18 +434,18 @@ func (a *Archive) stretches(l wal.Lineage, from uint64) []Stretch {
 	slices.Sort(numbers)
 	var all []Stretch
 	for _, n := range numbers {
-		if k := len(all) - 1; k >= 0 && all[k].Last+1 == n {
+		if k := len(all) - 1; k >= 0 && all[k].Last+1 == n && have[all[k].Last] != part {
 			all[k].Last = n
 			continue
 		}
 		all = append(all, Stretch{First: n, Last: n, l: l, a: a})
 	}
-	return slices.DeleteFunc(all, func(s Stretch) bool {
+	all = slices.DeleteFunc(all, func(s Stretch) bool {
 		if s.First == from {
 			return false
 		}
 		for n := s.First; n <= s.Last; n++ {
-			if have[n] {
+			if have[n] == archived {
 				return false
 			}
 		}
@@ -444,6 +453,16 @@ func (a *Archive) stretches(l wal.Lineage, from uint64) []Stretch {
 			return b.Good() && s.holds(size.Number(b.Start)) && l.Includes(b.EndTimeline, b.Stop)
 		})
 	})
+	for k := len(all) - 2; k >= 0; k-- { // what something comes after is a part of the hole before that
+		if have[all[k].Last] == part {
+			if all[k].First == all[k].Last {
+				all = slices.Delete(all, k, k+1)
+			} else {
+				all[k].Last--
+			}
+		}
+	}
+	return all
 }
 
 func (s Stretch) holds(number uint64) bool { return s.First <= number && number <= s.Last }

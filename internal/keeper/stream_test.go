@@ -116,3 +116,40 @@ func TestPruneTakesPiecesThatNoKeptBackupNeeds(t *testing.T) {
 		t.Errorf("%+v", p)
 	}
 }
+
+// What was streamed of a segment ends what can be restored, unless the rest of it is there, too: what comes behind a part is behind a hole. Segments that are only
+// streamed, and do not go on from what is there, are on their way, and no hole.
+func TestAPartOfASegmentEndsWhatCanBeRestored(t *testing.T) {
+	t.Parallel()
+	size := wal.DefaultSegmentSize
+	part, whole, archived := segmentSource{pieces: []piece{{end: 100_000}}}, segmentSource{pieces: []piece{{end: uint32(size)}}}, segmentSource{}
+	for _, c := range []struct {
+		name     string
+		segments map[uint64]segmentSource
+		backup   uint64 // a second one; 0: none
+		want     [][2]uint64
+	}{
+		{"archived, streamed, and a part", map[uint64]segmentSource{1: archived, 2: archived, 3: whole, 4: part}, 0, [][2]uint64{{1, 4}}},
+		{"a part that others follow, on their way", map[uint64]segmentSource{1: archived, 2: part, 3: whole, 4: part}, 0, [][2]uint64{{1, 2}}},
+		{"a part that archived ones follow", map[uint64]segmentSource{1: archived, 2: part, 3: archived, 4: part}, 0, [][2]uint64{{1, 1}, {3, 4}}},
+		{"nothing between", map[uint64]segmentSource{1: archived, 4: whole, 5: part}, 0, [][2]uint64{{1, 1}}},
+		{"nothing between, and a backup behind it", map[uint64]segmentSource{1: archived, 4: whole, 5: part}, 4, [][2]uint64{{1, 1}, {4, 5}}},
+		{"only a part, and a backup behind it", map[uint64]segmentSource{1: part, 2: whole}, 2, [][2]uint64{{2, 2}}},
+		{"only a part", map[uint64]segmentSource{1: part}, 0, [][2]uint64{{1, 1}}},
+	} {
+		a := &Archive{Identity: wal.Identity{System: 7, Major: 15, SegmentSize: size}, segments: map[wal.Name]segmentSource{}, lineages: map[wal.Timeline]wal.Lineage{}}
+		for number, source := range c.segments {
+			a.segments[size.Name(1, number)] = source
+		}
+		if c.backup > 0 {
+			a.Backups = append(a.Backups, &Backup{Identity: a.Identity, Start: size.Start(c.backup) + 40, Stop: size.Start(c.backup) + 4000, Timeline: 1, EndTimeline: 1})
+		}
+		var have [][2]uint64
+		for _, s := range a.stretches(wal.Lineage{Timeline: 1}, 1) {
+			have = append(have, [2]uint64{s.First, s.Last})
+		}
+		if !slices.Equal(have, c.want) {
+			t.Errorf("%s: %v, want %v", c.name, have, c.want)
+		}
+	}
+}
