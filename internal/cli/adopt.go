@@ -302,22 +302,7 @@ func (c *adoptCmd) asBefore(t *terminal) error {
 	if err != nil {
 		return err
 	}
-	if !t.given["repo"] {
-		c.Repo = nil
-		for _, place := range s.Repos {
-			c.Repo = append(c.Repo, place.Address)
-			c.S3AccessKey, c.S3SecretKey, c.S3SessionToken = place.AccessKey, place.SecretKey, place.SessionToken
-		}
-	}
-	if !t.given["recipient"] {
-		c.Recipient = s.Recipients
-	}
-	if !t.given["identity"] {
-		c.Identity = s.IdentityFile
-	}
-	if !t.given["compression"] && s.Compression != "" {
-		c.Compression = s.Compression
-	}
+	c.take(t, s)
 	return nil
 }
 

@@ -103,6 +103,12 @@ func (c *keeping) use(ctx context.Context, t *terminal, known *adoptedIn) (*clus
 		return nil, err
 	}
 	c.known, c.Data = known, known.dir
+	c.take(t, s)
+	return account, nil
+}
+
+// take fills in from the settings of an adopted cluster what does not stand on the command line.
+func (c *keeping) take(t *terminal, s *keeper.Settings) {
 	if !t.given["repo"] {
 		c.Repo = nil
 		for _, place := range s.Repos {
@@ -123,7 +129,6 @@ func (c *keeping) use(ctx context.Context, t *terminal, known *adoptedIn) (*clus
 	if !t.given["compression"] && s.Compression != "" {
 		c.Compression = s.Compression
 	}
-	return account, nil
 }
 
 // server is the adopted cluster, as its superuser.
