@@ -21,7 +21,8 @@ type scene struct {
 	act    func(w *window) // what is done on the page before the picture is taken
 }
 
-// TestGallery opens every page at both sizes and checks that nothing is wider than the screen. With -gallery DIR it
+// TestGallery opens every page at both sizes and checks that nothing is wider than the screen and that all is
+// accessible. With -gallery DIR it
 // writes pictures, to be looked at.
 func TestGallery(t *testing.T) {
 	h := unsettled(t)
@@ -105,6 +106,7 @@ func (w *window) picture(how look, s scene) {
 	if title := get[string](w, "document.title"); !strings.Contains(title, "Howdah") {
 		w.t.Errorf("%s: title %q", s.name, title)
 	}
+	w.accessible(fmt.Sprintf("%s (%+v)", s.name, how))
 	if *gallery == "" {
 		return
 	}

@@ -75,8 +75,11 @@ func render(body string, handles []string) string {
 	if err := markdown.Convert([]byte(body), &out, parser.WithContext(pc)); err != nil {
 		return plain(body)
 	}
-	return out.String()
+	return strings.ReplaceAll(out.String(), "<pre>", preStart)
 }
+
+// preStart lets who has no mouse scroll code that is wide. There is no other "<pre>" in what the parser gives: what people write is escaped.
+const preStart = `<pre tabindex="0">`
 
 func plain(body string) string {
 	return "<p>" + strings.ReplaceAll(html.EscapeString(body), "\n", "<br>\n") + "</p>\n"

@@ -12,7 +12,7 @@ func TestMarkdown(t *testing.T) {
 	for in, want := range map[string]string{
 		"hello **you**\nand _you_":         "<p>hello <strong>you</strong><br>\nand <em>you</em></p>\n",
 		"`a < b`":                          "<p><code>a &lt; b</code></p>\n",
-		"```go\nx := \"<b>\"\n```":         "<pre><code class=\"language-go\">x := &quot;&lt;b&gt;&quot;\n</code></pre>\n",
+		"```go\nx := \"<b>\"\n```":         "<pre tabindex=\"0\"><code class=\"language-go\">x := &quot;&lt;b&gt;&quot;\n</code></pre>\n",
 		"- a\n- b":                         "<ul>\n<li>a</li>\n<li>b</li>\n</ul>\n",
 		"> said":                           "<blockquote>\n<p>said</p>\n</blockquote>\n",
 		"# not a heading":                  "<p># not a heading</p>\n",
@@ -44,7 +44,7 @@ func TestMarkdownThatOnlyCostsIsShownAsItIs(t *testing.T) {
 		}
 	}
 	code := "```go\n" + strings.Repeat("a[i] = *b(c_d)\n", 3000) + "```\n*done*"
-	if have := render(code, nil); !strings.HasPrefix(have, "<pre>") || !strings.HasSuffix(have, "<p><em>done</em></p>\n") {
+	if have := render(code, nil); !strings.HasPrefix(have, preStart) || !strings.HasSuffix(have, "<p><em>done</em></p>\n") {
 		t.Error("a long listing was not shown as code")
 	}
 }
@@ -98,6 +98,7 @@ func FuzzMarkdown(f *testing.F) {
 						}
 					case token.Data == "a" && (a.Key == "target" || a.Key == "rel"), token.Data == "span" && a.Key == "class" && a.Val == "mention",
 						token.Data == "code" && a.Key == "class" && strings.HasPrefix(a.Val, "language-"), token.Data == "ol" && a.Key == "start",
+						token.Data == "pre" && a.Key == "tabindex" && a.Val == "0",
 						(token.Data == "th" || token.Data == "td") && a.Key == "align":
 					default:
 						t.Fatalf("%q gives <%s %s=%q>", body, token.Data, a.Key, a.Val)

@@ -326,6 +326,8 @@ func modules(page string) []string {
 		return []string{"room.js", "page.js", "live.js", "outbox.js", "sidebar.js", "history.js", "line.js", "pending.js", "composer.js", "panel.js", "actions.js"}
 	case "out":
 		return []string{"page.js"}
+	case "waiting":
+		return []string{"waiting.js", "page.js"}
 	}
 	return []string{"house.js", "page.js", "live.js", "outbox.js", "sidebar.js"}
 }

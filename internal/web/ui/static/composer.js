@@ -193,7 +193,6 @@ function close() {
   byId("suggest").hidden = true
   offered = []
   box.removeAttribute("aria-activedescendant")
-  box.setAttribute("aria-expanded", "false")
 }
 
 /** @param {number} i */
@@ -201,7 +200,6 @@ function choose(i) {
   chosen = (i + offered.length) % offered.length
   for (const [at, item] of [...byId("suggest").children].entries()) item.setAttribute("aria-selected", String(at === chosen))
   box.setAttribute("aria-activedescendant", "suggest-" + chosen)
-  box.setAttribute("aria-expanded", "true")
 }
 
 /** @param {number} i */
