@@ -788,10 +788,13 @@ func (x *recovery) ownAll() error {
 	}
 	for _, top := range tops {
 		err := filepath.WalkDir(top, func(path string, _ fs.DirEntry, err error) error {
-			if err != nil {
-				return err
+			if err == nil {
+				err = x.own(path)
 			}
-			return x.own(path)
+			if errors.Is(err, fs.ErrNotExist) && path != top {
+				return nil // a look-ahead of wal fetch clears up behind itself
+			}
+			return err
 		})
 		if err != nil {
 			return x.fault(err)
