@@ -29,6 +29,7 @@ type commands struct {
 	Init         initCmd         `cmd:"" help:"${help_init}"`
 	SetupLink    setupLinkCmd    `cmd:"" help:"${help_setup_link}"`
 	Say          sayCmd          `cmd:"" help:"${help_say}"`
+	Env          envCmd          `cmd:"" help:"${help_env}"`
 	Backup       backupCmd       `cmd:"" help:"${help_backup}"`
 	Backups      backupsCmd      `cmd:"" help:"${help_backups}"`
 	Restore      restoreCmd      `cmd:"" help:"${help_restore}"`

@@ -82,7 +82,7 @@ func TestAClusterIsAsPromised(t *testing.T) {
 	wantFault(t, c.Init(t.Context()), "cluster.exists", c.dir)
 
 	// A password over TCP, a wrong one, and the rows-only role at something it may not do.
-	password, err := c.password(App)
+	password, err := c.Password(App)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -121,7 +121,7 @@ func TestPasswordsStayOutOfTheLog(t *testing.T) {
 		}
 	}
 	for _, role := range Roles {
-		password, err := c.password(role)
+		password, err := c.Password(role)
 		if err != nil || len(password) < 26 || strings.Contains(all.String(), password) {
 			t.Errorf("%s: password of %d bytes, in a log or not; %v", role, len(password), err)
 		}

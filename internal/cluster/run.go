@@ -547,7 +547,7 @@ func pollGone(ctx context.Context, pid int, data string, started time.Time) erro
 // DSN says to a driver (in libpq's keyword form) how to reach a database as one of the Roles: by the Unix socket where there is one, by
 // 127.0.0.1 otherwise. It changes when a Start has to take another port, so ask again after each.
 func (c *Cluster) DSN(role, database string) (string, error) {
-	password, err := c.password(role)
+	password, err := c.Password(role)
 	if err != nil {
 		return "", err
 	}
@@ -564,7 +564,8 @@ func (c *Cluster) DSN(role, database string) (string, error) {
 		"password=" + quote(password), "dbname=" + quote(database), "sslmode=disable"}, " "), nil
 }
 
-func (c *Cluster) password(role string) (string, error) {
+// Password is that of one of the roles that Howdah made; "cluster.role" for any other.
+func (c *Cluster) Password(role string) (string, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.secrets == nil {

@@ -1,0 +1,110 @@
+package guide
+
+import (
+	"bytes"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"howdah/internal/cluster"
+)
+
+// TestPostgreSQLsOwnProgramsDoWhatTheirManualSays does exactly what the page says, in a house that runs.
+func TestPostgreSQLsOwnProgramsDoWhatTheirManualSays(t *testing.T) {
+	t.Parallel()
+	p := newPerson(t)
+	in, err := cluster.Find(t.Context(), "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	bin := filepath.Join(p.dir, "bin")
+	if out, err := exec.CommandContext(t.Context(), "go", "build", "-o", bin+"/howdah", "../..").CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	p.env = []string{"PATH=" + bin + ":" + os.Getenv("PATH"), "LC_ALL=C.UTF-8", "HOME=" + p.dir, "HOWDAH_DATA=" + filepath.Join(p.dir, "howdah-data")}
+	p.own(t, p.dir)
+	openHouse(t, p)
+
+	script := "set -e\n" + strings.Join(commands(t, "by-hand.md"), "\n")
+	for _, port := range []string{"6543", "6544"} { // somebody may listen there
+		script = strings.ReplaceAll(script, port, freePort(t))
+	}
+	if !in.PgAudit {
+		script = strings.ReplaceAll(script, "shared_preload_libraries", "# shared_preload_libraries")
+	}
+	t.Cleanup(func() {
+		p.bash(t, "for d in other copy; do if [ -e $d/postmaster.pid ]; then "+in.Program("pg_ctl")+" -D $d -m immediate stop; fi; done")
+	})
+	said := p.bash(t, script+`
+		rows() { psql -qAt "$@" -c "SELECT count(*) || ' ' || (SELECT count(*) FROM account.person) FROM chat.room"; }
+		other=$(sed -n 4p other/postmaster.pid) copy=$(sed -n 4p copy/postmaster.pid)
+		echo "RESULT $(rows howdah) | $(rows again) | $(rows once_more) | $(rows -p $other howdah) | $(rows -p $copy howdah)"
+		echo "USERS $(psql -qAt -p $other -d postgres -c "SELECT count(*) FROM pg_roles WHERE rolname IN ('howdah_app', 'howdah_owner', 'replicator')")"
+		pg_ctl -D other -m fast stop; pg_ctl -D copy -m fast stop`)
+	if !strings.Contains(said, "RESULT 1 1 | 1 1 | 1 1 | 1 1 | 1 1\n") || !strings.Contains(said, "USERS 3\n") {
+		t.Errorf("not everything came back:\n%s", said)
+	}
+	if n := strings.Count(said, "ERROR:"); n != 1 || !strings.Contains(said, `role "postgres" already exists`) {
+		t.Errorf("%d errors, where the page speaks of one:\n%s", n, said)
+	}
+}
+
+// openHouse runs a house with one person and one room in it until the test ends.
+func openHouse(t *testing.T, p *person) {
+	t.Helper()
+	log := filepath.Join(p.dir, "up.log")
+	out, err := os.Create(log)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer out.Close()
+	up := exec.Command(filepath.Join(p.dir, "bin", "howdah"), "up", "--listen", "localhost:0", "--metrics-listen=", //nolint:noctx // it is stopped in order below
+		"--backup-physical", "off", "--backup-logical", "off", "--drill", "off")
+	up.Dir, up.Env, up.Stdout, up.Stderr = p.dir, append(os.Environ(), p.env...), out, out
+	as(up, p.account)
+	if err := up.Start(); err != nil {
+		t.Fatal(err)
+	}
+	ended := make(chan error, 1)
+	go func() { ended <- up.Wait() }()
+	t.Cleanup(func() {
+		_ = up.Process.Signal(syscall.SIGTERM)
+		<-ended
+	})
+	look := time.NewTicker(50 * time.Millisecond)
+	defer look.Stop()
+	late := time.After(3 * time.Minute)
+	for {
+		said, _ := os.ReadFile(log)
+		if bytes.Contains(said, []byte("/setup/")) {
+			break
+		}
+		select {
+		case err := <-ended:
+			t.Fatalf("howdah ended: %v\n%s", err, said)
+		case <-late:
+			t.Fatalf("howdah does not get ready:\n%s", said)
+		case <-look.C:
+		}
+	}
+	p.bash(t, `eval "$(howdah env)" && psql -q -v ON_ERROR_STOP=1 howdah <<'SQL'
+		INSERT INTO account.person (handle, name, role, password_hash) VALUES ('ann', 'Ann', 'owner', 'x');
+		INSERT INTO chat.room (kind, name, created_by, client_id) SELECT 'public', 'elephants', id, gen_random_uuid() FROM account.person;
+SQL`)
+}
+
+func freePort(t *testing.T) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	return fmt.Sprint(l.Addr().(*net.TCPAddr).Port)
+}
