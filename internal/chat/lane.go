@@ -23,6 +23,9 @@ type lane[T any] struct {
 // maxBatch bounds how much one transaction carries.
 const maxBatch = 512
 
+// enoughToShare is a batch whose share of what a commit costs is small already: waiting for more would only leave PostgreSQL idle.
+const enoughToShare = 32
+
 // longestGather is what nobody notices, and no slow disk needs.
 const longestGather = 20 * time.Millisecond
 
@@ -64,7 +67,7 @@ func (l *lane[T]) run() {
 		l.mu.Unlock()
 		began := time.Now()
 		l.commit(batch)
-		if n > 1 {
+		if n > 1 && n < enoughToShare {
 			l.gather(n, min(time.Since(began), longestGather))
 		}
 	}
