@@ -14,7 +14,8 @@ up: howdah ## start PostgreSQL, the chat room and its page (installs PostgreSQL 
 	./howdah up --install
 
 test: deps check ## all checks and tests on real parts (installs PostgreSQL, pgAudit, Chromium and an S3 server where they are missing)
-	$(GO) test -race -timeout 20m ./...
+	@list=$$(mktemp); echo '$(GO) test -race -timeout 20m ./...'; HOWDAH_UNTESTED=$$list $(GO) test -race -timeout 20m ./...; code=$$?; \
+	  [ ! -s $$list ] || { echo 'Not tested on this machine:'; sort -u $$list; }; rm -f $$list; exit $$code
 
 deps: ## what the tests need beside Go
 	@./.ci/deps

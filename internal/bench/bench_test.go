@@ -181,7 +181,7 @@ func TestBriefWALBench(t *testing.T) {
 // TestBriefBackupBench backs up and restores a small cluster in every way that is there.
 func TestBriefBackupBench(t *testing.T) {
 	if _, err := exec.LookPath("zstd"); err != nil {
-		t.Skip(err)
+		t.Fatalf("run .ci/deps: %v", err)
 	}
 	report, err := bench.Backup(t.Context(), bench.BriefBackup)
 	if err != nil {

@@ -12,6 +12,7 @@ import (
 
 	"howdah/internal/cluster"
 	"howdah/internal/fault"
+	"howdah/internal/untested"
 )
 
 // TestIncrementsArePutTogetherAndRestored: a full backup and two increments, what is restored from them, kept of them and said of them.
@@ -19,7 +20,7 @@ func TestIncrementsArePutTogetherAndRestored(t *testing.T) {
 	t.Parallel()
 	a := newArchived(t, nil, "")
 	if a.Installation().Version.Major < IncrementsSince {
-		t.Skip("increments came with PostgreSQL 17")
+		untested.Here(t, "increments came with PostgreSQL 17: make matrix")
 	}
 	a.inTablespace("elsewhere")
 	a.exec(`CREATE TABLE kept AS SELECT i, md5(i::text) AS m FROM generate_series(1, 300000) i`, `CREATE TABLE gone AS SELECT 1`)

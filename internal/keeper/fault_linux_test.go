@@ -21,6 +21,7 @@ import (
 	"howdah/internal/fault"
 	"howdah/internal/repo"
 	"howdah/internal/repo/repotest"
+	"howdah/internal/untested"
 	"howdah/internal/wal"
 	"howdah/internal/wal/waltest"
 )
@@ -29,7 +30,7 @@ import (
 func smallDisk(t *testing.T, bytes, files int) string {
 	t.Helper()
 	if os.Geteuid() != 0 {
-		t.Skip("only root may mount a small disk (tmpfs) to fill it")
+		untested.Here(t, "only root may mount a small disk (tmpfs) to fill it")
 	}
 	dir := t.TempDir()
 	if err := unix.Mount("tmpfs", dir, "tmpfs", 0, fmt.Sprintf("size=%d,nr_inodes=%d,mode=755", bytes, files)); err != nil {
@@ -352,7 +353,7 @@ func TestSuccessIsToldAfterFileAndFolderAreSynced(t *testing.T) {
 	t.Parallel()
 	strace, err := exec.LookPath("strace")
 	if err != nil {
-		t.Skip("strace is not there to look on")
+		t.Fatalf("run .ci/deps: %v", err)
 	}
 	howdah := program(t)
 	c := newWALFolder(t)
@@ -365,7 +366,7 @@ func TestSuccessIsToldAfterFileAndFolderAreSynced(t *testing.T) {
 	cmd := exec.Command(strace, "-f", "-y", "-o", log, "-e", "trace=fsync,fdatasync,link,linkat,rename,renameat,renameat2,exit_group", howdah, "wal", "push", "--settings", settings, c.path(name))
 	if out, err := cmd.CombinedOutput(); err != nil {
 		if strings.Contains(string(out), "ptrace") {
-			t.Skipf("nothing may be traced here: %s", out)
+			untested.Here(t, "nothing may be traced here (ptrace)")
 		}
 		t.Fatalf("%v\n%s", err, out)
 	}

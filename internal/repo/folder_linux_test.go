@@ -18,6 +18,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"howdah/internal/fault"
+	"howdah/internal/untested"
 )
 
 // asNobody runs f with the rights of an account that owns nothing.
@@ -84,7 +85,7 @@ func TestAFolderThatIsClosedToUsIsSaidToBe(t *testing.T) {
 func smallDisk(t *testing.T, megabytes int, flags uintptr) string {
 	t.Helper()
 	if os.Geteuid() != 0 {
-		t.Skip("only root may mount a small disk (tmpfs) to fill it")
+		untested.Here(t, "only root may mount a small disk (tmpfs) to fill it")
 	}
 	dir := t.TempDir()
 	if err := unix.Mount("tmpfs", dir, "tmpfs", flags, fmt.Sprintf("size=%dm,mode=755", megabytes)); err != nil {

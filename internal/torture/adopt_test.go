@@ -21,6 +21,7 @@ import (
 	"time"
 
 	"howdah/internal/cluster"
+	"howdah/internal/untested"
 )
 
 // debianCluster is a cluster of Debian's packages, made for a test and dropped after it.
@@ -54,7 +55,7 @@ func newDebianCluster(t *testing.T, suffix string) *debianCluster {
 func needDebian(t *testing.T) {
 	t.Helper()
 	if _, err := exec.LookPath("pg_createcluster"); err != nil || os.Geteuid() != 0 {
-		t.Skip("NOT TESTED: adopting a cluster of Debian's packages needs Debian or Ubuntu, postgresql-common, and root")
+		untested.Here(t, "adopting a cluster of Debian's packages needs Debian or Ubuntu, postgresql-common, and root")
 	}
 	left, err := filepath.Glob("/etc/postgresql/*/howdah_test_*")
 	if err != nil {
