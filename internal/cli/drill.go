@@ -124,7 +124,7 @@ func (t *terminal) drilled(place string, d *keeper.Drilled) {
 		for _, b := range e.Databases {
 			tables, rows, names = tables+b.Tables, rows+b.Rows, append(names, b.Name)
 		}
-		args := fault.Args{"id": e.Backup, "target": local(e.Target), "size": byteText(e.Bytes), "segments": e.Segments, "took": durationText(seconds(e.Restored)), "xid": e.XID,
+		args := fault.Args{"id": e.Backup, "target": local(e.Target), "size": byteText(e.Bytes), "n": e.Segments, "took": durationText(seconds(e.Restored)), "xid": e.XID,
 			"reached": keeper.Moment(e.Reached.Local()), "databases": strings.Join(names, t.lang.T("cli.backup.comma")), "tables": tables, "rows": rows,
 			"check": durationText(seconds(e.Checked)), "with": e.Amcheck}
 		if e.Target.IsZero() {

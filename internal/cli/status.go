@@ -127,7 +127,11 @@ func (t *terminal) status(s *keeper.Status) {
 	var rows [][]string
 	row := func(label, value string) { rows = append(rows, []string{"  " + label, value}) }
 	if s.PostgreSQL.State != "" {
-		row("PostgreSQL", t.lang.T("cli.status.state", fault.Args{"state": string(s.PostgreSQL.State), "pid": s.PostgreSQL.PID}))
+		state := t.lang.T("cli.state." + string(s.PostgreSQL.State))
+		if s.PostgreSQL.PID != 0 {
+			state = t.lang.T("cli.status.state", fault.Args{"state": state, "pid": s.PostgreSQL.PID})
+		}
+		row("PostgreSQL", state)
 		row(t.lang.T("cli.status.archive"), t.lang.T("cli.status.waiting", fault.Args{"ready": s.Archive.Ready, "lag": durationText(seconds(s.Archive.Lag))}))
 		if s.Disk.Total > 0 {
 			row(t.lang.T("cli.status.disk"), t.lang.T("cli.status.free", fault.Args{"free": byteText(s.Disk.Free), "total": byteText(s.Disk.Total)}))
@@ -148,12 +152,15 @@ func (t *terminal) status(s *keeper.Status) {
 			continue
 		}
 		if r.From != nil && r.To != nil {
+			from, to := keeper.Moment(r.From.Local().Truncate(time.Second)), keeper.Moment(r.To.Local().Truncate(time.Second))
 			key := "cli.status.range"
-			if !r.ToTold {
+			switch {
+			case !r.ToTold:
 				key = "cli.status.range_about"
+			case from == to:
+				key = "cli.status.range_one"
 			}
-			row(t.lang.T("cli.status.back"), t.lang.T(key, fault.Args{"from": keeper.Moment(r.From.Local().Truncate(time.Second)),
-				"to": keeper.Moment(r.To.Local().Truncate(time.Second))}))
+			row(t.lang.T("cli.status.back"), t.lang.T(key, fault.Args{"from": from, "to": to}))
 		} else {
 			row(t.lang.T("cli.status.back"), t.lang.T("cli.status.not_back"))
 		}
