@@ -1,10 +1,12 @@
 package cluster
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io/fs"
 	"os/exec"
 	"path/filepath"
@@ -40,11 +42,12 @@ func keyword(value string) string {
 
 // ListPackaged lists them, the oldest version first; none where the system has no such tools.
 func ListPackaged(ctx context.Context) ([]Packaged, error) {
-	cmd := exec.CommandContext(ctx, "pg_lsclusters", "--json")
-	cmd.Env = environment(nil)
-	out, err := cmd.Output()
+	out, err := lsclusters(ctx)
 	if errors.Is(err, exec.ErrNotFound) || errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
+	}
+	if err != nil { // it stumbles over a cluster that is made or dropped while it looks
+		out, err = lsclusters(ctx)
 	}
 	if err == nil {
 		var all []Packaged
@@ -53,6 +56,17 @@ func ListPackaged(ctx context.Context) ([]Packaged, error) {
 		}
 	}
 	return nil, fault.Wrap(err, fault.Unavailable, "cluster.packaged")
+}
+
+func lsclusters(ctx context.Context) ([]byte, error) {
+	cmd := exec.CommandContext(ctx, "pg_lsclusters", "--json")
+	cmd.Env = environment(nil)
+	out, err := cmd.Output()
+	var failed *exec.ExitError
+	if errors.As(err, &failed) {
+		err = fmt.Errorf("%w: %s", err, bytes.TrimSpace(failed.Stderr))
+	}
+	return out, err
 }
 
 // loose is a value that Perl writes as a number or as a text, as it happens.
