@@ -317,27 +317,14 @@ func (d *Door) heartbeat(ctx context.Context) {
 	}
 }
 
-// order is a frame from a client.
-type order struct {
-	Do       string `json:"do"`
-	ID       int64  `json:"id"`
-	Room     int64  `json:"room"`
-	Seq      int64  `json:"seq"`
-	Since    int64  `json:"since"`
-	Epoch    string `json:"epoch"`
-	ClientID string `json:"client_id"`
-	Body     string `json:"body"`
-}
-
 // take obeys one frame. Frames of one socket are taken one after the other, but for posts, which do not wait.
 func (s *socket) take(ctx context.Context, raw []byte) {
-	var o order
-	if err := json.Unmarshal(raw, &o); err != nil {
+	o, err := parseOrder(raw)
+	if err != nil {
 		s.refuse(0, fault.Wrap(err, fault.Invalid, "web.bad_json", fault.Args{"message": jsonMessage(err)}))
 		return
 	}
 	var got chat.Receipt
-	var err error
 	switch o.Do {
 	case "hello":
 		if err = s.hello(ctx, o); err != nil {
