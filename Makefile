@@ -56,5 +56,6 @@ fuzz: ## every parser of outside bytes, half a minute each
 	$(GO) test ./internal/repo -run '^$$' -fuzz FuzzTarIndex -fuzztime 30s -fuzzminimizetime 10x
 	$(GO) test ./internal/keeper -run '^$$' -fuzz FuzzDSN -fuzztime 30s
 	$(GO) test ./internal/keeper -run '^$$' -fuzz FuzzList -fuzztime 30s
+	$(GO) test ./internal/audit -run '^$$' -fuzz FuzzParseLine -fuzztime 30s
 
 .PHONY: help up test deps check bench matrix torture bucket fuzz
