@@ -12,7 +12,8 @@ import (
 // verifyCmd reads all that is kept and says whether it is sound.
 type verifyCmd struct {
 	keeping
-	ID string `arg:"" optional:"" name:"id" help:"${help_verify_id}"`
+	ID       string `arg:"" optional:"" name:"id" help:"${help_verify_id}"`
+	Contents bool   `help:"${help_verify_contents}"`
 }
 
 // verified is what howdah verify says of one repo.
@@ -36,7 +37,7 @@ func (c *verifyCmd) Run(ctx context.Context, t *terminal) error {
 	for _, r := range repos {
 		bar := t.progress(c.JSON)
 		label := t.lang.T("cli.verify.label", fault.Args{"place": r.String()})
-		v, err := keeper.Verify(ctx, r, c.Cluster, keeper.VerifyOptions{ID: c.ID, Progress: func(done, total int64) { bar.show(label, done, total) }})
+		v, err := keeper.Verify(ctx, r, c.Cluster, keeper.VerifyOptions{ID: c.ID, Contents: c.Contents, Progress: func(done, total int64) { bar.show(label, done, total) }})
 		bar.end()
 		if err != nil {
 			return err
