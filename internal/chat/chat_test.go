@@ -559,3 +559,49 @@ func TestARoomThatSomebodyLocksDoesNotStopTheOthers(t *testing.T) {
 	}
 	h.say(ann, locked, "and again")
 }
+
+func TestABatchThatIsPartedAnswersEachPostForItself(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t)
+	ann, eve := h.person("ann", account.Member), h.person("eve", account.Member)
+	open, locked := h.room(ann, Private), h.room(ann, Private)
+	tx, err := h.db.App.Begin(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer tx.Rollback(context.WithoutCancel(t.Context())) //nolint:errcheck // only lets go of the lock
+	if _, err := tx.Exec(t.Context(), `SELECT FROM chat.room WHERE id = $1 FOR UPDATE`, locked); err != nil {
+		t.Fatal(err)
+	}
+	var batch []*post
+	var replies []*waiter
+	put := func(who account.Person, room int64) *waiter {
+		w := &waiter{stored: make(chan struct{})}
+		id, err := clientID(newID())
+		if err != nil {
+			t.Fatal(err)
+		}
+		batch = append(batch, &post{postKey: postKey{room, who.ID, id}, by: author(who), body: "hello", replies: []Reply{w}})
+		replies = append(replies, w)
+		return w
+	}
+	stuck := []*waiter{put(ann, locked), put(ann, locked), put(ann, locked), put(eve, locked)}
+	stranger, stored := put(eve, open), put(ann, open)
+	h.tops.learn(map[int64]int64{open: 99}) // so that the whole batch is stored with care, too
+	before := h.Commits()
+	h.commitPosts(t.Context(), h.db.Steady, batch)
+	for _, w := range replies {
+		<-w.stored
+	}
+	for _, w := range stuck {
+		h.wantFault(w.err, "pg.busy")
+	}
+	h.wantFault(stranger.err, "chat.not_member")
+	if stored.err != nil || stored.receipt.Seq != 2 {
+		t.Errorf("%+v %v", stored.receipt, stored.err)
+	}
+	if tries := h.Commits() - before; tries > 5 { // all and the open room by guess and with care, the locked room once: each try at a lock takes its time
+		t.Errorf("tried %d times", tries)
+	}
+	h.wholeLog(ann, open)
+}

@@ -189,16 +189,7 @@ ORDER BY c.ord, c.start, length(c.handle) DESC`
 // commitPosts stores a batch, tells every caller, and wakes the rooms. It answers every caller exactly once.
 func (r *Rooms) commitPosts(ctx context.Context, steady *pg.Pool, batch []*post) {
 	batch = mergeRetries(batch)
-	err := r.storeBatch(ctx, steady, batch)
-	if err != nil && len(batch) > 1 && (!fault.Is(err, fault.Unavailable) || fault.HasKey(err, "pg.busy")) {
-		for _, p := range batch { // one that PostgreSQL will not have, or whose room somebody locks, must not take the others with it
-			p.err = r.storeBatch(ctx, steady, []*post{p})
-		}
-	} else if err != nil {
-		for _, p := range batch {
-			p.err = err
-		}
-	}
+	r.storeOrPart(ctx, steady, batch)
 	rooms := map[int64]*grown{}
 	for _, p := range batch {
 		if p.err != nil {
@@ -219,6 +210,43 @@ func (r *Rooms) commitPosts(ctx context.Context, steady *pg.Pool, batch []*post)
 	for room, g := range rooms {
 		r.live.grew(room, *g)
 	}
+}
+
+// storeOrPart stores a batch, in parts where it cannot be stored whole. What became of each post stands in it.
+func (r *Rooms) storeOrPart(ctx context.Context, steady *pg.Pool, batch []*post) {
+	err := r.storeBatch(ctx, steady, batch)
+	if err == nil {
+		return
+	}
+	parts := apart(batch, err)
+	for _, part := range parts {
+		r.storeOrPart(ctx, steady, part)
+	}
+	if parts == nil {
+		for _, p := range batch {
+			p.err = err
+		}
+	}
+}
+
+// apart parts a batch that was refused, so that one that PostgreSQL will not have, or whose room somebody locks, does not take the others with it:
+// by rooms first, and a room's posts one by one, unless it is the room that is locked. nil when no part would fare better.
+func apart(batch []*post, err error) (parts [][]*post) {
+	locked := fault.HasKey(err, "pg.busy")
+	if fault.Is(err, fault.Unavailable) && !locked {
+		return nil
+	}
+	rooms := map[int64][]*post{}
+	for _, p := range batch {
+		rooms[p.room] = append(rooms[p.room], p)
+	}
+	switch {
+	case len(rooms) > 1:
+		parts = slices.Collect(maps.Values(rooms))
+	case len(batch) > 1 && !locked:
+		parts = slices.Collect(slices.Chunk(batch, 1))
+	}
+	return parts
 }
 
 func (p *post) answer() {
@@ -400,6 +428,7 @@ func (r *Rooms) tryCarefully(ctx context.Context, batch []*post) error {
 		p.outcome, p.err = Receipt{}, fault.New(fault.Forbidden, "chat.not_member") // unless a row says otherwise
 	}
 	var b pgx.Batch
+	b.Queue(`SELECT set_config('lock_timeout', '2s', true)`) // as on the steady pool
 	b.Queue(lockRooms, c.rooms)
 	b.Queue(storePostsCarefully, c.rooms, c.authors, c.clients, c.bodies, c.mentions).Query(func(rows pgx.Rows) error {
 		var key postKey
