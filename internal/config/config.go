@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"maps"
+	"math"
 	"os"
 	"path/filepath"
 	"slices"
@@ -73,7 +74,7 @@ func (d *Days) UnmarshalText(text []byte) error {
 	s := strings.TrimSpace(string(text))
 	unit := map[string]time.Duration{"h": time.Hour, "d": 24 * time.Hour, "w": 7 * 24 * time.Hour}[s[max(0, len(s)-1):]]
 	n, err := strconv.ParseUint(s[:max(0, len(s)-1)], 10, 16)
-	if err != nil || unit == 0 {
+	if err != nil || unit == 0 || time.Duration(n) > math.MaxInt64/unit { // what overflows would be a window that keeps nothing
 		return fault.Wrap(err, fault.Invalid, "config.days", fault.Args{"value": s})
 	}
 	*d = Days(time.Duration(n) * unit)

@@ -4,6 +4,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/alecthomas/kong"
 
@@ -131,6 +132,21 @@ func TestATableOfAClusterIsForThatClusterAlone(t *testing.T) {
 		"[cluster.shop]\ncluster = 'x'": "config.value", "[cluster.shop.deep]\nrepo = 'x'": "config.unknown"} {
 		if _, err := parseKeeper(t, file); !fault.HasKey(err, key) {
 			t.Errorf("%q: %v, want %s", file, err, key)
+		}
+	}
+}
+
+func TestATimeToKeepIsNeverTheOppositeOfWhatWasSaid(t *testing.T) {
+	for text, want := range map[string]time.Duration{"14d": 14 * 24 * time.Hour, " 2w ": 14 * 24 * time.Hour, "36h": 36 * time.Hour, "15000w": 15000 * 7 * 24 * time.Hour, "65535d": 65535 * 24 * time.Hour} {
+		var d Days
+		if err := d.UnmarshalText([]byte(text)); err != nil || time.Duration(d) != want {
+			t.Errorf("%q: %v %v", text, time.Duration(d), err)
+		}
+	}
+	for _, text := range []string{"", "d", "14", "-1d", "1.5d", "14天", "20000w", "65535w", "99999999d"} { // some of these overflow, to windows before time and to short ones
+		var d Days
+		if err := d.UnmarshalText([]byte(text)); !fault.HasKey(err, "config.days") {
+			t.Errorf("%q: %v %v", text, time.Duration(d), err)
 		}
 	}
 }
