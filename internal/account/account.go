@@ -190,8 +190,8 @@ func (a *Accounts) ByHandle(ctx context.Context, me Person, raw string) (Person,
 	return person, err
 }
 
-// People lists everybody who is not disabled (admins may ask for those too), by name, at most limit after the name
-// and id of the last one seen. A guest sees only those who share a room with them.
+// People lists everybody who is not disabled (admins may ask for those too), by name, at most 2000. A guest sees only
+// those who share a room with them.
 func (a *Accounts) People(ctx context.Context, me Person, disabledToo bool) ([]Person, error) {
 	return pg.All[Person](ctx, a.db, `
 		SELECT `+personColumns+` FROM account.person p
@@ -202,7 +202,7 @@ func (a *Accounts) People(ctx context.Context, me Person, disabledToo bool) ([]P
 		ORDER BY lower(p.name), p.id LIMIT 2000`, me.ID, me.Role, disabledToo && me.Role.AtLeast(Admin))
 }
 
-// Update changes what people may change of themselves; nil leaves a field as it is.
+// Update changes what people may change of themselves; nil leaves a field as it is. Which locales there are is the caller's to know.
 func (a *Accounts) Update(ctx context.Context, me int64, name, locale, theme *string) (Person, error) {
 	if name != nil {
 		clean, err := Name(*name)
@@ -224,7 +224,7 @@ func (a *Accounts) Update(ctx context.Context, me int64, name, locale, theme *st
 }
 
 // SetRole gives somebody another rank in the house. Only who outranks both the old and the new rank may (owners may
-// make owners), and the last owner stays one.
+// make owners), and the last owner stays one. Open invitations that they could not make any more are revoked.
 func (a *Accounts) SetRole(ctx context.Context, me Person, id int64, role Role) error {
 	if !role.Valid() {
 		return fault.New(fault.Invalid, "account.role")
@@ -242,12 +242,21 @@ func (a *Accounts) SetRole(ctx context.Context, me Person, id int64, role Role) 
 				return err
 			}
 		}
-		_, err = tx.Exec(ctx, `UPDATE account.person SET role = $2 WHERE id = $1`, id, role)
-		return err
+		if _, err = tx.Exec(ctx, `UPDATE account.person SET role = $2 WHERE id = $1`, id, role); err != nil {
+			return err
+		}
+		return revokeInvites(ctx, tx, id, role)
 	})
 }
 
-// Disable closes or opens an account again. Closing ends its sessions and revokes its tokens; what it wrote stays.
+// revokeInvites takes back the open invitations of somebody who could not make them with this rank: each is a way in as
+// somebody else.
+func revokeInvites(ctx context.Context, tx pgx.Tx, id int64, rank Role) error {
+	_, err := tx.Exec(ctx, `DELETE FROM account.invite WHERE created_by = $1 AND (NOT $2 OR role = 'admin' AND NOT $3)`, id, rank.AtLeast(Admin), rank == Owner)
+	return err
+}
+
+// Disable closes or opens an account again. Closing ends its sessions and revokes its tokens and its open invitations; what it wrote stays.
 func (a *Accounts) Disable(ctx context.Context, me Person, id int64, disabled bool) error {
 	var sessions []int64
 	err := a.db.InTx(ctx, func(tx pgx.Tx) error {
@@ -264,6 +273,9 @@ func (a *Accounts) Disable(ctx context.Context, me Person, id int64, disabled bo
 			return err
 		}
 		if _, err = tx.Exec(ctx, `DELETE FROM account.token WHERE person_id = $1`, id); err != nil {
+			return err
+		}
+		if err := revokeInvites(ctx, tx, id, None); err != nil {
 			return err
 		}
 		sessions, err = deleteSessions(ctx, tx, `person_id = $1`, id)

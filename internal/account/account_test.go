@@ -198,6 +198,46 @@ func TestRanksInTheHouse(t *testing.T) {
 	}
 }
 
+func TestTheInvitationsOfWhoMayNotInviteAnyMoreAreNone(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t)
+	invite := func(by Person, role Role) string {
+		token, _, err := h.NewInvite(t.Context(), by, role, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return token
+	}
+	works := func(token string, want bool) {
+		t.Helper()
+		if _, err := h.CheckInvite(t.Context(), token); (err == nil) != want {
+			t.Errorf("want %t, have %v", want, err)
+		}
+	}
+	second, _ := h.join("second", Admin)
+	leaver, _ := h.join("leaver", Admin)
+	if err := h.SetRole(t.Context(), h.owner, second.ID, Owner); err != nil {
+		t.Fatal(err)
+	}
+	second.Role = Owner
+	ours, asAdmin, asMember, theirs := invite(h.owner, Admin), invite(second, Admin), invite(second, Member), invite(leaver, Member)
+	if err := h.SetRole(t.Context(), h.owner, second.ID, Admin); err != nil {
+		t.Fatal(err)
+	}
+	works(asAdmin, false) // admins make no admins
+	works(asMember, true)
+	if err := h.SetRole(t.Context(), h.owner, second.ID, Member); err != nil {
+		t.Fatal(err)
+	}
+	works(asMember, false)
+	works(theirs, true)
+	if err := h.Disable(t.Context(), h.owner, leaver.ID, true); err != nil {
+		t.Fatal(err)
+	}
+	works(theirs, false)
+	works(ours, true)
+}
+
 func TestGuessingIsSlowedByAddressAndByAccount(t *testing.T) {
 	t.Parallel()
 	h := newHouse(t)

@@ -101,9 +101,8 @@ const (
 	inviteUses = 10
 )
 
-// NewInvite makes an invitation link's token. Members invite members (and guests, into a room); a role is never above
-// the inviter's own, and owners are made only by owners, in person. Whether me may invite into the room is the
-// caller's to check.
+// NewInvite makes an invitation link's token. Admins invite members (and guests, into a room), owners admins too; owners are
+// made only in person. Whether me may invite into the room is the caller's to check.
 func (a *Accounts) NewInvite(ctx context.Context, me Person, role Role, room *int64) (token string, id int64, err error) {
 	switch {
 	case role != Admin && role != Member && role != Guest:

@@ -22,8 +22,7 @@ func (d *Door) apiUpdateMe(v *visit) (any, error) {
 	if err := v.body(&in); err != nil {
 		return nil, err
 	}
-	p, err := d.accounts.Update(v.ctx(), v.me().ID, in.Name, in.Locale, in.Theme)
-	d.rooms.Poke(v.me().ID)
+	p, err := d.update(v, in.Name, in.Locale, in.Theme)
 	return meJSON(p), err
 }
 

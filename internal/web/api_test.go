@@ -142,6 +142,10 @@ func TestBadInputIsRefusedWithAReason(t *testing.T) {
 	}
 	eve.refused(403, "chat.not_member", "POST", post, answer{"client_id": newUUID(), "body": "let me in"})
 	owner.refused(400, "web.bad_number", "GET", post+"?before=x", nil)
+	for _, locale := range []string{`"xx"`, `"en\u0000"`, `"` + strings.Repeat("e", 1000) + `"`} {
+		owner.refused(400, "account.locale", "PATCH", "/me", `{"locale":`+locale+`}`)
+	}
+	owner.refused(400, "account.theme", "PATCH", "/me", `{"theme":"\u0000"}`)
 	nobody := &person{h, "hwd_nothing", 0}
 	nobody.refused(401, "account.bad_token", "GET", "/me", nil)
 	nobody.token = ""

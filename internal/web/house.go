@@ -3,11 +3,13 @@ package web
 import (
 	"fmt"
 	"net/http"
+	"slices"
 	"strings"
 
 	"howdah/internal/account"
 	"howdah/internal/chat"
 	"howdah/internal/fault"
+	"howdah/internal/lang"
 	"howdah/internal/web/ui"
 )
 
@@ -240,11 +242,22 @@ func device(agent string) string {
 	return agent
 }
 
+// update changes what people may change of themselves, and lets their pages know.
+func (d *Door) update(v *visit, name, locale, theme *string) (account.Person, error) {
+	if locale != nil && *locale != "" && !slices.Contains(lang.Locales, lang.Locale(*locale)) {
+		return account.Person{}, fault.New(fault.Invalid, "account.locale")
+	}
+	p, err := d.accounts.Update(v.ctx(), v.me().ID, name, locale, theme)
+	if err == nil {
+		d.rooms.Poke(p.ID)
+	}
+	return p, err
+}
+
 func (d *Door) meProfile(v *visit) error {
 	return d.showing(v, d.showMe, func() (string, error) {
 		name := v.field("name")
-		_, err := d.accounts.Update(v.ctx(), v.me().ID, &name, nil, nil)
-		d.rooms.Poke(v.me().ID)
+		_, err := d.update(v, &name, nil, nil)
 		return "/me?done=saved", err
 	})
 }
@@ -252,11 +265,10 @@ func (d *Door) meProfile(v *visit) error {
 func (d *Door) meLanguage(v *visit) error {
 	return d.showing(v, d.showMe, func() (string, error) {
 		locale := v.field("locale")
-		if locale != "" && locale != "en" && locale != "zh-TW" {
-			return "", fault.New(fault.Invalid, "account.locale")
+		_, err := d.update(v, nil, &locale, nil)
+		if err == nil {
+			d.setCookie(v.w, localeCookie, locale, 365*24*3600, false)
 		}
-		_, err := d.accounts.Update(v.ctx(), v.me().ID, nil, &locale, nil)
-		d.setCookie(v.w, localeCookie, locale, 365*24*3600, false)
 		return "/me", err
 	})
 }
@@ -264,7 +276,7 @@ func (d *Door) meLanguage(v *visit) error {
 func (d *Door) meTheme(v *visit) error {
 	return d.showing(v, d.showMe, func() (string, error) {
 		theme := v.field("theme")
-		_, err := d.accounts.Update(v.ctx(), v.me().ID, nil, nil, &theme)
+		_, err := d.update(v, nil, nil, &theme)
 		if err == nil {
 			d.setCookie(v.w, themeCookie, theme, 365*24*3600, false)
 		}
