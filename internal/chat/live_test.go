@@ -167,6 +167,21 @@ func TestWhoIsRemovedHearsThatAndNothingAfter(t *testing.T) {
 	if heard := bobHears.heard(room); !slices.Equal(heard, []int64{3, 4}) {
 		t.Errorf("bob heard %v; 4 was his removal", heard)
 	}
+	// A window that looked at its rooms just before that, and comes to this one only now.
+	late := h.listen(bob, room, 3)
+	pgtest.Await(t, "bob's late window hears of it", func() bool { return len(late.heard(room)) > 0 })
+	h.say(ann, room, "still between us")
+	h.hearsAll(annHears, room, 3)
+	if heard := late.heard(room); !slices.Equal(heard, []int64{4}) {
+		t.Errorf("bob's late window heard %v; 4 was his removal", heard)
+	}
+	if err := h.Invite(t.Context(), ann, room, bob.ID); err != nil {
+		t.Fatal(err)
+	}
+	h.say(ann, room, "welcome back")
+	for _, e := range []*ear{bobHears, late} {
+		pgtest.Await(t, "bob hears on from his return", func() bool { heard := e.heard(room); return slices.Equal(heard[len(heard)-2:], []int64{8, 9}) })
+	}
 	pgtest.Await(t, "bob's windows are told to look at their rooms", func() bool { bobHears.mu.Lock(); defer bobHears.mu.Unlock(); return bobHears.changed > 0 })
 }
 

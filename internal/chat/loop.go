@@ -379,14 +379,14 @@ func (l *loop) primed() bool {
 // prime brings one follower from where it was to the cursor. One that missed too much is told so by a delivery
 // without events: it follows from the cursor and loads its page anew.
 func (l *loop) prime(ctx context.Context, s *sub) {
+	missed := &Delivery{Room: l.room, Seq: l.cursor}
 	switch {
 	case s.after >= l.cursor: // up to date, or from the future of a database that was restored: Reset tells it
+		s.primed = true
+		return
 	case l.cursor-s.after > SinceLimit:
-		s.listens.Deliver(&Delivery{Room: l.room, Seq: l.cursor})
-		s.after = l.cursor
 	case len(l.recent) > 0 && l.recent[0].Seq <= s.after+1:
-		s.listens.Deliver(&Delivery{Room: l.room, Events: after(l.recent, s.after)})
-		s.after = l.cursor
+		missed.Events = after(l.recent, s.after)
 	default:
 		events, err := l.live.rooms.since(ctx, l.room, s.after, SinceLimit)
 		if err != nil {
@@ -395,10 +395,28 @@ func (l *loop) prime(ctx context.Context, s *sub) {
 		for len(events) > 0 && events[len(events)-1].Seq > l.cursor {
 			events = events[:len(events)-1] // committed since: comes with the next offer
 		}
-		s.listens.Deliver(&Delivery{Room: l.room, Seq: l.cursor, Events: events})
-		s.after = l.cursor
+		missed.Events = events
 	}
-	s.primed = true
+	events, out := untilGone(missed.Events, s.listens.Person().ID)
+	missed.Events = events
+	s.listens.Deliver(missed)
+	s.after, s.primed = l.cursor, true
+	if out { // since their door looked; they come back by a Joined, as who leaves later does
+		l.dismiss(s)
+	}
+}
+
+// untilGone cuts events after the one with which a person left, unless they came back.
+func untilGone(events []Event, person int64) (until []Event, out bool) {
+	for i := len(events) - 1; i >= 0; i-- {
+		if e := events[i]; (e.Kind == Left || e.Kind == Joined) && e.Person != nil && e.Person.ID == person {
+			if e.Kind == Left {
+				return events[:i+1], true
+			}
+			break
+		}
+	}
+	return events, false
 }
 
 // arrive counts a person's listeners and plans the telling when somebody has come or gone.

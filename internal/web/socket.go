@@ -420,6 +420,8 @@ func (s *socket) hello(ctx context.Context, o order) error {
 	if err != nil {
 		return err
 	}
+	s.followed.Lock() // before looking: what changes from here on is looked at again after this
+	defer s.followed.Unlock()
 	rooms, err := s.door.rooms.Mine(ctx, s.Person())
 	if err != nil {
 		return err
@@ -428,7 +430,6 @@ func (s *socket) hello(ctx context.Context, o order) error {
 		s.Reset(epoch)
 	}
 	s.offer(frame(object{"is": "hello", "epoch": epoch, "me": toMe(s.Person()), "rooms": toRooms(rooms)}))
-	s.followed.Lock()
 	s.followed.rooms = make(map[int64]struct{}, len(rooms))
 	for _, r := range rooms {
 		since := r.Seq
@@ -438,11 +439,13 @@ func (s *socket) hello(ctx context.Context, o order) error {
 		s.followed.rooms[r.ID] = struct{}{}
 		s.door.rooms.Follow(s, r.ID, since)
 	}
-	s.followed.Unlock()
 	s.door.rooms.View(s, o.Room)
 	s.started.Store(true)
 	if trouble := s.door.rooms.Trouble(); trouble != nil {
 		s.Away(trouble)
+		if s.door.rooms.Trouble() == nil { // it went, and was told to be gone, before this said that it is there
+			s.Away(nil)
+		}
 	}
 	return nil
 }
