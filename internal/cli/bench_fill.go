@@ -2,10 +2,7 @@ package cli
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
-	"os"
-	"path/filepath"
 
 	"howdah/internal/bench"
 	"howdah/internal/cluster"
@@ -59,11 +56,7 @@ func houseOf(data, dsn, ownerDSN string) (*bench.House, error) {
 		}
 		return &bench.House{AppDSN: dsn, OwnerDSN: ownerDSN}, nil
 	}
-	var r runningHouse
-	raw, err := os.ReadFile(filepath.Join(data, "running.json"))
-	if err == nil {
-		err = json.Unmarshal(raw, &r)
-	}
+	r, err := readRunning(data)
 	if err != nil {
 		return nil, fault.Wrap(err, fault.Unavailable, "bench.not_running", fault.Args{"dir": data})
 	}

@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"howdah/internal/account"
 	"howdah/internal/cluster"
@@ -99,7 +100,7 @@ func readRoles(dir, dsn string) (*pg.Prepared, error) {
 type setupLinkCmd struct {
 	config.House
 	DSN       string `help:"${help_dsn}" name:"dsn" placeholder:"URL"`
-	PublicURL string `help:"${help_public_url}" name:"public-url" default:"http://localhost:8432" placeholder:"URL"`
+	PublicURL string `help:"${help_public_url}" name:"public-url" placeholder:"URL"`
 }
 
 // Run is howdah setup-link.
@@ -130,6 +131,13 @@ func (c *setupLinkCmd) Run(ctx context.Context, t *terminal) error {
 	if token == "" {
 		return fault.New(fault.Conflict, "cli.set_up_already")
 	}
-	t.say("cli.up.setup", fault.Args{"url": c.PublicURL + "/setup/" + token})
+	url := strings.TrimSuffix(c.PublicURL, "/")
+	if running, err := readRunning(c.Data); url == "" && err == nil {
+		url = running.URL
+	}
+	if url == "" {
+		url = "http://localhost:8432" // where howdah up listens when nothing else is said
+	}
+	t.say("cli.up.setup", fault.Args{"url": url + "/setup/" + token})
 	return nil
 }

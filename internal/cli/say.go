@@ -68,20 +68,29 @@ func (c *sayCmd) Run(ctx context.Context, t *terminal) error {
 // apiClient calls the HTTP API of a running house.
 type apiClient struct{ url, token, lang string }
 
+type apiRoom struct {
+	ID    int64
+	Name  string // "" for a direct room
+	Other *struct{ Handle string }
+}
+
+// is tells whether a person means this room by a name. The empty one is none: a direct room has it, too, and what a script has no name for
+// is for nobody's eyes.
+func (r apiRoom) is(name string) bool {
+	if r.Other != nil {
+		return name == "@"+r.Other.Handle
+	}
+	return name != "" && strings.EqualFold(r.Name, name)
+}
+
 func (a apiClient) findRoom(ctx context.Context, name string) (int64, error) {
 	name = strings.TrimPrefix(name, "#")
-	var mine struct {
-		Rooms []struct {
-			ID    int64
-			Name  string
-			Other *struct{ Handle string }
-		}
-	}
+	var mine struct{ Rooms []apiRoom }
 	if err := a.call(ctx, http.MethodGet, "/rooms", nil, &mine); err != nil {
 		return 0, err
 	}
 	for _, r := range mine.Rooms {
-		if strings.EqualFold(r.Name, name) || r.Other != nil && "@"+r.Other.Handle == name {
+		if r.is(name) {
 			return r.ID, nil
 		}
 	}

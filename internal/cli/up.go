@@ -8,13 +8,13 @@ import (
 	"os/signal"
 	"path/filepath"
 	"runtime/debug"
-	"strings"
 	"syscall"
 	"time"
 
 	"howdah/internal/cluster"
 	"howdah/internal/config"
 	"howdah/internal/fault"
+	"howdah/internal/pg"
 	"howdah/internal/server"
 )
 
@@ -171,7 +171,8 @@ func (t *terminal) settleDown(ctx context.Context, c *config.House) (*cluster.Ac
 func (c *upCmd) elsewhere(dir string) (app, owner, appRole string, err error) {
 	app, owner = c.DSN, c.OwnerDSN
 	if owner != "" {
-		return app, owner, roleOf(app), nil
+		appRole, err = pg.Role(app)
+		return app, owner, appRole, err
 	}
 	saved, err := readRoles(dir, c.DSN)
 	if err != nil {
@@ -191,6 +192,16 @@ type runningHouse struct {
 	Since time.Time `json:"since"`
 }
 
+func readRunning(dir string) (r runningHouse, err error) {
+	raw, err := os.ReadFile(runningFile(dir))
+	if err == nil {
+		err = json.Unmarshal(raw, &r)
+	}
+	return r, err
+}
+
+func runningFile(dir string) string { return filepath.Join(dir, "running.json") }
+
 type houseLock struct {
 	file   string
 	unlock func() error
@@ -205,7 +216,7 @@ func holdHouse(dir string) (lock *houseLock, held bool, err error) {
 	if err != nil {
 		return nil, false, fault.Wrap(err, fault.Forbidden, "cli.data_dir", fault.Args{"dir": dir})
 	}
-	return &houseLock{filepath.Join(dir, "running.json"), unlock}, held, nil
+	return &houseLock{runningFile(dir), unlock}, held, nil
 }
 
 func (l *houseLock) announce(r runningHouse) error {
@@ -230,8 +241,7 @@ func (t *terminal) attach(ctx context.Context, dir string) error {
 	ticker := time.NewTicker(500 * time.Millisecond)
 	defer ticker.Stop()
 	for {
-		var r runningHouse
-		if raw, err := os.ReadFile(filepath.Join(dir, "running.json")); err == nil && json.Unmarshal(raw, &r) == nil && !told {
+		if r, err := readRunning(dir); err == nil && !told {
 			told = true
 			t.say("cli.up.attached", fault.Args{"url": r.URL, "pid": r.PID})
 			if r.Setup != "" {
@@ -254,15 +264,4 @@ func (t *terminal) attach(ctx context.Context, dir string) error {
 		case <-ticker.C:
 		}
 	}
-}
-
-func roleOf(dsn string) string {
-	if i := strings.Index(dsn, "://"); i >= 0 {
-		user, _, found := strings.Cut(dsn[i+3:], "@")
-		if found {
-			name, _, _ := strings.Cut(user, ":")
-			return name
-		}
-	}
-	return ""
 }

@@ -136,3 +136,19 @@ func TestNobodyIsAskedBeforeAMigrationThatChangesNothingOfWorth(t *testing.T) {
 		}
 	}
 }
+
+func TestTheRoleOfADSNInEveryForm(t *testing.T) {
+	t.Parallel()
+	for dsn, want := range map[string]string{
+		"postgres://app:secret@db.example/talk": "app", "postgresql://an%20app@/talk?host=/run/pg": "an app", "postgres:///talk?user=app": "app",
+		"host=/run/pg user=app password='a b' dbname=talk": "app",
+	} {
+		role, err := pg.Role(dsn)
+		if err != nil || role != want {
+			t.Errorf("%s: %q %v", dsn, role, err)
+		}
+	}
+	if _, err := pg.Role("postgres://[/"); !fault.HasKey(err, "pg.dsn") {
+		t.Error(err)
+	}
+}

@@ -28,6 +28,15 @@ func Place(dsn string) (string, error) {
 	return fmt.Sprintf("%s:%d/%s", config.Host, config.Port, config.Database), nil
 }
 
+// Role is who a DSN, in whichever form, comes in as.
+func Role(dsn string) (string, error) {
+	config, err := pgx.ParseConfig(dsn)
+	if err != nil {
+		return "", fault.Wrap(err, fault.Invalid, "pg.dsn")
+	}
+	return config.User, nil
+}
+
 // Prepare makes somebody else's server ready, once, with an administrator's DSN (a URL; CREATEROLE and CREATEDB are
 // enough): an owner role, an application role, both with new passwords, and the database. Again is harmless: the
 // passwords change, nothing else.
