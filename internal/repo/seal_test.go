@@ -62,7 +62,49 @@ func TestWhatWasSealedIsUnsealedAndItsHeadIsReadWithoutAKey(t *testing.T) {
 			if err != nil || string(got) != "before"+string(plain) {
 				t.Errorf("%s, %d: came back as %d bytes, %v", kind, size, len(got), err)
 			}
+			begin, head, err := CheckSealed(sealed, make([]byte, 40), keys[1])
+			if err != nil || head != h || !bytes.Equal(begin, plain[:min(40, size)]) {
+				t.Errorf("%s, %d: checked: %d bytes, %+v, %v", kind, size, len(begin), head, err)
+			}
 		}
+	}
+}
+
+func TestEveryByteOfASealedObjectIsChecked(t *testing.T) {
+	t.Parallel()
+	writer, reader := testKeys(t)
+	plain := someWAL(3000)
+	for kind, keys := range map[string][2]*Keys{"plain": {nil, nil}, "encrypted": {writer, reader}} {
+		sealed := seal(t, plain, keys[0])
+		for i := range sealed {
+			for _, flip := range []byte{1, 0x80} {
+				bad := bytes.Clone(sealed)
+				bad[i] ^= flip
+				if _, _, err := CheckSealed(bad, make([]byte, 40), keys[1]); err == nil {
+					if got, _, err := Unseal(nil, bad, keys[1]); err != nil || !bytes.Equal(got, plain) { // else it is a byte that means nothing
+						t.Errorf("%s: byte %d, flipped by %#x, was not noticed", kind, i, flip)
+					}
+				}
+			}
+		}
+		if _, _, err := CheckSealed(sealed[:len(sealed)-1], make([]byte, 40), keys[1]); !fault.HasKey(err, "repo.damaged") {
+			t.Errorf("%s: torn: %v", kind, err)
+		}
+	}
+}
+
+func TestAnObjectSealedBeforeThereWereSumsIsCheckedByWhatItHolds(t *testing.T) {
+	t.Parallel()
+	plain := someWAL(3000)
+	sealed := seal(t, plain, nil)
+	at := sumAt(sealed)
+	old := bytes.Replace(sealed, sealed[at-len(`,"sum":"`):at+len(noSum)+2], append([]byte("}"), bytes.Repeat([]byte(" "), len(`,"sum":"`)+len(noSum)+1)...), 1)
+	if begin, _, err := CheckSealed(old, make([]byte, 40), nil); err != nil || !bytes.Equal(begin, plain[:40]) || len(old) != len(sealed) || sumAt(old) != 0 {
+		t.Fatalf("%q, %v", begin, err)
+	}
+	old[len(old)-9] ^= 1
+	if _, _, err := CheckSealed(old, make([]byte, 40), nil); !fault.HasKey(err, "repo.damaged") {
+		t.Error(err)
 	}
 }
 
@@ -192,6 +234,9 @@ func FuzzUnseal(f *testing.F) {
 		plain, h, err := Unseal(nil, raw, reader)
 		if err == nil && !h.Same(HeadOf(plain)) {
 			t.Error("it is not what the head says")
+		}
+		if begin, _, checked := CheckSealed(raw, make([]byte, 40), reader); err == nil && checked == nil && !bytes.HasPrefix(plain, begin) {
+			t.Error("it does not begin like that")
 		}
 	})
 }
