@@ -171,12 +171,8 @@ func (a *Accounts) Accept(ctx context.Context, token string, n NewPerson, client
 		return "", Person{}, err
 	}
 	err = a.db.InTx(ctx, func(tx pgx.Tx) error {
-		tag, err := tx.Exec(ctx, `UPDATE account.invite SET uses_left = uses_left - 1 WHERE id = $1 AND uses_left > 0 AND ends_at > now()`, invite.ID)
-		if err != nil {
+		if err := useInvite(ctx, tx, invite.ID); err != nil {
 			return err
-		}
-		if tag.RowsAffected() == 0 {
-			return fault.New(fault.NotFound, "account.invite_link")
 		}
 		if person, err = a.add(ctx, tx, n, hash, invite.Role); err != nil {
 			return err
@@ -188,6 +184,26 @@ func (a *Accounts) Accept(ctx context.Context, token string, n NewPerson, client
 		return err
 	})
 	return session, person, err
+}
+
+func useInvite(ctx context.Context, tx pgx.Tx, id int64) error {
+	tag, err := tx.Exec(ctx, `UPDATE account.invite SET uses_left = uses_left - 1 WHERE id = $1 AND uses_left > 0 AND ends_at > now()`, id)
+	if err == nil && tag.RowsAffected() == 0 {
+		err = fault.New(fault.NotFound, "account.invite_link")
+	}
+	return err
+}
+
+// Follow uses an invitation for somebody who has an account here already. welcome lets them into its room, in the same transaction, and tells
+// whether it did: who was in it costs the invitation nothing.
+func (a *Accounts) Follow(ctx context.Context, invite Invite, welcome func(ctx context.Context, tx pgx.Tx) (came bool, err error)) error {
+	return a.db.InTx(ctx, func(tx pgx.Tx) error {
+		came, err := welcome(ctx, tx)
+		if err != nil || !came {
+			return err
+		}
+		return useInvite(ctx, tx, invite.ID)
+	})
 }
 
 // validText is s as PostgreSQL can hold it: valid UTF-8 without NUL.

@@ -90,9 +90,18 @@ func standing(me account.Person, kind Kind, role account.Role) Standing {
 	return Standing{House: me.Role, Kind: kind, Room: role}
 }
 
-// place reads where somebody stands in a room. forUpdate also takes the room's lock, under which all of its changes
+// place reads where somebody stands in a room that they may read. forUpdate also takes the room's lock, under which all of its changes
 // are made.
 func place(ctx context.Context, q pg.Queryer, me account.Person, room int64, forUpdate bool) (Standing, error) {
+	s, err := stand(ctx, q, me, room, forUpdate)
+	if err == nil && !May(Read, s) {
+		err = errNoRoom
+	}
+	return s, err
+}
+
+// stand is place for rooms that they may not read, too.
+func stand(ctx context.Context, q pg.Queryer, me account.Person, room int64, forUpdate bool) (Standing, error) {
 	if forUpdate {
 		// Its own statement: the next one then sees all that was committed before the lock was ours.
 		if _, err := q.Exec(ctx, `SELECT FROM chat.room WHERE id = $1 FOR NO KEY UPDATE`, room); err != nil {
@@ -106,14 +115,10 @@ func place(ctx context.Context, q pg.Queryer, me account.Person, room int64, for
 	found, ok, err := pg.One[row](ctx, q, `
 		SELECT r.kind, coalesce(m.role, '') FROM chat.room r
 		LEFT JOIN chat.member m ON m.room_id = r.id AND m.person_id = $1 WHERE r.id = $2`, me.ID, room)
-	if err != nil {
-		return Standing{}, err
+	if err == nil && !ok {
+		err = errNoRoom
 	}
-	s := standing(me, found.Kind, found.Role)
-	if !ok || !May(Read, s) {
-		return s, errNoRoom
-	}
-	return s, nil
+	return standing(me, found.Kind, found.Role), err
 }
 
 // may refuses an action: NotFound when the room is not for these eyes at all, else Forbidden.

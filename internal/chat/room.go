@@ -146,17 +146,18 @@ func (r *Rooms) Join(ctx context.Context, me account.Person, room int64) error {
 	})
 }
 
-// JoinIn lets a newcomer into a room in the transaction that makes their account; role guest for guests. The
-// invitation has been judged when it was made.
-func JoinIn(ctx context.Context, tx pgx.Tx, who account.Person, room int64) error {
-	if _, err := tx.Exec(ctx, `SELECT FROM chat.room WHERE id = $1 FOR NO KEY UPDATE`, room); err != nil {
-		return pg.Fault(err)
+// JoinIn lets somebody whom an invitation brings into a room, in somebody else's transaction; role guest for guests. Who is in it already
+// did not come. The invitation has been judged when it was made.
+func JoinIn(ctx context.Context, tx pgx.Tx, who account.Person, room int64) (came bool, err error) {
+	s, err := stand(ctx, tx, who, room, true)
+	if err != nil || s.Room != account.None {
+		return false, err
 	}
 	role := account.Member
 	if who.Role == account.Guest {
 		role = account.Guest
 	}
-	return enter(ctx, tx, room, author(who), author(who), role)
+	return true, enter(ctx, tx, room, author(who), author(who), role)
 }
 
 // FirstRoom is the public room that was there first: where newcomers begin. 0 where there is none.

@@ -351,3 +351,34 @@ func TestEndingASessionHangsUp(t *testing.T) {
 		}
 	})
 }
+
+func TestAnInvitationIntoARoomIsForThoseWhoHaveAnAccountToo(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t)
+	owner := h.owner()
+	h.newcomer(owner, "bob", account.Member, nil)
+	room := owner.must("POST", "/rooms", answer{"client_id": newUUID(), "kind": "private", "name": "board"}).num("id")
+	link, _ := owner.must("POST", "/invites", answer{"room": room})["url"].(string)
+	_, path, _ := strings.Cut(strings.TrimPrefix(link, "http://"), "/")
+	bob := h.browser()
+	if code, path, body := h.submit(bob, "/sign-in", url.Values{"handle": {"bob"}, "password": {password}, "next": {"/" + path}}); code != 200 || !strings.Contains(body, "Accept the invitation") {
+		t.Fatal(code, path)
+	}
+	left := func() int64 {
+		list, _ := owner.must("GET", "/invites", nil)["invites"].([]any)
+		one, _ := list[len(list)-1].(map[string]any)
+		return answer(one).num("uses_left")
+	}
+	before := left()
+	for range 2 { // again is harmless, and costs the invitation nothing
+		if code, where, _ := h.submit(bob, "/"+path, nil); code != 200 || where != fmt.Sprint("/room/", room) {
+			t.Error(code, where)
+		}
+	}
+	if left() != before-1 {
+		t.Errorf("%d uses left of %d", left(), before)
+	}
+	if n := owner.must("GET", fmt.Sprint("/rooms/", room), nil).num("members"); n != 2 {
+		t.Errorf("%d members", n)
+	}
+}

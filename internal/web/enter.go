@@ -213,13 +213,12 @@ func (d *Door) inviteForm(v *visit) error {
 }
 
 func (d *Door) acceptInvite(v *visit) error {
-	p, _, err := d.invitePage(v)
+	p, invite, err := d.invitePage(v)
 	if err != nil {
 		return err
 	}
-	if v.me().ID != 0 { // they have an account here already: nothing to make
-		redirect(v, "/")
-		return nil
+	if me := v.me(); me.ID != 0 {
+		return d.followInvite(v, me, invite)
 	}
 	n, err := v.newPerson()
 	if err != nil {
@@ -232,7 +231,8 @@ func (d *Door) acceptInvite(v *visit) error {
 		} else if first, err = chat.FirstRoom(ctx, tx); err != nil || first == 0 {
 			return err
 		}
-		return chat.JoinIn(ctx, tx, newcomer, first)
+		_, err = chat.JoinIn(ctx, tx, newcomer, first)
+		return err
 	})
 	if err != nil {
 		p.Name, p.Handle = n.Name, n.Handle
@@ -252,6 +252,22 @@ func (d *Door) acceptInvite(v *visit) error {
 	} else {
 		d.signedIn(v, session, "/rooms")
 	}
+	return nil
+}
+
+// followInvite leads somebody who has an account here already to where an invitation leads.
+func (d *Door) followInvite(v *visit, me account.Person, invite account.Invite) error {
+	if invite.RoomID == nil {
+		redirect(v, "/")
+		return nil
+	}
+	room := *invite.RoomID
+	if err := d.accounts.Follow(v.ctx(), invite, func(ctx context.Context, tx pgx.Tx) (bool, error) { return chat.JoinIn(ctx, tx, me, room) }); err != nil {
+		return err
+	}
+	d.rooms.Grown(room)
+	d.rooms.Poke(me.ID)
+	redirect(v, fmt.Sprint("/room/", room))
 	return nil
 }
 
