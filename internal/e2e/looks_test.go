@@ -2,12 +2,15 @@ package e2e
 
 import (
 	"fmt"
+	"strconv"
 	"strings"
 	"testing"
 
 	"github.com/chromedp/cdproto/accessibility"
 	"github.com/chromedp/cdproto/input"
 	"github.com/chromedp/chromedp/kb"
+
+	"howdah/internal/chat"
 )
 
 func TestTheLanguageFollowsTheBrowserAndCanBeSet(t *testing.T) {
@@ -135,6 +138,10 @@ func TestWithoutScriptsAMessageCanBePosted(t *testing.T) {
 	w.fill("#body", "   ")
 	get[bool](w, `(() => { document.getElementById("composer").submit(); return true })()`)
 	w.wait("what is wrong", `document.querySelector("[role=alert]")`)
+	long := strings.Repeat("too long ", chat.MaxBody/8)
+	w.fill("#body", long)
+	get[bool](w, `(() => { document.getElementById("composer").submit(); return true })()`)
+	w.wait("the words to be there still", `document.querySelector("[role=alert]") && document.getElementById("body").value.length === `+strconv.Itoa(len(long)))
 	if n := get[int](w, `document.querySelectorAll("main button:not([hidden]), main a:not([hidden])").length`); n < 3 {
 		t.Errorf("only %d things to press", n)
 	}

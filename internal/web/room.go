@@ -121,6 +121,7 @@ func (d *Door) inRoom(act func(v *visit, room int64) error) handler {
 		if fillErr != nil {
 			return fillErr
 		}
+		p.Body = v.field("body")
 		code := complaintStatus(err)
 		if err := complain(&p.Chrome, err); err != nil {
 			return err

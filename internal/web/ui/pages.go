@@ -110,6 +110,7 @@ type RoomPage struct {
 	Roles     []string  // that I may give in this room, highest first; empty when I may not
 	May       May
 	BodyLimit int    // bytes of UTF-8 that a message may have
+	Body      string // what was refused, for who has no scripts
 	ClientID  string // a fresh UUID, for the composer without scripts
 }
 
