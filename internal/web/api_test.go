@@ -2,7 +2,9 @@ package web
 
 import (
 	"fmt"
+	"io"
 	"net/http"
+	"net/http/httptest"
 	"net/url"
 	"strings"
 	"testing"
@@ -10,6 +12,7 @@ import (
 	"github.com/gobwas/ws"
 
 	"howdah/internal/account"
+	"howdah/internal/fault"
 	"howdah/internal/pg/pgtest"
 )
 
@@ -380,5 +383,99 @@ func TestAnInvitationIntoARoomIsForThoseWhoHaveAnAccountToo(t *testing.T) {
 	}
 	if n := owner.must("GET", fmt.Sprint("/rooms/", room), nil).num("members"); n != 2 {
 		t.Errorf("%d members", n)
+	}
+}
+
+func TestWhoComesByAProxyIsWhoTheyAre(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t)
+	h.owner()
+	sign := func(password string, header ...string) int {
+		code, _, _ := h.submit(h.browser(), "/sign-in", url.Values{"handle": {"nobody " + newUUID()}, "password": {password}}, header...)
+		return code
+	}
+	limited := false
+	for i := range 15 { // what stands before the proxy's own word is the guesser's invention
+		limited = limited || sign("wrong", "X-Forwarded-For", fmt.Sprintf("192.0.2.%d, 203.0.113.9", i)) == http.StatusTooManyRequests
+	}
+	if !limited {
+		t.Error("guessing through a proxy was not slowed down")
+	}
+	if code := sign("wrong", "X-Forwarded-For", "198.51.100.1"); code != http.StatusUnauthorized {
+		t.Errorf("somebody else was slowed down with them: %d", code)
+	}
+	for remote, want := range map[string]string{"127.0.0.1:5": "198.51.100.1", "[::1]:5": "198.51.100.1", "192.0.2.1:5": "192.0.2.1"} {
+		r := &http.Request{RemoteAddr: remote, Header: http.Header{"X-Forwarded-For": {"203.0.113.9", "10.0.0.1, 198.51.100.1"}}}
+		if have := client(r).Address; have != want {
+			t.Errorf("%s: %s", remote, have)
+		}
+	}
+}
+
+func TestThePublicURLIsOursUnderWhateverNameAProxyAsks(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t)
+	h.owner()
+	door := New(t.Context(), h.acc, h.rooms, Options{PublicURL: "https://chat.example.org"})
+	t.Cleanup(door.Close)
+	server := httptest.NewServer(door)
+	t.Cleanup(server.Close)
+	session, _, err := h.acc.SignIn(t.Context(), "owner", password, account.Client{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for origin, want := range map[string]bool{"https://chat.example.org": true, "http://chat.example.org": false, "https://chat.example.org.evil.example": false, "": false} {
+		header := http.Header{"Cookie": {sessionCookie + "=" + session}}
+		if origin != "" {
+			header.Set("Origin", origin)
+		}
+		conn, _, _, err := ws.Dialer{Header: ws.HandshakeHeaderHTTP(header)}.Dial(t.Context(), strings.Replace(server.URL, "http", "ws", 1)+"/api/v1/live")
+		if (err == nil) != want {
+			t.Errorf("socket from origin %q: %v", origin, err)
+		}
+		if err == nil {
+			conn.Close()
+		}
+		if origin == "" {
+			continue // no browser
+		}
+		at := *h
+		at.url = server.URL
+		if code, _, _ := at.submit(http.DefaultClient, "/sign-in", url.Values{"handle": {"owner"}, "password": {"wrong"}}, "Origin", origin); (code != http.StatusForbidden) != want {
+			t.Errorf("form from origin %q: %d", origin, code)
+		}
+	}
+}
+
+func TestTheWaitingDoorSaysWhyToPeopleAndPrograms(t *testing.T) {
+	t.Parallel()
+	var why error
+	server := httptest.NewServer(Waiting(func() error { return why }))
+	t.Cleanup(server.Close)
+	ask := func(path string) string {
+		r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, server.URL+path, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		response, err := http.DefaultClient.Do(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer response.Body.Close()
+		raw, err := io.ReadAll(response.Body)
+		if err != nil || response.StatusCode != http.StatusServiceUnavailable {
+			t.Errorf("%s: %d %v", path, response.StatusCode, err)
+		}
+		return string(raw)
+	}
+	if have := ask("/healthz"); !strings.Contains(have, `"key":"pg.away"`) {
+		t.Error(have)
+	}
+	why = fault.New(fault.Unavailable, "pg.disk_full")
+	if have := ask("/healthz"); !strings.Contains(have, `"key":"pg.disk_full"`) {
+		t.Error(have)
+	}
+	if have := ask("/room/1"); !strings.Contains(have, "One moment") || !strings.Contains(have, "disk is full") {
+		t.Error("the page does not say why")
 	}
 }

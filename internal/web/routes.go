@@ -166,7 +166,7 @@ func (d *Door) health(w http.ResponseWriter, r *http.Request) {
 		err = trouble
 	}
 	if err != nil {
-		writeJSON(w, r, http.StatusServiceUnavailable, object{"status": "waiting", "error": failure(requestLocale(r), fault.Of(err))})
+		waiting(w, r, err)
 		return
 	}
 	answer := object{"status": "ok"}
@@ -176,6 +176,10 @@ func (d *Door) health(w http.ResponseWriter, r *http.Request) {
 		}
 	}
 	writeJSON(w, r, http.StatusOK, answer)
+}
+
+func waiting(w http.ResponseWriter, r *http.Request, why error) {
+	writeJSON(w, r, http.StatusServiceUnavailable, object{"status": "waiting", "error": failure(requestLocale(r), fault.Of(why))})
 }
 
 // number reads an id from the path; what is no number names nothing.

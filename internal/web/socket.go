@@ -71,7 +71,7 @@ func (d *Door) live(w http.ResponseWriter, r *http.Request) {
 		err = fault.New(fault.Unauthenticated, "account.sign_in")
 	}
 	if origin := r.Header.Get("Origin"); err == nil && v.session.TokenID == 0 {
-		if u, parseErr := url.Parse(origin); parseErr != nil || u.Host != r.Host {
+		if u, parseErr := url.Parse(origin); origin != d.origin && (parseErr != nil || u.Host != r.Host) || origin == "" {
 			err = fault.New(fault.Forbidden, "web.cross_site")
 		}
 	}

@@ -13,6 +13,8 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/netip"
+	"net/url"
 	"strconv"
 	"strings"
 	"sync"
@@ -43,6 +45,7 @@ type Door struct {
 	rooms    *chat.Rooms
 	options  Options
 	handler  http.Handler
+	origin   string // of our pages, as people reach them; "" when that is not known
 
 	mu      sync.Mutex
 	sockets map[*socket]struct{}
@@ -65,6 +68,9 @@ func New(ctx context.Context, accounts *account.Accounts, rooms *chat.Rooms, opt
 	if d.options.Log == nil {
 		d.options.Log = slog.New(slog.DiscardHandler)
 	}
+	if u, err := url.Parse(options.PublicURL); err == nil && u.Host != "" {
+		d.origin = u.Scheme + "://" + u.Host
+	}
 	d.handler = d.chain(d.routes())
 	d.ctx, d.cancel = context.WithCancel(context.WithoutCancel(ctx))
 	d.done.Add(1)
@@ -83,7 +89,15 @@ func Waiting(why func() error) http.Handler {
 			d.static(w, r)
 			return
 		}
-		d.fail(w, r, fault.New(fault.Unavailable, "pg.away"))
+		away := error(fault.New(fault.Unavailable, "pg.away"))
+		if r.URL.Path == "/healthz" {
+			if trouble := d.trouble(); trouble != nil {
+				away = trouble
+			}
+			waiting(w, r, away)
+			return
+		}
+		d.fail(w, r, away)
 	}))
 }
 
@@ -135,6 +149,11 @@ func (d *Door) chain(next http.Handler) http.Handler {
 	origin.SetDenyHandler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		d.fail(w, r, fault.New(fault.Forbidden, "web.cross_site"))
 	}))
+	if d.origin != "" { // a proxy may call us by another name
+		if err := origin.AddTrustedOrigin(d.origin); err != nil {
+			d.options.Log.Warn("the public URL is not one that pages can come from", "url", d.options.PublicURL, "error", err)
+		}
+	}
 	next = origin.Handler(next)
 	policy := "default-src 'none'; script-src 'self'; style-src '" + ui.StyleHash() + "'; img-src 'self' data:; connect-src 'self'; " +
 		"form-action 'self'; base-uri 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'; trusted-types message"
@@ -211,10 +230,18 @@ func requestLocale(r *http.Request) lang.Locale {
 	return lang.Match(r.URL.Query().Get("locale"), chosen, r.Header.Get("Accept-Language"))
 }
 
+// client is where a request comes from. A proxy on this machine, by which people from elsewhere come in over TLS, names them in the last
+// X-Forwarded-For (what stands before that, anybody may have written); without that, one of them who guesses at passwords would slow all others down.
 func client(r *http.Request) account.Client {
 	host, _, err := net.SplitHostPort(r.RemoteAddr)
 	if err != nil {
 		host = r.RemoteAddr
+	}
+	if near, err := netip.ParseAddr(host); err == nil && near.IsLoopback() {
+		forwarded := strings.Join(r.Header.Values("X-Forwarded-For"), ",")
+		if far, err := netip.ParseAddr(strings.TrimSpace(forwarded[strings.LastIndexByte(forwarded, ',')+1:])); err == nil {
+			host = far.String()
+		}
 	}
 	return account.Client{Address: host, Agent: r.UserAgent()}
 }
