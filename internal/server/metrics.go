@@ -34,18 +34,18 @@ func (s *Server) metrics() http.Handler {
 	counter := func(name, help string, value func() int64) {
 		registry.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{Name: name, Help: help}, func() float64 { return float64(value()) }))
 	}
-	stats := &s.door.Stats
+	stats, rooms := &s.door.Stats, s.rooms.Load()
 	counter("howdah_http_requests_total", "HTTP requests.", stats.Requests.Load)
 	counter("howdah_failures_total", "Requests that failed by our own fault; the log names each.", stats.Failures.Load)
 	counter("howdah_posts_total", "Posts received.", stats.Posts.Load)
 	counter("howdah_deliveries_total", "Events put into the queues of live sessions.", stats.Deliveries.Load)
 	counter("howdah_dropped_sessions_total", "Live sessions dropped because they could not keep up.", stats.Dropped.Load)
-	counter("howdah_post_commits_total", "Transactions that stored posts; posts per commit is the group size.", s.rooms.Commits)
-	gauge("howdah_live_sessions", "Live sessions now.", func() float64 { n, _, _ := s.rooms.Listeners(); return float64(n) })
-	gauge("howdah_people_here", "People with a live session now.", func() float64 { _, n, _ := s.rooms.Listeners(); return float64(n) })
-	gauge("howdah_room_loops", "Rooms that somebody follows now.", func() float64 { _, _, n := s.rooms.Listeners(); return float64(n) })
+	counter("howdah_post_commits_total", "Transactions that stored posts; posts per commit is the group size.", rooms.Commits)
+	gauge("howdah_live_sessions", "Live sessions now.", func() float64 { n, _, _ := rooms.Listeners(); return float64(n) })
+	gauge("howdah_people_here", "People with a live session now.", func() float64 { _, n, _ := rooms.Listeners(); return float64(n) })
+	gauge("howdah_room_loops", "Rooms that somebody follows now.", func() float64 { _, _, n := rooms.Listeners(); return float64(n) })
 	gauge("howdah_database_up", "1 while the database answers.", func() float64 {
-		if s.rooms.Trouble() != nil {
+		if rooms.Trouble() != nil {
 			return 0
 		}
 		return 1

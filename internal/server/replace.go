@@ -39,7 +39,7 @@ func (s *Server) follow(ctx context.Context) error {
 func (s *Server) replace(ctx context.Context) error {
 	c, log := s.options.Cluster, s.options.Log
 	s.replacing.Store(fault.New(fault.Unavailable, "server.replacing"))
-	s.rooms.Look() // it tells all who are connected
+	s.rooms.Load().Look() // it tells all who are connected
 	began := time.Now()
 	log.Info("the data directory is being replaced; people are told to wait")
 	done, err := keeper.Replace(ctx, c)
@@ -62,7 +62,7 @@ func (s *Server) replace(ctx context.Context) error {
 		return err
 	}
 	s.replacing.Store(nil)
-	s.rooms.Look()
+	s.rooms.Load().Look()
 	if s.backupNow != nil {
 		select {
 		case s.backupNow <- struct{}{}:

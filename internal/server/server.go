@@ -51,7 +51,7 @@ type Server struct {
 	started   time.Time
 
 	accounts *account.Accounts
-	rooms    *chat.Rooms
+	rooms    atomic.Pointer[chat.Rooms] // whoever comes early, and what PostgreSQL does meanwhile, look for them before they are there
 	door     *web.Door
 	pools    []*pg.Pool
 	kept     atomic.Pointer[keeper.Status]
@@ -164,8 +164,9 @@ func (s *Server) start(ctx context.Context) error {
 			d.Ended(sessions, person)
 		}
 	})
-	s.rooms = chat.Open(ctx, db, steady, s.databaseTrouble)
-	s.door = web.New(ctx, s.accounts, s.rooms, web.Options{
+	rooms := chat.Open(ctx, db, steady, s.databaseTrouble)
+	s.rooms.Store(rooms)
+	s.door = web.New(ctx, s.accounts, rooms, web.Options{
 		PublicURL: s.url, Secure: strings.HasPrefix(s.url, "https://"), Log: o.Log, Trouble: s.why, Warning: s.heed,
 	})
 	door.Store(s.door)
@@ -187,8 +188,8 @@ func (s *Server) why() error {
 		}
 		return f
 	}
-	if s.rooms != nil {
-		return s.rooms.Trouble()
+	if rooms := s.rooms.Load(); rooms != nil {
+		return rooms.Trouble()
 	}
 	return nil
 }
@@ -285,8 +286,8 @@ func (s *Server) clusterEvent(e cluster.Event) {
 		s.warning.Store(fault.Of(e.Err))
 		log.Warn("the PostgreSQL package was upgraded underneath the running server; stop and start howdah", "error", e.Err)
 	}
-	if s.rooms != nil {
-		s.rooms.Look()
+	if rooms := s.rooms.Load(); rooms != nil {
+		rooms.Look()
 	}
 }
 
@@ -407,8 +408,8 @@ func (s *Server) stop(ctx context.Context, front, side *http.Server) error {
 			_ = h.Close() // who still reads is cut off
 		}
 	}
-	if s.rooms != nil {
-		s.rooms.Close()
+	if rooms := s.rooms.Load(); rooms != nil {
+		rooms.Close()
 	}
 	for _, pool := range s.pools {
 		pool.Close()

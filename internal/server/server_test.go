@@ -3,14 +3,17 @@ package server
 import (
 	"bytes"
 	"context"
+	"errors"
 	"io"
 	"log/slog"
 	"net/http"
 	"regexp"
+	"runtime"
 	"strings"
 	"sync"
 	"testing"
 
+	"howdah/internal/cluster"
 	"howdah/internal/fault"
 	"howdah/internal/pg/pgtest"
 )
@@ -134,6 +137,33 @@ func TestATakenAddressIsNamed(t *testing.T) {
 	r := run(t, db)
 	err := Run(t.Context(), Options{AppDSN: db.AppDSN, OwnerDSN: db.OwnerDSN, Listen: strings.TrimPrefix(r.url, "http://"), Log: slog.New(slog.DiscardHandler)})
 	if !fault.HasKey(err, "server.listen") {
+		t.Error(err)
+	}
+}
+
+// TestWhoComesWhileTheHouseStartsDisturbsNothing is one for the race detector.
+func TestWhoComesWhileTheHouseStartsDisturbsNothing(t *testing.T) {
+	t.Parallel()
+	db := pgtest.New(t)
+	s := &Server{options: Options{AppDSN: db.AppDSN, OwnerDSN: db.OwnerDSN, AppRole: "howdah_app", Log: slog.New(slog.DiscardHandler)}}
+	started := make(chan struct{})
+	var early sync.WaitGroup
+	early.Go(func() {
+		for {
+			select {
+			case <-started:
+				return
+			default:
+				_ = s.why() // of somebody on the waiting page
+				s.clusterEvent(cluster.Event{Kind: cluster.Begin})
+				runtime.Gosched()
+			}
+		}
+	})
+	err := s.start(t.Context())
+	close(started)
+	early.Wait()
+	if err := errors.Join(err, s.stop(t.Context(), nil, nil)); err != nil {
 		t.Error(err)
 	}
 }
