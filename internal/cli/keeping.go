@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"sync"
 
 	"howdah/internal/cluster"
 	"howdah/internal/config"
@@ -112,7 +113,7 @@ func (c *keeping) open(ctx context.Context, address string, make bool) (*repo.Re
 		return nil, err
 	}
 	if isNew && c.AdminDSN == "" {
-		return r, saveMade(c.Data, append(known, address))
+		return r, noteMade(c.Data, address)
 	}
 	return r, nil
 }
@@ -131,8 +132,18 @@ func loadMade(dir string) (known []string, err error) {
 	return known, nil
 }
 
-func saveMade(dir string, known []string) error {
-	raw, err := json.Marshal(known)
+// making lets one repo be noted after the other: schedule, streams and status open theirs at the same time.
+var making sync.Mutex
+
+// noteMade remembers that a repo was made.
+func noteMade(dir, address string) error {
+	making.Lock()
+	defer making.Unlock()
+	known, err := loadMade(dir)
+	if err != nil || slices.Contains(known, address) {
+		return err
+	}
+	raw, err := json.Marshal(append(known, address))
 	if err == nil {
 		err = os.WriteFile(madeFile(dir)+".tmp", append(raw, '\n'), 0o600)
 	}
