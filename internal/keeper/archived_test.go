@@ -56,6 +56,16 @@ func inBucket(t testing.TB) Place {
 	return Place{Address: server.Bucket(t), AccessKey: server.AccessKey, SecretKey: server.SecretKey}
 }
 
+// open makes a repo at the place.
+func (p Place) open(t testing.TB, keys *repo.Keys) *repo.Repo {
+	t.Helper()
+	r, err := repo.Open(t.Context(), p.Address, repo.Options{Create: true, Keys: keys, AccessKey: p.AccessKey, SecretKey: p.SecretKey})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return r
+}
+
 // newArchived has its repo beside the cluster, when no place is given.
 func newArchived(t *testing.T, recipients []string, identity string, places ...Place) *archived {
 	t.Helper()
@@ -84,10 +94,7 @@ func newArchived(t *testing.T, recipients []string, identity string, places ...P
 	if a.keys, err = repo.NewKeys(recipients, identity); err != nil {
 		t.Fatal(err)
 	}
-	a.r, err = repo.Open(t.Context(), a.place.Address, repo.Options{Create: true, Keys: a.keys, AccessKey: a.place.AccessKey, SecretKey: a.place.SecretKey})
-	if err != nil {
-		t.Fatal(err)
-	}
+	a.r = a.place.open(t, a.keys)
 	system, err := strconv.ParseUint(h.ask(`SELECT system_identifier::text FROM pg_control_system()`), 10, 64)
 	if err != nil {
 		t.Fatal(err)

@@ -243,20 +243,17 @@ func TestForeignFilesInTheRepoAreTakenForNothing(t *testing.T) {
 func TestWhileAStoreHangsOrRefusesPostgreSQLGoesOnAndStatusSaysIt(t *testing.T) {
 	t.Parallel()
 	a := newArchived(t, nil, "")
-	server := repotest.Shared(t)
-	bucket := server.Bucket(t)
-	keys := repo.Options{Create: true, AccessKey: server.AccessKey, SecretKey: server.SecretKey}
-	second, err := repo.Open(t.Context(), bucket, keys)
-	if err != nil {
-		t.Fatal(err)
-	}
+	bucket := inBucket(t)
+	second := bucket.open(t, nil)
 	a.await(a.house)
 	silent, err := net.Listen("tcp", "127.0.0.1:0") // the kernel takes connections, and nobody answers
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer silent.Close()
-	hung := strings.Replace(bucket, server.Endpoint, "http://"+silent.Addr().String(), 1)
+	hung, locked := bucket, bucket
+	hung.Address = strings.Replace(bucket.Address, repotest.Shared(t).Endpoint, "http://"+silent.Addr().String(), 1)
+	locked.SecretKey = "another"
 	settings, err := LoadSettings(a.settings)
 	if err != nil {
 		t.Fatal(err)
@@ -270,8 +267,8 @@ func TestWhileAStoreHangsOrRefusesPostgreSQLGoesOnAndStatusSaysIt(t *testing.T) 
 		what  string
 		place Place
 	}{
-		{"hangs", Place{Address: hung, AccessKey: server.AccessKey, SecretKey: server.SecretKey}},
-		{"wrong keys", Place{Address: bucket, AccessKey: server.AccessKey, SecretKey: "another"}},
+		{"hangs", hung},
+		{"wrong keys", locked},
 	} {
 		settings.Repos = []Place{c.place, good}
 		if err := settings.Save(a.settings); err != nil {
@@ -307,7 +304,7 @@ func TestWhileAStoreHangsOrRefusesPostgreSQLGoesOnAndStatusSaysIt(t *testing.T) 
 			}
 		}
 	}
-	settings.Repos = []Place{{Address: bucket, AccessKey: server.AccessKey, SecretKey: server.SecretKey}, good}
+	settings.Repos = []Place{bucket, good}
 	settings.Timeout = 0
 	if err := settings.Save(a.settings); err != nil {
 		t.Fatal(err)
@@ -324,10 +321,10 @@ func TestWhileAStoreHangsOrRefusesPostgreSQLGoesOnAndStatusSaysIt(t *testing.T) 
 	}
 
 	// What is streamed is kept waiting in the same way, and goes on by itself.
-	stream := newStream(t, hung, a.dsn(cluster.Replicator), "")
+	stream := newStream(t, hung.Address, a.dsn(cluster.Replicator), "")
 	stream.Timeout = time.Second
 	stream.Repo.Open = func(ctx context.Context) (*repo.Repo, error) {
-		return repo.Open(ctx, hung, repo.Options{AccessKey: server.AccessKey, SecretKey: server.SecretKey})
+		return repo.Open(ctx, hung.Address, repo.Options{AccessKey: hung.AccessKey, SecretKey: hung.SecretKey})
 	}
 	failsWith(t, stream, "keeper.timeout")
 	disk := smallDisk(t, 4<<20, 100)

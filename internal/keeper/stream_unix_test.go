@@ -24,7 +24,6 @@ import (
 	"howdah/internal/cluster"
 	"howdah/internal/fault"
 	"howdah/internal/repo"
-	"howdah/internal/repo/repotest"
 	"howdah/internal/wal"
 	"howdah/internal/wal/waltest"
 )
@@ -418,16 +417,11 @@ func failsWith(t testing.TB, s *Stream, key string) {
 func TestEveryRepoIsStreamedIntoAndNoneIsStitchedToAnotherLife(t *testing.T) {
 	t.Parallel()
 	a := newArchived(t, nil, "")
-	server := repotest.Shared(t)
-	bucket := server.Bucket(t)
-	keys := repo.Options{Create: true, AccessKey: server.AccessKey, SecretKey: server.SecretKey}
-	s3, err := repo.Open(t.Context(), bucket, keys)
-	if err != nil {
-		t.Fatal(err)
-	}
+	bucket := inBucket(t)
+	s3 := bucket.open(t, nil)
 	a.await(a.house) // the archive is bound to the cluster
 	dsn := a.dsn(cluster.Replicator)
-	near, far := newStream(t, a.r.String(), dsn, ""), newStream(t, bucket, dsn, "")
+	near, far := newStream(t, a.r.String(), dsn, ""), newStream(t, bucket.Address, dsn, "")
 	far.Repo.Open = func(context.Context) (*repo.Repo, error) { return s3, nil }
 	_, stopNear := follow(t, near)
 	_, stopFar := follow(t, far)
