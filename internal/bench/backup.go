@@ -64,42 +64,27 @@ type backupWay struct {
 // Backup measures base backups and their restores beside pg_basebackup (tar, zstd at level 3 in two threads on the client) and pgBackRest (zstd 3, two processes),
 // where it is installed: half of the cluster is rows as pgbench makes them, half is what people write. What is compared is measured in the same rounds, in turn.
 // A restore here is that of the files, on disk at the end; the WAL that follows is the same for all.
-func Backup(ctx context.Context, options BackupOptions) (report *Report, err error) {
+func Backup(ctx context.Context, options BackupOptions) (*Report, error) {
 	b := &backupBench{BackupOptions: options, report: newReport()}
-	if b.Say == nil {
-		b.Say = func(string, ...fault.Args) {}
-	}
-	place, err := newThrowaway("", b.Dir)
+	b.Say = listened(b.Say)
+	err := inFolder(ctx, b.Dir, func(dir string) (err error) {
+		b.dir = dir
+		defer func() {
+			if b.scratch != nil {
+				err = errors.Join(err, b.scratch.Close(context.WithoutCancel(ctx)))
+			}
+		}()
+		b.Say("bench.say.backup_fill", fault.Args{"n": b.Size >> 20})
+		if err := b.fill(ctx); err != nil {
+			return err
+		}
+		return b.contest(ctx)
+	})
 	if err != nil {
 		return nil, err
 	}
-	b.dir = place.dir
-	defer func() {
-		late := context.WithoutCancel(ctx)
-		if b.scratch != nil {
-			err = errors.Join(err, b.scratch.Close(late))
-		}
-		err = errors.Join(err, os.RemoveAll(b.dir))
-	}()
-	b.Say("bench.say.backup_fill", fault.Args{"n": b.Size >> 20})
-	if err := b.fill(ctx); err != nil {
-		return nil, b.fault(ctx, err)
-	}
-	if err := b.contest(ctx); err != nil {
-		return nil, b.fault(ctx, err)
-	}
 	b.figures()
 	return b.report, nil
-}
-
-func (b *backupBench) fault(ctx context.Context, err error) error {
-	if ctx.Err() != nil {
-		return fault.Wrap(ctx.Err(), fault.Unavailable, "bench.interrupted")
-	}
-	if errors.As(err, new(*fault.Fault)) {
-		return err
-	}
-	return fault.Wrap(err, fault.Internal, "bench.backup", fault.Args{"message": err.Error()})
 }
 
 // fill makes a cluster of about the size.

@@ -81,9 +81,7 @@ type bench struct {
 // Chat runs the chat bench. Whatever it makes in a house that is not its own, it takes away again.
 func Chat(ctx context.Context, options Options) (report *Report, err error) {
 	b := &bench{Options: options, began: time.Now(), report: newReport()}
-	if b.Say == nil {
-		b.Say = func(string, ...fault.Args) {}
-	}
+	b.Say = listened(b.Say)
 	raiseLimit(uint64(b.Connections) + 2000)
 	if b.house = b.House; b.house == nil {
 		b.Say("bench.say.house")

@@ -35,9 +35,7 @@ type Filled struct {
 // Fill writes people, rooms and their history into a house that runs, by COPY and in the order of a log: all laws of
 // package chat hold after every commit, also when it is broken off.
 func Fill(ctx context.Context, house *House, options FillOptions) (out Filled, err error) {
-	if options.Say == nil {
-		options.Say = func(string, ...fault.Args) {}
-	}
+	options.Say = listened(options.Say)
 	if options.sizes == nil {
 		options.sizes = sizes(options.Messages, options.Rooms)
 	}

@@ -30,22 +30,62 @@ type throwaway struct {
 	log     *bytes.Buffer // owned by cmd until exited
 }
 
-// newThrowaway makes the place. Not in /tmp, which is memory on many systems: there nothing is durable.
+// newThrowaway makes the place.
 func newThrowaway(program, dir string) (*throwaway, error) {
-	if dir == "" {
-		dir = os.TempDir()
-		if st, err := os.Stat("/var/tmp"); err == nil && st.IsDir() {
-			dir = "/var/tmp"
-		}
-	}
-	place, err := os.MkdirTemp(dir, "howdah-bench-")
-	if err == nil {
-		err = os.Chmod(place, 0o755) // started as root, the server is another account
-	}
+	place, err := newFolder(dir)
 	if err != nil {
-		return nil, fault.Wrap(err, fault.Forbidden, "bench.place", fault.Args{"dir": dir})
+		return nil, err
 	}
 	return &throwaway{program: program, dir: place}, nil
+}
+
+// newFolder makes a folder for a bench. Not in /tmp, which is memory on many systems: there nothing is durable.
+func newFolder(parent string) (string, error) {
+	if parent == "" {
+		parent = os.TempDir()
+		if st, err := os.Stat("/var/tmp"); err == nil && st.IsDir() {
+			parent = "/var/tmp"
+		}
+	}
+	dir, err := os.MkdirTemp(parent, "howdah-bench-")
+	if err == nil {
+		err = os.Chmod(dir, 0o755) // started as root, the server is another account
+	}
+	if err != nil {
+		return "", fault.Wrap(err, fault.Forbidden, "bench.place", fault.Args{"dir": parent})
+	}
+	return dir, nil
+}
+
+// inFolder runs a bench that needs no house in a folder of its own, which is gone afterwards.
+func inFolder(ctx context.Context, parent string, run func(dir string) error) (err error) {
+	dir, err := newFolder(parent)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(failed(ctx, err), os.RemoveAll(dir)) }()
+	return run(dir)
+}
+
+// failed says what ended such a bench.
+func failed(ctx context.Context, err error) error {
+	switch {
+	case err == nil:
+		return nil
+	case ctx.Err() != nil:
+		return fault.Wrap(ctx.Err(), fault.Unavailable, "bench.interrupted")
+	case errors.As(err, new(*fault.Fault)):
+		return err
+	}
+	return fault.Wrap(err, fault.Internal, "bench.failed", fault.Args{"message": err.Error()})
+}
+
+// listened lets a bench speak where nobody listens.
+func listened(say func(key string, args ...fault.Args)) func(key string, args ...fault.Args) {
+	if say == nil {
+		return func(string, ...fault.Args) {}
+	}
+	return say
 }
 
 func (t *throwaway) data() string { return filepath.Join(t.dir, "data") }

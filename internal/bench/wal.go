@@ -55,42 +55,27 @@ type walBench struct {
 
 // WAL measures what archive_command and restore_command cost, as processes, as PostgreSQL calls them, beside what everybody has: copying with and without zstd,
 // and pgBackRest with two processes where it is installed. All that is compared is measured in the same rounds, in turn.
-func WAL(ctx context.Context, options WALOptions) (report *Report, err error) {
+func WAL(ctx context.Context, options WALOptions) (*Report, error) {
 	b := &walBench{WALOptions: options, report: newReport()}
-	if b.Say == nil {
-		b.Say = func(string, ...fault.Args) {}
-	}
-	place, err := newThrowaway("", b.Dir)
-	if err != nil {
-		return nil, err
-	}
-	b.dir = place.dir
-	defer func() {
-		if removeErr := os.RemoveAll(b.dir); err == nil {
-			err = removeErr
-		}
-	}()
+	b.Say = listened(b.Say)
+	var err error
 	if b.pgbackrest, err = exec.LookPath("pgbackrest"); err != nil {
 		b.Say("bench.say.no_pgbackrest")
 	}
-	b.Say("bench.say.wal_fill", fault.Args{"n": b.Backlog})
-	if err := b.fill(ctx); err != nil {
+	err = inFolder(ctx, b.Dir, func(dir string) error {
+		b.dir = dir
+		b.Say("bench.say.wal_fill", fault.Args{"n": b.Backlog})
+		for _, part := range []func(context.Context) error{b.fill, b.noted, b.single, b.backlog} {
+			if err := part(ctx); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil {
 		return nil, err
 	}
-	for _, part := range []func(context.Context) error{b.noted, b.single, b.backlog} {
-		if err := part(ctx); err != nil {
-			return nil, b.fault(err)
-		}
-	}
 	return b.report, nil
-}
-
-func (b *walBench) fault(err error) error {
-	var known *fault.Fault
-	if errors.As(err, &known) {
-		return err
-	}
-	return fault.Wrap(err, fault.Internal, "bench.wal", fault.Args{"message": err.Error()})
 }
 
 // fill makes segments of the kind that pgbench writes: rows of accounts changed here and there, a history that grows, checkpoints in between.
@@ -272,11 +257,7 @@ func (b *walBench) run(ctx context.Context, args ...string) error {
 	cmd := exec.CommandContext(ctx, args[0], args[1:]...)
 	cmd.Dir = b.data
 	cmd.Env = environment()
-	out, err := cmd.CombinedOutput()
-	if ctx.Err() != nil {
-		return fault.Wrap(ctx.Err(), fault.Unavailable, "bench.interrupted")
-	}
-	if err != nil {
+	if out, err := cmd.CombinedOutput(); err != nil {
 		return fmt.Errorf("%s: %w: %s", strings.Join(args, " "), err, strings.TrimSpace(string(out)))
 	}
 	return nil
