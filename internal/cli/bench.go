@@ -18,17 +18,33 @@ type benchCmd struct {
 	Backup benchBackupCmd `cmd:"" help:"${help_bench_backup}"`
 }
 
+// measuring are the options that all measurements have in common.
+type measuring struct {
+	JSON   bool   `help:"${help_bench_json}" name:"json"`
+	Brief  bool   `help:"${help_bench_brief}"`
+	Rounds int    `help:"${help_bench_rounds}" default:"0" placeholder:"N"`
+	Dir    string `help:"${help_bench_dir}" placeholder:"DIR"`
+}
+
+// tell shows what came out.
+func (m measuring) tell(t *terminal, report *bench.Report, err error) error {
+	switch {
+	case err != nil:
+		return err
+	case m.JSON:
+		return report.JSON(t.out)
+	}
+	return report.Table(t.out, t.lang)
+}
+
 // benchChatCmd measures the chat.
 type benchChatCmd struct {
 	config.House
-	JSON        bool          `help:"${help_bench_json}" name:"json"`
-	Brief       bool          `help:"${help_bench_brief}"`
+	measuring
 	Only        []string      `help:"${help_bench_only}" enum:"start,posts,fanout,page,idle" placeholder:"PART"`
-	Rounds      int           `help:"${help_bench_rounds}" default:"0" placeholder:"N"`
 	Window      time.Duration `help:"${help_bench_window}" default:"0" placeholder:"TIME"`
 	Connections int           `help:"${help_bench_connections}" default:"0" placeholder:"N"`
 	Messages    int           `help:"${help_bench_messages}" default:"0" placeholder:"N"`
-	Dir         string        `help:"${help_bench_dir}" placeholder:"DIR"`
 	// A running house is measured only when that is said: a setting in the environment must not let a bench loose on it.
 	Running  bool   `help:"${help_bench_running}"`
 	URL      string `help:"${help_bench_url}" name:"url" placeholder:"URL"`
@@ -66,13 +82,7 @@ func (c *benchChatCmd) Run(ctx context.Context, t *terminal) error {
 		return err
 	}
 	report, err := bench.Chat(ctx, options)
-	if err != nil {
-		return err
-	}
-	if c.JSON {
-		return report.JSON(t.out)
-	}
-	return report.Table(t.out, t.lang)
+	return c.tell(t, report, err)
 }
 
 // house finds the running house: by its data folder, or by what was said of it.

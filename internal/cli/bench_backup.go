@@ -8,11 +8,8 @@ import (
 
 // benchBackupCmd measures base backups and their restores.
 type benchBackupCmd struct {
-	JSON   bool   `help:"${help_bench_json}" name:"json"`
-	Brief  bool   `help:"${help_bench_brief}"`
-	Rounds int    `help:"${help_bench_rounds}" default:"0" placeholder:"N"`
-	Size   string `help:"${help_bench_size}" placeholder:"3GB"`
-	Dir    string `help:"${help_bench_dir}" placeholder:"DIR"`
+	measuring
+	Size string `help:"${help_bench_size}" placeholder:"3GB"`
 }
 
 // Run is howdah bench backup.
@@ -33,11 +30,5 @@ func (c *benchBackupCmd) Run(ctx context.Context, t *terminal) error {
 	}
 	options.Dir, options.Say = c.Dir, t.whisper
 	report, err := bench.Backup(ctx, options)
-	if err != nil {
-		return err
-	}
-	if c.JSON {
-		return report.JSON(t.out)
-	}
-	return report.Table(t.out, t.lang)
+	return c.tell(t, report, err)
 }

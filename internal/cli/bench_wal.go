@@ -9,11 +9,8 @@ import (
 
 // benchWALCmd measures what PostgreSQL calls for every WAL segment.
 type benchWALCmd struct {
-	JSON    bool   `help:"${help_bench_json}" name:"json"`
-	Brief   bool   `help:"${help_bench_brief}"`
-	Rounds  int    `help:"${help_bench_rounds}" default:"0" placeholder:"N"`
-	Backlog int    `help:"${help_bench_backlog}" default:"0" placeholder:"N"`
-	Dir     string `help:"${help_bench_dir}" placeholder:"DIR"`
+	measuring
+	Backlog int `help:"${help_bench_backlog}" default:"0" placeholder:"N"`
 }
 
 // Run is howdah bench wal.
@@ -35,11 +32,5 @@ func (c *benchWALCmd) Run(ctx context.Context, t *terminal) error {
 		return err
 	}
 	report, err := bench.WAL(ctx, options)
-	if err != nil {
-		return err
-	}
-	if c.JSON {
-		return report.JSON(t.out)
-	}
-	return report.Table(t.out, t.lang)
+	return c.tell(t, report, err)
 }
