@@ -54,6 +54,7 @@ fuzz: ## every parser of outside bytes, half a minute each
 	$(GO) test ./internal/repo -run '^$$' -fuzz FuzzUnseal -fuzztime 30s
 	$(GO) test ./internal/repo -run '^$$' -fuzz FuzzTarSplit -fuzztime 30s -fuzzminimizetime 10x
 	$(GO) test ./internal/repo -run '^$$' -fuzz FuzzTarIndex -fuzztime 30s -fuzzminimizetime 10x
+	$(GO) test ./internal/audit/judge -run '^$$' -fuzz FuzzStatement -fuzztime 30s
 	$(GO) test ./internal/keeper -run '^$$' -fuzz FuzzDSN -fuzztime 30s
 	$(GO) test ./internal/keeper -run '^$$' -fuzz FuzzList -fuzztime 30s
 	$(GO) test ./internal/audit -run '^$$' -fuzz FuzzParseLine -fuzztime 30s

@@ -1,0 +1,104 @@
+package judge
+
+import (
+	"io/fs"
+	"strings"
+	"testing"
+	"testing/fstest"
+)
+
+// TestEveryRuleDoesAsItsExamplesSay: each rule that comes with Howdah finds its positive example and leaves its negative one alone.
+func TestEveryRuleDoesAsItsExamplesSay(t *testing.T) {
+	t.Parallel()
+	rules, err := LoadRules(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(rules.All) < 50 {
+		t.Fatalf("%d rules", len(rules.All))
+	}
+	for _, trial := range rules.Try() {
+		if !trial.Passed() {
+			t.Errorf("%s: %s: found %v, want %v (%v)", trial.File, trial.Rule, trial.Got, trial.Want, trial.Err)
+		}
+	}
+	for _, rule := range rules.All {
+		for _, l := range languages {
+			if rule.Title[l] == "" || rule.Say[l] == "" {
+				t.Errorf("%s has no words in %s", rule.ID, l)
+			}
+			if rule.Do != nil && rule.Do[l] == "" {
+				t.Errorf("%s does not say what to do in %s", rule.ID, l)
+			}
+		}
+		e, err := exampleEvent(rule.Yes)
+		if err != nil {
+			continue
+		}
+		for _, l := range languages {
+			if text := rules.Text(rule.reason(&e), l); strings.ContainsAny(text, "{}") {
+				t.Errorf("%s names something that is no field: %s", rule.ID, text)
+			}
+		}
+	}
+}
+
+// TestAFolderAddsAndOverrides: a file of one's own adds a rule, replaces or switches off one of ours; a broken one is named, and the rest works.
+func TestAFolderAddsAndOverrides(t *testing.T) {
+	t.Parallel()
+	folder := fstest.MapFS{
+		"a.toml": {Data: []byte(`
+[[rule]]
+id = "mine.payroll"
+on = ["alter table"]
+when = '"payroll" in names'
+severity = "high"
+say = { en = "payroll was changed", zh-TW = "薪資表被更改" }
+yes = { sql = "ALTER TABLE payroll ADD x int" }
+no = { sql = "ALTER TABLE other ADD x int" }
+[[rule]]
+id = "data.ransom"
+on = ["create table"]
+off = true
+`)},
+		"b.toml": {Data: []byte("[[rule]]\nid = 'mine.broken'\non = ['*']\nwhen = 'nobody.knows == 1'\nseverity = 'low'\nsay = { en = 'x', zh-TW = 'x' }\n")},
+		"c.toml": {Data: []byte("this is no TOML")},
+		"d.toml": {Data: []byte("[[rule]]\nid = 'mine.typo'\nwen = 'true'\n")},
+	}
+	rules, err := LoadRules(fs.FS(folder))
+	if err == nil {
+		t.Fatal("broken rules were taken")
+	}
+	for _, name := range []string{"b.toml", "mine.broken", "c.toml", "d.toml"} {
+		if !strings.Contains(err.Error(), name) {
+			t.Errorf("%s is not named in: %v", name, err)
+		}
+	}
+	if rule := rules.ByID("mine.payroll"); rule == nil || !rule.judges("alter table") {
+		t.Error("the folder's rule is missing")
+	}
+	for _, rule := range rules.forKind("create table") {
+		if rule.ID == "data.ransom" {
+			t.Error("a rule that is switched off judges")
+		}
+	}
+}
+
+// TestWhatDidNotHappenIsLess: an attempt that PostgreSQL refused, and a deployment's ordinary way, weigh less than the act.
+func TestWhatDidNotHappenIsLess(t *testing.T) {
+	t.Parallel()
+	rules, err := LoadRules(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	super, trigger := rules.ByID("role.superuser"), rules.ByID("code.event-trigger")
+	if got := super.severity(&Event{Status: Committed}); got != Critical {
+		t.Errorf("done: %s", got)
+	}
+	if got := super.severity(&Event{Status: Denied}); got != Medium || !got.Alarms() {
+		t.Errorf("tried: %s", got)
+	}
+	if got := trigger.severity(&Event{Habit: Habit{Routine: true}}); got.Alarms() {
+		t.Errorf("by a deployment: %s", got)
+	}
+}
