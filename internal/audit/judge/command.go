@@ -101,13 +101,18 @@ func makesFromQuery(s []token) bool {
 	return false
 }
 
+// maxNames bounds how many names of a statement are kept.
+const maxNames = 200
+
 // namesAt reads names from i on, parted by commas, each with its dots joined, and gives where it stopped.
 func namesAt(s []token, i int) ([]string, int) {
 	var names []string
 	for i < len(s) && s[i].name() {
 		var name string
 		name, i = nameAt(s, i)
-		names = append(names, name)
+		if len(names) < maxNames {
+			names = append(names, name)
+		}
 		for i < len(s) && s[i].is("(") { // arguments of a function, columns of a right
 			i = behind(s, i)
 		}

@@ -527,13 +527,25 @@ func (e *Event) named(s []token, object string) {
 }
 
 // phrases that say what ALTER does, or what stands out in CREATE.
-var phrases = []string{"disable row level security", "no force row level security", "disable trigger", "disable rule", "set unlogged", "rename to", "disable",
-	"security definer", "no inherit", "detach partition", "drop column", "do instead", "set schema", "refresh publication", "enable replica", "enable always"}
+var phrases = func(all ...string) map[string][][]string {
+	byWord := map[string][][]string{}
+	for _, phrase := range all {
+		words := strings.Fields(phrase)
+		byWord[words[0]] = append(byWord[words[0]], words)
+	}
+	return byWord
+}("disable row level security", "no force row level security", "disable trigger", "disable rule", "set unlogged", "rename to", "disable",
+	"security definer", "no inherit", "detach partition", "drop column", "do instead", "set schema", "refresh publication", "enable replica", "enable always")
 
 func (e *Event) phrases(s []token) {
-	for _, phrase := range phrases {
-		if has(s, phrase) {
-			e.does(phrase)
+	for i, t := range s {
+		if t.kind != word {
+			continue
+		}
+		for _, phrase := range phrases[t.text] {
+			if find(s[i:min(len(s), i+len(phrase))], 0, phrase...) > 0 {
+				e.does(strings.Join(phrase, " "))
+			}
 		}
 	}
 	if i := find(s, 0, "owner", "to"); i >= 0 {

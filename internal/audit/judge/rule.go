@@ -72,6 +72,7 @@ type Rule struct {
 
 	from    string // the file
 	program cel.Program
+	gates   []gate
 }
 
 // Sentence is a text that habits and doors use beside rules.
@@ -215,7 +216,8 @@ func (r *Rule) compile(env *cel.Env) error {
 		return fmt.Errorf("when gives %s and not true or false", ast.OutputType())
 	}
 	var err error
-	r.program, err = env.Program(ast, cel.EvalOptions(cel.OptOptimize), cel.CostLimit(1_000_000))
+	r.program, err = env.Program(ast, cel.EvalOptions(cel.OptOptimize))
+	r.gates = gates(when)
 	return err
 }
 
@@ -242,6 +244,11 @@ func (r *Rules) forKind(kind string) []*Rule {
 
 // matches evaluates the rule. An expression that fails (it cannot divide by zero in ours, but a person's may) does not match.
 func (r *Rule) matches(view *view) bool {
+	for _, holds := range r.gates {
+		if !holds(view.event) {
+			return false
+		}
+	}
 	out, _, err := r.program.Eval(view)
 	return err == nil && out == types.True
 }

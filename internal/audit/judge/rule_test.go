@@ -102,3 +102,40 @@ func TestWhatDidNotHappenIsLess(t *testing.T) {
 		t.Errorf("by a deployment: %s", got)
 	}
 }
+
+// TestGatesSayWhatCELSays: what is told without CEL is a part of the same condition.
+func TestGatesSayWhatCELSays(t *testing.T) {
+	t.Parallel()
+	for when, want := range map[string]int{
+		`habit.ready && habit.score >= 2.5 && habit.score < 4.0`: 2,
+		`"superuser" in role.gains`:                              1,
+		`overlap(does, ["a", "b"]) && !habit.own`:                2,
+		`habit.ready || habit.own`:                               0,
+		`(habit.ready || habit.own) && habit.service`:            1,
+		`kind == "a && b" && habit.own`:                          2,
+		`names.exists(n, n == "x") && status == "denied"`:        1,
+	} {
+		if got := len(gates(when)); got != want {
+			t.Errorf("%s: %d gates, want %d", when, got, want)
+		}
+	}
+	rules, err := LoadRules(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, rule := range rules.All {
+		bare := *rule
+		bare.gates = nil
+		for _, other := range rules.All {
+			for _, fields := range []map[string]any{other.Yes, other.No} {
+				e, err := exampleEvent(fields)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if rule.matches(&view{&e}) != bare.matches(&view{&e}) {
+					t.Errorf("%s: the gates differ from CEL on an example of %s", rule.ID, other.ID)
+				}
+			}
+		}
+	}
+}

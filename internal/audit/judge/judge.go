@@ -1,0 +1,355 @@
+package judge
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"howdah/internal/audit"
+)
+
+// Options are what a judge is told beside the lines.
+type Options struct {
+	Learn  time.Duration       // how long habits are learned before they speak; 7 days when 0
+	Owners []string            // roles that migrations run as
+	Marker string              // what the application_name of our own migrations begins with
+	Mask   func(string) string // takes secrets out of what is said; nil says everything
+}
+
+// Judge turns lines into verdicts. Not for use by several goroutines at once.
+type Judge struct {
+	rules   *Rules
+	options Options
+	state   State
+	byKind  map[string][]*Rule
+	lines   int
+}
+
+// Verdict is what a rule found about an event.
+type Verdict struct {
+	Rule     string
+	Severity Severity
+	Reason   Reason
+	Event    *Event
+	Incident *Incident // nil when it does not alarm
+	Change   Change
+}
+
+// Change says what a verdict did to its incident.
+type Change int
+
+// The changes. Only the first two are worth a person's attention; the message grows with the third.
+const (
+	Nothing Change = iota
+	Began          // a new incident
+	Louder         // a new cause, or a graver one
+	Grew           // more of the same
+)
+
+// Incident is what belongs together: one session and what followed from it, one series of guesses, one change behind the log's back.
+type Incident struct {
+	ID       string    `json:"id"`
+	Began    time.Time `json:"began"`
+	Last     time.Time `json:"last"`
+	Severity Severity  `json:"severity"`
+	Rules    []string  `json:"rules"`
+	Reasons  []Reason  `json:"reasons"` // one for each rule, the first that spoke
+	Count    int       `json:"count"`   // verdicts
+	Sessions []string  `json:"sessions"`
+	Actor    string    `json:"actor"`
+	App      string    `json:"app"`
+	Source   string    `json:"source"`
+	DB       string    `json:"db"`
+	Objects  []string  `json:"objects,omitempty"`
+	TXIDs    []uint64  `json:"txids,omitempty"`
+	Undone   []uint64  `json:"undone,omitempty"` // of these, those that were rolled back
+	Key      string    `json:"key"`
+}
+
+// New makes a judge without memory.
+func New(rules *Rules, options Options) *Judge {
+	if options.Learn == 0 {
+		options.Learn = 7 * 24 * time.Hour
+	}
+	return &Judge{rules: rules, options: options, state: newState(), byKind: map[string][]*Rule{}}
+}
+
+// Line judges one line of the log.
+func (j *Judge) Line(l *audit.Line) []Verdict {
+	if j.state.Began.IsZero() {
+		j.state.Began = l.Time
+	}
+	if l.Time.After(j.state.Now) {
+		j.state.Now = l.Time
+	}
+	if j.lines++; j.lines%4096 == 0 {
+		j.state.sweep()
+	}
+	var verdicts []Verdict
+	for _, e := range j.derive(l) {
+		verdicts = append(verdicts, j.judge(&e)...)
+	}
+	return verdicts
+}
+
+// Event judges what is known from elsewhere than a line: catalogs, polls, the canary.
+func (j *Judge) Event(e Event) []Verdict {
+	if j.state.Began.IsZero() {
+		j.state.Began = e.Time
+	}
+	if e.Time.After(j.state.Now) {
+		j.state.Now = e.Time
+	}
+	if e.Status == "" {
+		e.Status = Committed
+	}
+	if e.Set.Name != "" {
+		e.Set.judge()
+	}
+	return j.judge(&e)
+}
+
+func (j *Judge) judge(e *Event) []Verdict {
+	st := &j.state
+	s := st.Sessions[e.Session]
+	if s == nil {
+		s = &session{Seen: e.Time}
+		if e.Session != "" {
+			st.Sessions[e.Session] = s
+		}
+	}
+	switch e.Kind {
+	case Login, Replication:
+		j.begins(e, s)
+	case "logout":
+		j.ends(e, s)
+		return nil
+	}
+	if e.Actor != "" && e.Kind != LoginFailed && e.Kind != Forged {
+		j.measure(e, s)
+	}
+	j.rate(e, s)
+
+	rules, ok := j.byKind[e.Kind]
+	if !ok {
+		rules = j.rules.forKind(e.Kind)
+		if len(j.byKind) < 1024 {
+			j.byKind[e.Kind] = rules
+		}
+	}
+	var verdicts []Verdict
+	look := view{e}
+	alarms := false
+	for _, rule := range rules {
+		if !rule.matches(&look) {
+			continue
+		}
+		v := Verdict{Rule: rule.ID, Severity: rule.severity(e), Reason: j.reason(rule, e), Event: e}
+		alarms = alarms || v.Severity.Alarms()
+		verdicts = append(verdicts, v)
+	}
+	if alarms {
+		for i := range verdicts {
+			if verdicts[i].Severity.Alarms() {
+				verdicts[i].Incident, verdicts[i].Change = j.incident(e, s, &verdicts[i])
+			}
+		}
+		if e.Session != "" && s.Actor != "" {
+			j.unlearn(s, e.Time)
+		}
+	} else if !s.Flagged {
+		j.learn(e, s)
+	}
+	j.remember(e)
+	return verdicts
+}
+
+func (j *Judge) reason(rule *Rule, e *Event) Reason {
+	reason := rule.reason(e)
+	for name, value := range reason.Args {
+		if j.options.Mask != nil {
+			value = j.options.Mask(value)
+		}
+		reason.Args[name] = clip(value, 300)
+	}
+	return reason
+}
+
+// ends closes a session; its size is a sample for the next.
+func (j *Judge) ends(e *Event, s *session) {
+	if s.Records > 0 && !s.Flagged {
+		key := s.Actor + "|" + s.App
+		sizes := append(j.state.Sizes[key], s.Records)
+		j.state.Sizes[key] = sizes[max(0, len(sizes)-64):]
+	}
+	delete(j.state.Sessions, e.Session)
+}
+
+// storm is how many records a session must bring at least before that is too many.
+const storm = 200
+
+// rate counts what comes in bursts.
+func (j *Judge) rate(e *Event, s *session) {
+	st := &j.state
+	switch e.Kind {
+	case LoginFailed:
+		key := e.Actor + "|" + network(e.Source)
+		f := st.Fails[key]
+		if f == nil {
+			f = &fails{}
+			st.Fails[key] = f
+		}
+		f.trim(e.Time)
+		f.Times = append(f.Times, e.Time)
+		f.Times = f.Times[max(0, len(f.Times)-1000):]
+		e.Rate.Failures = len(f.Times)
+		e.Rate.Known = j.expected(e, f)
+		e.Rate.Users = j.sprayed(e)
+	case Login, Replication:
+		if f := st.Fails[e.Actor+"|"+network(e.Source)]; f != nil && len(f.Times) > 0 {
+			if last := f.Times[len(f.Times)-1]; e.Time.Sub(last) <= burst+5*time.Minute {
+				e.Rate.Failures = len(f.Times)
+				e.Rate.Known = j.expected(e, f)
+				e.Rate.Guessed = len(f.Times) >= 8 && !e.Rate.Known
+			}
+		}
+	}
+	if e.Status == Denied {
+		times := slices.DeleteFunc(st.Refused[e.Actor], func(t time.Time) bool { return e.Time.Sub(t) > burst })
+		times = append(times, e.Time)
+		st.Refused[e.Actor] = times[max(0, len(times)-200):]
+		e.Rate.Denied = len(times)
+	}
+	if e.Class != "" && s.Records >= storm && !s.Stormed {
+		sizes := st.Sizes[s.Actor+"|"+s.App]
+		if !usual(sizes, s.Records, storm/2) {
+			s.Stormed = true
+			e.Rate.Storm = true
+		}
+	}
+	switch e.Kind {
+	case "drop table", "drop view", "drop materialized view", "truncate table":
+		if !e.Habit.Own && e.Status == Unknown && st.roleKinds(e.Actor, e.Kind) < 10 {
+			s.Drops += max(1, len(e.Names))
+		}
+	}
+	e.Rate.Drops = s.Drops
+}
+
+func (st *State) roleKinds(name, kind string) int {
+	if r := st.Roles[name]; r != nil {
+		return r.Kinds[kind]
+	}
+	return 0
+}
+
+// expected says whether failures are no more than is usual for this role from there, or come from where it has been at home.
+func (j *Judge) expected(e *Event, f *fails) bool {
+	if usual(f.Usual, len(f.Times), 3) {
+		return true
+	}
+	r := j.state.Roles[e.Actor]
+	return len(f.Usual) == 0 && r != nil && r.Networks[network(e.Source)] > 0 && len(f.Times) < 40
+}
+
+// sprayed counts the roles that failed from this address of late.
+func (j *Judge) sprayed(e *Event) int {
+	suffix := "|" + network(e.Source)
+	n := 0
+	for key, f := range j.state.Fails {
+		if strings.HasSuffix(key, suffix) && len(f.Times) > 0 && e.Time.Sub(f.Times[len(f.Times)-1]) <= burst {
+			n++
+		}
+	}
+	return n
+}
+
+// together is how long after its last sign an incident still takes in what the same actor does from the same place.
+const together = 30 * time.Minute
+
+// incident finds or begins what a verdict belongs to.
+func (j *Judge) incident(e *Event, s *session, v *Verdict) (*Incident, Change) {
+	st := &j.state
+	key := e.Actor + "|" + network(e.Source)
+	if e.Actor == "" && e.Source == "" {
+		key = "server|" + e.Kind
+	}
+	var found *Incident
+	for i := len(st.Incidents) - 1; i >= 0 && found == nil; i-- {
+		old := st.Incidents[i]
+		if s.Incident != "" && old.ID == s.Incident || old.Key == key && e.Time.Sub(old.Last) <= together {
+			found = old
+		}
+	}
+	change := Grew
+	if found == nil {
+		st.Serial++
+		found = &Incident{ID: fmt.Sprintf("%s-%d", e.Time.UTC().Format("20060102T150405Z"), st.Serial), Began: e.Time, Key: key,
+			Actor: e.Actor, App: e.App, Source: e.Source, DB: e.DB}
+		st.Incidents = append(st.Incidents, found)
+		change = Began
+	}
+	if e.Time.After(found.Last) {
+		found.Last = e.Time
+	}
+	found.Count++
+	s.Incident = found.ID
+	if e.Session != "" && len(found.Sessions) < 200 {
+		found.Sessions = appendNew(found.Sessions, e.Session)
+	}
+	for _, name := range e.Names {
+		if len(found.Objects) < 50 {
+			found.Objects = appendNew(found.Objects, clip(name, 200))
+		}
+	}
+	if e.TXID != 0 && len(found.TXIDs) < 200 && !slices.Contains(found.TXIDs, e.TXID) {
+		found.TXIDs = append(found.TXIDs, e.TXID)
+	}
+	if !slices.Contains(found.Rules, v.Rule) && len(found.Rules) < 50 {
+		found.Rules = append(found.Rules, v.Rule)
+		found.Reasons = append(found.Reasons, v.Reason)
+		if change == Grew {
+			change = Louder
+		}
+	}
+	if v.Severity > found.Severity {
+		found.Severity = v.Severity
+		if change == Grew {
+			change = Louder
+		}
+	}
+	return found, change
+}
+
+// Outcome says what became of a transaction: an incident whose every transaction was undone is an attempt, and no longer louder than that. It gives the
+// incidents that changed.
+func (j *Judge) Outcome(txid uint64, committed bool) []*Incident {
+	if committed || txid == 0 {
+		return nil
+	}
+	var changed []*Incident
+	for _, i := range j.state.Incidents {
+		if !slices.Contains(i.TXIDs, txid) || slices.Contains(i.Undone, txid) {
+			continue
+		}
+		i.Undone = append(i.Undone, txid)
+		if len(i.Undone) == len(i.TXIDs) && i.Count <= len(i.TXIDs) {
+			i.Severity = min(i.Severity, Medium)
+		}
+		changed = append(changed, i)
+	}
+	return changed
+}
+
+// Know tells the judge of a role as the catalog has it, so that it need not wait for the first log-in.
+func (j *Judge) Know(name string, super, createRole, login bool) {
+	if _, known := j.state.Roles[name]; !known && !super && !createRole && !login {
+		return
+	}
+	r := j.state.role(name)
+	r.Super, r.CanLogin = super, login
+	if createRole && r.Admin == 0 {
+		r.Admin = 1
+	}
+}
