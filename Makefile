@@ -58,5 +58,6 @@ fuzz: ## every parser of outside bytes, half a minute each
 	$(GO) test ./internal/keeper -run '^$$' -fuzz FuzzDSN -fuzztime 30s
 	$(GO) test ./internal/keeper -run '^$$' -fuzz FuzzList -fuzztime 30s
 	$(GO) test ./internal/audit -run '^$$' -fuzz FuzzParseLine -fuzztime 30s
+	$(GO) test ./internal/audit -run '^$$' -fuzz FuzzMask -fuzztime 30s
 
 .PHONY: help up test deps check bench matrix torture bucket fuzz
