@@ -91,14 +91,6 @@ type Drilled struct {
 // Good tells whether everything came back as it should.
 func (d *Drilled) Good() bool { return d.Problem == "" }
 
-// began is zero where there was none.
-func (d *Drilled) began() time.Time {
-	if d == nil {
-		return time.Time{}
-	}
-	return d.Began
-}
-
 // restored are the backups that came back.
 func (d *Drilled) restored() []string {
 	var all []string

@@ -90,6 +90,8 @@ const (
 	firstRetry   = time.Minute // after a failure; it doubles with each
 	longestRetry = time.Hour
 	clockStep    = time.Minute // more than the clock may be wrong
+	// A clock that is behind, so that all that was made seems to lie ahead, is mostly set right soon after the machine was started.
+	clockPatience = time.Hour
 
 	// A drill that failed is likely to fail again, and costs much.
 	firstDrillRetry   = time.Hour
@@ -104,6 +106,7 @@ type errand struct {
 	source Source
 	due    time.Time // zero: to be found out
 	had    bool      // there is a backup already
+	ahead  time.Time // since when all that there is seems to lie ahead; zero: it does not
 	retry  time.Duration
 }
 
@@ -173,8 +176,8 @@ func stepped(before, after time.Time, passed time.Duration) bool {
 	return (after.Round(0).Sub(before.Round(0)) - passed).Abs() > clockStep
 }
 
-// dueAfter is when the next backup is due after the last, which was begun at last (zero: there is none). A last one from the future was
-// made by a clock that was wrong: it counts as made now, so that neither nothing nor everything is due.
+// dueAfter is when the next backup is due after the last, which was begun at last (zero: there is none). One from a moment ahead, by a clock that was a
+// little fast, counts as made now.
 func dueAfter(when When, last, now time.Time) time.Time {
 	if last.IsZero() {
 		return now
@@ -183,6 +186,18 @@ func dueAfter(when When, last, now time.Time) time.Time {
 		last = now
 	}
 	return when.Next(last.Local())
+}
+
+// dueAfter is when an errand is due after what lastRun says.
+func (e *errand) dueAfter(last time.Time, ahead bool, now time.Time) time.Time {
+	if !last.IsZero() || !ahead {
+		e.ahead = time.Time{}
+		return dueAfter(e.when, last, now)
+	}
+	if e.ahead.IsZero() || e.ahead.After(now) {
+		e.ahead = now
+	}
+	return e.ahead.Add(clockPatience)
 }
 
 // attend does what is due of an errand, and sets when it is due next.
@@ -194,8 +209,9 @@ func (s *Schedule) attend(ctx context.Context, e *errand) {
 	r, err := e.source.Open(ctx)
 	if err == nil {
 		var last time.Time
-		if last, err = lastRun(ctx, r, s.Cluster, e.kind); err == nil { // somebody may have made one meanwhile
-			e.had = !last.IsZero()
+		var ahead bool
+		if last, ahead, err = lastRun(ctx, r, s.Cluster, e.kind, now); err == nil { // somebody may have made one meanwhile
+			e.had = !last.IsZero() || ahead
 			if e.kind == Drilling && !e.had { // there is nothing to be restored yet
 				e.due = now.Add(lookEvery)
 				return
@@ -204,7 +220,7 @@ func (s *Schedule) attend(ctx context.Context, e *errand) {
 				e.due = e.when.Next(now)
 				return
 			}
-			e.due = dueAfter(e.when, last, now)
+			e.due = e.dueAfter(last, ahead, now)
 			if e.kind == Physical && e.had && s.branched(ctx, r) {
 				e.due = now
 			}
@@ -297,7 +313,7 @@ func (s *Schedule) make(ctx context.Context, r *repo.Repo, e *errand) (id string
 	return d.ID, nil
 }
 
-// branched tells whether the cluster has left the timeline of its newest base backup, by a restore. From that one a recovery would have to go on over the
+// branched tells whether the cluster is on a timeline of which there is no base backup: it was restored. From an older one a recovery would have to go on over the
 // switch, and there would be nothing newer to begin with.
 func (s *Schedule) branched(ctx context.Context, r *repo.Repo) bool {
 	if s.Timeline == nil {
@@ -308,41 +324,54 @@ func (s *Schedule) branched(ctx context.Context, r *repo.Repo) bool {
 		return false
 	}
 	now, err := s.Timeline(ctx)
-	return err == nil && whole[len(whole)-1].EndTimeline != now
+	return err == nil && !slices.ContainsFunc(whole, func(b *Backup) bool { return b.EndTimeline == now })
 }
 
 // lastRun is when the newest backup of a kind was begun; zero where there is none. One with damaged pages counts too: that is not mended by another. For drills it is
 // the newest that was good; before the first, the oldest good backup, so that the first comes when it is time.
-func lastRun(ctx context.Context, r *repo.Repo, cluster string, kind Kind) (time.Time, error) {
-	if kind == Drilling {
-		_, good, err := lastDrills(ctx, r, cluster)
-		if good != nil || err != nil {
-			return good.began(), err
+//
+// One from the future was made by a clock that was wrong. It does not count, or nothing would be made until then; ahead says that there is one.
+func lastRun(ctx context.Context, r *repo.Repo, cluster string, kind Kind, now time.Time) (last time.Time, ahead bool, err error) {
+	counts := func(began time.Time) bool {
+		if began.After(now.Add(clockStep)) {
+			ahead = true
+			return false
+		}
+		return true
+	}
+	switch kind {
+	case Drilling:
+		for d, err := range reports[Drilled](ctx, r, cluster, "drill", time.Time{}) {
+			if err != nil {
+				return last, false, err
+			}
+			if d.Good() && counts(d.Began) {
+				return d.Began, ahead, nil
+			}
 		}
 		whole, _, err := Backups(ctx, r, cluster)
 		for _, b := range whole {
-			if b.Good() {
-				return b.Began, nil
+			if b.Good() && counts(b.Began) {
+				return b.Began, ahead, nil
 			}
 		}
-		return time.Time{}, err
-	}
-	if kind != Logical {
-		whole, _, err := Backups(ctx, r, cluster)
-		for _, b := range slices.Backward(whole) {
-			if b.Parent == "" || kind == Incremental {
-				return b.Began, nil
+		return last, ahead, err
+	case Logical:
+		dumps, err := Dumps(ctx, r, cluster)
+		for _, d := range slices.Backward(dumps) {
+			if d.Full() && counts(d.Began) {
+				return d.Began, ahead, nil
 			}
 		}
-		return time.Time{}, err
+		return last, ahead, err
 	}
-	dumps, err := Dumps(ctx, r, cluster)
-	for i := len(dumps) - 1; i >= 0; i-- {
-		if dumps[i].Full() {
-			return dumps[i].Began, nil
+	whole, _, err := Backups(ctx, r, cluster)
+	for _, b := range slices.Backward(whole) {
+		if (b.Parent == "" || kind == Incremental) && counts(b.Began) {
+			return b.Began, ahead, nil
 		}
 	}
-	return time.Time{}, err
+	return last, ahead, err
 }
 
 // Failure is what is remembered of runs that failed since the last one that did not.

@@ -2,6 +2,7 @@ package keeper
 
 import (
 	"context"
+	"errors"
 	"path/filepath"
 	"testing"
 	"time"
@@ -9,6 +10,7 @@ import (
 	"howdah/internal/cluster"
 	"howdah/internal/fault"
 	"howdah/internal/repo"
+	"howdah/internal/wal"
 )
 
 func TestWhenIsCronsFiveFields(t *testing.T) {
@@ -42,7 +44,7 @@ func TestDueComesFromTheLastBackupAndTheClock(t *testing.T) {
 		{"made in time", time.Date(2026, 11, 22, 3, 0, 1, 0, time.Local), sunday},
 		{"made by hand since", now.Add(-time.Hour), sunday},
 		{"a year missed", now.AddDate(-1, 0, 0), time.Date(2025, 11, 30, 3, 0, 0, 0, time.Local)},
-		{"made in the future", now.AddDate(1, 0, 0), sunday},
+		{"made a moment ahead", now.Add(time.Second), sunday},
 	} {
 		if due := dueAfter(when, c.last, now); !due.Equal(c.due) {
 			t.Errorf("%s: %s", c.name, due)
@@ -76,17 +78,59 @@ func TestAClockThatIsSetIsNoticed(t *testing.T) {
 			t.Errorf("%s: %v", c.name, have)
 		}
 	}
-	when, err := ParseWhen("@daily")
+}
+
+// A backup that was made while the clock was ahead must not keep all others from being made until then.
+func TestWhatWasMadeInTheFutureDoesNotCount(t *testing.T) {
+	t.Parallel()
+	when, err := ParseWhen("0 3 * * 0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	// Made while the clock was ahead; it is right again: tomorrow, and neither now nor in a year.
-	if due := dueAfter(when, noon.AddDate(1, 0, 0), noon); due.Sub(noon) > 25*time.Hour || !due.After(noon) {
-		t.Errorf("due %s", due)
-	}
-	// It goes a year ahead: once now.
-	if due := dueAfter(when, noon, noon.AddDate(1, 0, 0)); due.After(noon.AddDate(1, 0, 0)) {
-		t.Errorf("due %s", due)
+	now := time.Now().UTC().Truncate(time.Second)
+	later := now.AddDate(1, 0, 0)
+	for name, c := range map[string]struct {
+		made  []time.Time
+		since time.Duration // that all lies ahead
+		tried bool
+	}{
+		"nothing else for long":        {made: []time.Time{now.AddDate(0, 0, -8), later}, tried: true},
+		"another one too":              {made: []time.Time{now.Add(-time.Second), later}},
+		"the clock was a little ahead": {made: []time.Time{now.Add(20 * time.Second)}},
+		"nothing else, since now":      {made: []time.Time{later}},
+		"nothing else, for an hour":    {made: []time.Time{later}, since: 61 * time.Minute, tried: true},
+	} {
+		r := newRepo(t, nil)
+		for _, at := range c.made {
+			id := at.Format(repo.TimeForm)
+			b := Backup{Format: backupFormat, ID: id, Began: at, Ended: at.Add(time.Second), Identity: wal.Identity{System: 7, Major: 17, SegmentSize: wal.DefaultSegmentSize},
+				Start: 1 << 24, Stop: 1<<24 + 300, Timeline: 1, EndTimeline: 1, Tarballs: []BaseTarball{{Name: "base"}}}
+			d := Dump{Format: dumpFormat, ID: id, Began: at, Ended: at, Parts: []Part{{Object: "globals.sql.zst"}, {Object: "a.dump.zst", Database: &DatabaseInfo{Name: "a"}}}}
+			drill := Drilled{Began: at, Ended: at}
+			for object, value := range map[string]any{"base/" + id + "/" + backupName: b, "dump/" + id + "/" + dumpManifest: d, "report/drill-" + id + ".json": drill} {
+				if err := r.PutJSON(t.Context(), "main/"+object, value); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+		for _, kind := range []Kind{Physical, Incremental, Logical, Drilling} {
+			tried := false
+			s := &Schedule{Cluster: "main", Dir: t.TempDir(), Report: func(Event) {},
+				Replication: func() (string, error) { tried = true; return "", errors.New("no further") },
+				Server:      func() (Server, error) { tried = true; return Server{}, errors.New("no further") },
+				Drill:       func(context.Context, string) (string, error) { tried = true; return "", errors.New("no further") }}
+			e := &errand{kind: kind, when: when, source: Source{r.String(), func(context.Context) (*repo.Repo, error) { return r, nil }}}
+			if c.since != 0 {
+				e.ahead = now.Add(-c.since)
+			}
+			for range 2 { // also when the time comes that the first look has found
+				s.attend(t.Context(), e)
+				if tried != c.tried || !e.due.After(now) || e.due.After(now.AddDate(0, 0, 8)) {
+					t.Errorf("%s, %s: tried %v, due %s", name, kind, tried, e.due)
+				}
+				tried, e.due = false, time.Time{}
+			}
+		}
 	}
 }
 

@@ -445,9 +445,12 @@ func (s *Status) lookAtDrills(ctx context.Context, opt StatusOptions, r *repo.Re
 	if when == nil {
 		return nil
 	}
-	from, err := lastRun(ctx, r, opt.Name, Drilling)
+	from, ahead, err := lastRun(ctx, r, opt.Name, Drilling, s.At)
 	if err != nil {
 		return err
+	}
+	if from.IsZero() && ahead {
+		from = s.At
 	}
 	if due := when.Next(from.Local()); s.At.After(due.Add(overdueBy)) {
 		args := fault.Args{"place": r.String(), "since": Moment(due.Local())}
