@@ -152,6 +152,9 @@ func (b *base) take(ctx context.Context) error {
 	b.backup.WAL = from
 	request := request{label: b.backup.Label, rate: b.options.Rate, gentle: b.options.Gentle, wal: from == WALIncluded}
 	if b.options.Parent != "" {
+		if b.options.Parent >= b.run.id { // it would be taken for broken: a chain goes from older to younger
+			return fault.New(fault.Conflict, "keeper.parent_unfit", fault.Args{"message": b.options.Parent + " > " + b.run.id})
+		}
 		if err := b.uploadParent(ctx); err != nil {
 			return err
 		}
@@ -182,6 +185,15 @@ func (b *base) take(ctx context.Context) error {
 		}
 	}
 	b.backup.Ended = time.Now().UTC().Truncate(time.Second)
+	objects := []string{b.backup.Index.Object, b.backup.Manifest.Object}
+	for _, t := range b.backup.Tarballs {
+		objects = append(objects, t.Object)
+	}
+	for _, object := range objects { // a clock that jumped may have let somebody take us for a dead one
+		if _, err := b.r.Stat(ctx, b.name(object)); err != nil {
+			return err
+		}
+	}
 	if err := b.r.PutJSON(ctx, b.name(backupName), &b.backup); err != nil {
 		return err
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"slices"
+	"time"
 
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgproto3"
@@ -16,11 +17,13 @@ import (
 // IncrementsSince is the version of PostgreSQL that incremental base backups came with.
 const IncrementsSince = 17
 
-// NewestParent is the ID of the backup that the next increment is made to: the newest good one of which nothing is missing; "" where there is none.
+// NewestParent is the ID of the backup that the next increment is made to: the newest good one of which nothing is missing; "" where there is none. An increment comes after
+// its parent in the order of IDs, so one that was made while the clock was ahead has to wait for its time.
 func NewestParent(ctx context.Context, r *repo.Repo, clusterName string) (string, error) {
 	all, _, err := Backups(ctx, r, clusterName)
+	now := time.Now().UTC().Format(repo.TimeForm)
 	for _, b := range slices.Backward(all) {
-		if _, broken := chainOf(all, b); b.Good() && broken == nil {
+		if _, broken := chainOf(all, b); b.Good() && broken == nil && b.ID < now {
 			return b.ID, nil
 		}
 	}

@@ -612,6 +612,15 @@ func TestWhatKeepsABackupFromBeginningIsNamed(t *testing.T) {
 			t.Error(err)
 		}
 	}
+	// Its own increment would come before it in the order of IDs.
+	if _, err := TakeBase(t.Context(), r, BaseOptions{Cluster: "main", DSN: good, Parent: "29991122T030000Z"}); !fault.HasKey(err, "keeper.parent_unfit") {
+		t.Error(err)
+	}
+	// Somebody takes it for the leftovers of a dead process, since a clock has jumped.
+	robbed := r.Through(func(s repo.Store) repo.Store { return &thief{s} })
+	if _, err := TakeBase(t.Context(), robbed, BaseOptions{Cluster: "main", DSN: good, WithWAL: WALIncluded}); !fault.HasKey(err, "repo.missing") {
+		t.Error(err)
+	}
 	for range 5 {
 		held, err := connect(t.Context(), good, "howdah backup")
 		if err != nil {
@@ -625,4 +634,16 @@ func TestWhatKeepsABackupFromBeginningIsNamed(t *testing.T) {
 	if left := objects(t, r, "main/base/"); len(left) > 0 {
 		t.Error(left)
 	}
+}
+
+// thief removes the tarballs of a base backup when its index is begun.
+type thief struct{ repo.Store }
+
+func (s *thief) Create(ctx context.Context, name string) (repo.Object, error) {
+	if folder, ok := strings.CutSuffix(name, indexName); ok {
+		if err := s.Remove(ctx, folder+"base.tar.zst"); err != nil {
+			return nil, err
+		}
+	}
+	return s.Store.Create(ctx, name)
 }

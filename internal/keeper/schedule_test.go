@@ -89,6 +89,7 @@ func TestWhatWasMadeInTheFutureDoesNotCount(t *testing.T) {
 	}
 	now := time.Now().UTC().Truncate(time.Second)
 	later := now.AddDate(1, 0, 0)
+	id := func(at time.Time) string { return at.Format(repo.TimeForm) }
 	for name, c := range map[string]struct {
 		made  []time.Time
 		since time.Duration // that all lies ahead
@@ -102,7 +103,7 @@ func TestWhatWasMadeInTheFutureDoesNotCount(t *testing.T) {
 	} {
 		r := newRepo(t, nil)
 		for _, at := range c.made {
-			id := at.Format(repo.TimeForm)
+			id := id(at)
 			b := Backup{Format: backupFormat, ID: id, Began: at, Ended: at.Add(time.Second), Identity: wal.Identity{System: 7, Major: 17, SegmentSize: wal.DefaultSegmentSize},
 				Start: 1 << 24, Stop: 1<<24 + 300, Timeline: 1, EndTimeline: 1, Tarballs: []BaseTarball{{Name: "base"}}}
 			d := Dump{Format: dumpFormat, ID: id, Began: at, Ended: at, Parts: []Part{{Object: "globals.sql.zst"}, {Object: "a.dump.zst", Database: &DatabaseInfo{Name: "a"}}}}
@@ -112,6 +113,14 @@ func TestWhatWasMadeInTheFutureDoesNotCount(t *testing.T) {
 					t.Fatal(err)
 				}
 			}
+		}
+		// Nor is an increment made to it: that would come before its parent.
+		want := ""
+		if !c.made[0].After(now) {
+			want = id(c.made[0])
+		}
+		if parent, err := NewestParent(t.Context(), r, "main"); parent != want || err != nil {
+			t.Errorf("%s: the next is made to %q: %v", name, parent, err)
 		}
 		for _, kind := range []Kind{Physical, Incremental, Logical, Drilling} {
 			tried := false
