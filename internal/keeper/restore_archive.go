@@ -83,6 +83,11 @@ func openArchive(ctx context.Context, r *repo.Repo, clusterName string, spoiled 
 			return nil, err
 		}
 	}
+	// Before the archive: pieces go when their segment lies there, and then it is seen in one of the two places.
+	streamed, err := pieces(ctx, r, clusterName, "")
+	if err != nil {
+		return nil, err
+	}
 	for info, err := range r.List(ctx, clusterName+"/wal/") {
 		if err != nil {
 			return nil, err
@@ -130,10 +135,6 @@ func openArchive(ctx context.Context, r *repo.Repo, clusterName string, spoiled 
 				return nil, err
 			}
 		}
-	}
-	streamed, err := pieces(ctx, r, clusterName, "")
-	if err != nil {
-		return nil, err
 	}
 	for name, some := range streamed {
 		if _, there := a.segments[name]; there {

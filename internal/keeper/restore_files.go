@@ -127,12 +127,22 @@ func (x *recovery) putManifest(ctx context.Context, b *Backup, data string) erro
 // mapping quotes a path for pg_combinebackup's -T.
 func mapping(path string) string { return strings.ReplaceAll(path, "=", `\=`) }
 
-// takeFiles copies WAL that is in no archive into the new pg_wal, where PostgreSQL looks for what restore_command does not bring.
+// takeFiles copies WAL that is in no archive into the new pg_wal, where PostgreSQL looks for what restore_command does not bring. A server that lives may have archived and
+// removed some of it since the plan was made.
 func (x *recovery) takeFiles(ctx context.Context) error {
 	for _, path := range x.plan.Files {
-		if err := copyInto(path, filepath.Join(x.data(), "pg_wal", filepath.Base(path))); err != nil {
-			return x.fault(err)
+		err := copyInto(path, filepath.Join(x.data(), "pg_wal", filepath.Base(path)))
+		if err == nil {
+			continue
 		}
+		if _, there := os.Lstat(path); errors.Is(there, fs.ErrNotExist) {
+			if object, nameErr := repo.WALName(x.plan.Cluster, filepath.Base(path)); nameErr == nil {
+				if _, _, archiveErr := x.r.Head(ctx, object); archiveErr == nil {
+					continue
+				}
+			}
+		}
+		return x.fault(err)
 	}
 	var content []byte
 	for _, s := range x.plan.Streamed {

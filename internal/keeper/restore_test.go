@@ -448,6 +448,18 @@ func TestWhatALostServerHadNotArchivedIsTakenFromItsDisk(t *testing.T) {
 	if len(p.Files) < 4 {
 		t.Errorf("%+v", p)
 	}
+	// A server that lives archives and removes some of it meanwhile.
+	settings, err := LoadSettings(a.settings)
+	if err == nil {
+		err = Push(t.Context(), settings, p.Files[0], PushOptions{})
+	}
+	if err == nil {
+		err = os.Remove(p.Files[0])
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	a.own()
 	h, _ = a.restore(p)
 	if have := h.ask(`SELECT count(*)::text FROM kept`); have != "3001" {
 		t.Error(have)

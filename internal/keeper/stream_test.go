@@ -2,7 +2,9 @@ package keeper
 
 import (
 	"context"
+	"iter"
 	"slices"
+	"sync"
 	"testing"
 	"time"
 
@@ -151,5 +153,57 @@ func TestAPartOfASegmentEndsWhatCanBeRestored(t *testing.T) {
 		if !slices.Equal(have, c.want) {
 			t.Errorf("%s: %v, want %v", c.name, have, c.want)
 		}
+	}
+}
+
+// A segment that is archived, and whose pieces go, while somebody looks at what there is, must be seen: in the one place or the other.
+func TestASegmentThatIsArchivedMeanwhileIsNotMissed(t *testing.T) {
+	t.Parallel()
+	r := newRepo(t, nil)
+	size := wal.DefaultSegmentSize
+	if err := r.Bind(t.Context(), repo.Cluster{Name: "main", System: 7, Major: 15, SegmentSize: int64(size)}); err != nil {
+		t.Fatal(err)
+	}
+	put := func(name string, content []byte) {
+		t.Helper()
+		if _, err := r.Put(t.Context(), name, content); err != nil {
+			t.Fatal(err)
+		}
+	}
+	segment := size.Name(1, 2)
+	object, err := repo.WALName("main", segment.String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	put(piece{segment: segment, end: 100}.object("main"), make([]byte, 100))
+	between := func() {
+		put(object, make([]byte, 100))
+		all, err := pieces(t.Context(), r, "main", "")
+		if err == nil {
+			err = removePieces(t.Context(), r, all[segment])
+		}
+		if err != nil {
+			t.Error(err)
+		}
+	}
+	a, err := OpenArchive(t.Context(), r.Through(func(s repo.Store) repo.Store { return &afterListing{Store: s, then: sync.OnceFunc(between)} }), "main")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, there := a.segments[segment]; !there {
+		t.Error("it was missed")
+	}
+}
+
+// afterListing does something behind the first listing.
+type afterListing struct {
+	repo.Store
+	then func()
+}
+
+func (s *afterListing) List(ctx context.Context, prefix string) iter.Seq2[repo.Info, error] {
+	return func(yield func(repo.Info, error) bool) {
+		s.Store.List(ctx, prefix)(yield)
+		s.then()
 	}
 }
