@@ -37,7 +37,7 @@ const (
 	KeptWeekly   KeptWhy = "weekly"   // newest of a week
 	KeptMonthly  KeptWhy = "monthly"  // newest of a month
 	KeptDoubt    KeptWhy = "doubt"    // it cannot be judged
-	KeptRestore  KeptWhy = "restore"  // it is being restored
+	KeptRestore  KeptWhy = "restore"  // it is being restored, or verified
 	KeptTimeline KeptWhy = "timeline" // another timeline, that has moments in the window, is reached from it
 )
 

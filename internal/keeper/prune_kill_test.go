@@ -5,10 +5,12 @@ package keeper
 import (
 	"context"
 	"errors"
+	"io"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 
 	"howdah/internal/fault"
@@ -20,6 +22,19 @@ type dying struct {
 	repo.Store
 	left int
 	then func()
+}
+
+// reading is a store in which something happens when a tarball is read.
+type reading struct {
+	repo.Store
+	then func()
+}
+
+func (r *reading) Open(ctx context.Context, name string, offset, length int64) (io.ReadCloser, error) {
+	if strings.Contains(name, ".tar.") {
+		r.then()
+	}
+	return r.Store.Open(ctx, name, offset, length)
 }
 
 var errKilled = errors.New("killed")
@@ -130,6 +145,15 @@ func TestAPruneThatIsKilledOrMeetsARestoreLeavesWhatIsListedWhole(t *testing.T) 
 	}
 	sound(r, 1)
 	release()
+	// What a verification reads stays as well, until it is through.
+	pruned := sync.OnceFunc(func() {
+		if _, err := Prune(t.Context(), r, "main", Retention{}); err != nil {
+			t.Error(err)
+		}
+	})
+	if v := sound(r.Through(func(s repo.Store) repo.Store { return &reading{Store: s, then: pruned} }), 1); !slices.Contains(v.Backups, first.ID) {
+		t.Errorf("%+v", v)
+	}
 	// One that begins when the manifest is about to go, and so has seen it: the rest waits for the next prune, and that one for its end.
 	var late error
 	_, err = Prune(t.Context(), r.Through(func(s repo.Store) repo.Store {

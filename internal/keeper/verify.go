@@ -9,6 +9,7 @@ import (
 	"hash"
 	"io"
 	"io/fs"
+	"path"
 	"slices"
 	"strings"
 	"sync"
@@ -122,7 +123,11 @@ type verifyMemory struct{ stored, plain []byte }
 func Verify(ctx context.Context, r *repo.Repo, clusterName string, options VerifyOptions) (*Verification, error) {
 	v := &verification{r: r, cluster: clusterName, options: options, broken: map[string]error{}, out: &Verification{Format: 1, Kind: "verify", Cluster: clusterName,
 		ID: options.ID, Began: time.Now().UTC().Truncate(time.Second), Backups: []string{}, Reachable: []Span{}, Findings: []Finding{}}}
-	var err error
+	release, err := keepAll(ctx, r, clusterName)
+	if err != nil {
+		return nil, err
+	}
+	defer release()
 	v.a, err = openArchive(ctx, r, clusterName, v.spoiled(ctx))
 	if name := clusterFile(clusterName); fault.HasKey(err, "repo.damaged") && fault.Of(err).Args["name"] == name { // and no backup says what it should
 		v.out.Findings = append(v.out.Findings, Finding{Problem: ProblemDamaged, Object: name, Detail: err.Error()})
@@ -432,7 +437,11 @@ func (v *verification) load(ctx context.Context, object string, m *verifyMemory)
 // segment verifies a file of WAL.
 func (v *verification) segment(object string, name wal.Name) func(context.Context, *verifyMemory) error {
 	return func(ctx context.Context, m *verifyMemory) error {
-		if err := v.load(ctx, object, m); err != nil {
+		err := v.load(ctx, object, m)
+		if errors.Is(err, fs.ErrNotExist) && v.older(name) {
+			return nil // a prune that had begun before us is at it
+		}
+		if err != nil {
 			return err
 		}
 		plain, head, err := v.check(m, name.Kind == wal.History || name.Kind == wal.Backup)
@@ -452,6 +461,12 @@ func (v *verification) segment(object string, name wal.Name) func(context.Contex
 		}
 		return err
 	}
+}
+
+// older tells whether a file of WAL lies before all that any backup needs.
+func (v *verification) older(name wal.Name) bool {
+	number, err := name.Number(v.a.SegmentSize)
+	return err == nil && !slices.ContainsFunc(v.whole, func(b *Backup) bool { return v.a.SegmentSize.Number(b.Start) <= number })
 }
 
 // piece verifies a part of a segment that is not archived yet.
@@ -483,10 +498,16 @@ func (v *verification) check(m *verifyMemory, all bool) (plain []byte, head repo
 	return plain, head, err
 }
 
-// json verifies a manifest.
+// json verifies a manifest. A run that ends takes what says that it is under way along; and so does a prune that had begun before us.
 func (v *verification) json(object string) func(context.Context, *verifyMemory) error {
 	return func(ctx context.Context, m *verifyMemory) error {
-		if err := v.load(ctx, object, m); err != nil {
+		err := v.load(ctx, object, m)
+		if folder, file := path.Split(object); errors.Is(err, fs.ErrNotExist) {
+			if _, pruned := v.r.Stat(ctx, folder+prunedName); file == runName || file == prunedName || pruned == nil {
+				return nil
+			}
+		}
+		if err != nil {
 			return err
 		}
 		if !repo.CheckJSON(m.stored) {
