@@ -182,21 +182,20 @@ func mayRestore(ctx context.Context, conn *pgx.Conn, s Server, d Dump, p Part, o
 	return newer, nil
 }
 
-// lockKey is what the sessions of restores lock, together with a hash of the name: "howdah" on a telephone's keys.
-const lockKey = 469324
-
-// holdName chooses the name that the database has until it is whole, and locks it for as long as the session lives.
+// holdName chooses the name that the database has until it is whole. The session bears it as long as it lives, for all of the server to see: an advisory lock would be one of the
+// database that the session is in.
 func holdName(ctx context.Context, conn *pgx.Conn) (string, error) {
 	var random [8]byte
 	_, _ = rand.Read(random[:]) // never fails (crypto/rand documentation)
 	name := restoringPrefix + hex.EncodeToString(random[:])
-	_, err := conn.Exec(ctx, "SELECT pg_advisory_lock($1, hashtext($2))", lockKey, name)
+	_, err := conn.Exec(ctx, "SELECT set_config('application_name', $1, false)", name)
 	return name, err
 }
 
 // sweepRestores drops what killed restores left behind: databases that have their first name, and whose session is gone.
 func sweepRestores(ctx context.Context, conn *pgx.Conn) error {
-	rows, err := conn.Query(ctx, "SELECT datname FROM pg_database WHERE starts_with(datname::text, $1)", restoringPrefix)
+	rows, err := conn.Query(ctx, `SELECT datname FROM pg_database d WHERE starts_with(datname::text, $1)
+		AND NOT EXISTS (SELECT FROM pg_stat_activity a WHERE a.application_name = d.datname)`, restoringPrefix)
 	if err != nil {
 		return err
 	}
@@ -205,17 +204,7 @@ func sweepRestores(ctx context.Context, conn *pgx.Conn) error {
 		return err
 	}
 	for _, name := range names {
-		var free bool
-		if err := conn.QueryRow(ctx, "SELECT pg_try_advisory_lock($1, hashtext($2))", lockKey, name).Scan(&free); err != nil {
-			return err
-		}
-		if !free {
-			continue
-		}
 		if _, err := conn.Exec(ctx, "DROP DATABASE IF EXISTS "+quote(name)+" WITH (FORCE)"); err != nil {
-			return err
-		}
-		if _, err := conn.Exec(ctx, "SELECT pg_advisory_unlock($1, hashtext($2))", lockKey, name); err != nil {
 			return err
 		}
 	}

@@ -24,7 +24,7 @@ import (
 // DumpOptions say what a logical backup holds.
 type DumpOptions struct {
 	Cluster   string   // its name in the repo
-	Databases []string // nil: all that can be connected to, if Globals is set too; else none
+	Databases []string // nil: all that can be connected to
 	Globals   bool     // roles and tablespaces
 	Form      Form     // "": Custom
 	Lock      string   // a file that keeps runs on this machine from overlapping; "": nothing does
@@ -118,7 +118,8 @@ func bind(ctx context.Context, r *repo.Repo, conn *pgx.Conn, name string, major 
 }
 
 func chooseDatabases(ctx context.Context, conn *pgx.Conn, opt DumpOptions) ([]string, error) {
-	rows, err := conn.Query(ctx, `SELECT datname FROM pg_database WHERE datallowconn ORDER BY datname COLLATE "C"`)
+	// One that is half dropped (-2) can be neither entered nor dumped.
+	rows, err := conn.Query(ctx, `SELECT datname FROM pg_database WHERE datallowconn AND datconnlimit <> -2 ORDER BY datname COLLATE "C"`)
 	if err != nil {
 		return nil, err
 	}

@@ -429,6 +429,40 @@ func TestARestoreThatFailsLeavesNothing(t *testing.T) {
 			t.Errorf("%s: %v", form, err)
 		}
 	}
+	// One that is under way is let be, also by those who are in another database.
+	under, err := s.connect(t.Context(), "shop")
+	if err != nil {
+		t.Fatal(err)
+	}
+	name, err := holdName(t.Context(), under)
+	if err != nil {
+		t.Fatal(err)
+	}
+	do(t, s, "", "CREATE DATABASE "+quote(name))
+	sweep := func() []string {
+		t.Helper()
+		conn, err := s.connect(t.Context(), "")
+		if err == nil {
+			err = errors.Join(sweepRestores(t.Context(), conn), conn.Close(t.Context()))
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		return ask[string](t, s, "", "SELECT datname FROM pg_database WHERE starts_with(datname, $1)", restoringPrefix)
+	}
+	if left := sweep(); !slices.Equal(left, []string{name}) {
+		t.Errorf("the database of a restore under way: %v", left)
+	}
+	// A database that somebody has half dropped keeps no others from being dumped.
+	do(t, s, "", "CREATE DATABASE half", "UPDATE pg_database SET datconnlimit = -2 WHERE datname = 'half'")
+	if d, err := TakeDump(t.Context(), r, s, DumpOptions{Cluster: "main"}); err != nil || slices.ContainsFunc(d.Parts, func(p Part) bool { return p.Database.Name == "half" }) {
+		t.Errorf("%+v, %v", d, err)
+	}
+	if err := under.Close(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	awaitNobody(t, s)
+	sweep()
 	if got := ask[string](t, s, "", "SELECT datname FROM pg_database WHERE datname = 'broken' OR starts_with(datname, $1)", restoringPrefix); len(got) > 0 {
 		t.Errorf("left behind: %v", got)
 	}
@@ -627,7 +661,7 @@ func TestAKilledRestoreIsNoDatabaseAndTheNextOneDropsIt(t *testing.T) {
 			do(t, s, "", "DROP DATABASE "+quote(name)+" WITH (FORCE)")
 		}
 		left += len(unfinished())
-		awaitNobody(t, s) // the advisory lock goes with the session
+		awaitNobody(t, s) // the name is held by the session
 		if _, err := RestoreDump(t.Context(), r, s, d.ID, RestoreOptions{Cluster: "main", As: "after"}); err != nil {
 			t.Fatal(err)
 		}
