@@ -90,6 +90,24 @@ type PrunePlan struct {
 	pieces []piece
 }
 
+// Fault is why nothing is removed that should be; nil where nothing is in doubt, and where there is no base backup yet.
+func (p *PrunePlan) Fault(place string) error {
+	switch p.Doubt {
+	case DoubtAhead:
+		return aheadFault(place, p.Newest, p.Clock)
+	case DoubtBehind:
+		return fault.New(fault.Conflict, "keeper.clean_behind", fault.Args{"place": place, "newest": Moment(p.Newest.Local()), "clock": Moment(p.Clock.Local())})
+	case DoubtManifest:
+		return fault.New(fault.Conflict, "keeper.clean_manifest", fault.Args{"place": place})
+	case DoubtNone, DoubtEmpty:
+	}
+	return nil
+}
+
+func aheadFault(place string, newest, clock time.Time) *fault.Fault {
+	return fault.New(fault.Conflict, "keeper.clean_ahead", fault.Args{"place": place, "newest": Moment(newest.Local()), "clock": Moment(clock.Local())})
+}
+
 // pruneStock is what there is to judge.
 type pruneStock struct {
 	a     *Archive

@@ -269,8 +269,11 @@ func (s *Schedule) clean(ctx context.Context, r *repo.Repo, e *errand) {
 	}
 	begun := time.Now()
 	plan, err := Prune(ctx, r, s.Cluster, *s.Clean)
-	event := Event{Kind: Cleaning, Repo: e.source.Address, Took: time.Since(begun), Err: err}
 	if err == nil {
+		err = plan.Fault(r.String()) // or the disk of the repo would fill in silence
+	}
+	event := Event{Kind: Cleaning, Repo: e.source.Address, Took: time.Since(begun), Err: err}
+	if plan != nil {
 		event.Freed = plan.Bytes
 	}
 	if ctx.Err() == nil && (err != nil || event.Freed > 0) {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"path/filepath"
+	"slices"
 	"testing"
 	"time"
 
@@ -139,6 +140,19 @@ func TestWhatWasMadeInTheFutureDoesNotCount(t *testing.T) {
 				}
 				tried, e.due = false, time.Time{}
 			}
+		}
+		// As long as it is there nothing is removed, and that is said.
+		var said []Event
+		s := &Schedule{Cluster: "main", Clean: &Retention{}, Report: func(e Event) { said = append(said, e) }}
+		source := Source{r.String(), func(context.Context) (*repo.Repo, error) { return r, nil }}
+		s.clean(t.Context(), r, &errand{kind: Physical, source: source})
+		ahead := slices.Contains(c.made, later)
+		if told := len(said) == 1 && fault.HasKey(said[0].Err, "keeper.clean_ahead"); told != ahead {
+			t.Errorf("%s, cleaned: %+v", name, said)
+		}
+		status := Look(t.Context(), StatusOptions{Name: "main", Repos: []Source{source}})
+		if told := slices.ContainsFunc(status.Concerns, func(c Concern) bool { return c.Fault.Key == "keeper.clean_ahead" }); told != ahead {
+			t.Errorf("%s: %+v", name, status.Concerns)
 		}
 	}
 }

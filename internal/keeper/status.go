@@ -380,6 +380,20 @@ func (s *Status) lookInto(ctx context.Context, opt StatusOptions, r *repo.Repo, 
 			out.Logical = run(d.ID, d.Began)
 		}
 	}
+	var newest time.Time // that anything was made
+	for _, b := range whole {
+		if b.Ended.After(newest) {
+			newest = b.Ended
+		}
+	}
+	for _, d := range dumps {
+		if d.Ended.After(newest) {
+			newest = d.Ended
+		}
+	}
+	if newest.After(s.At.Add(repoAhead)) {
+		s.find(Warning, aheadFault(r.String(), newest, s.At))
+	}
 	if err := s.lookAtDrills(ctx, opt, r, out, whole); err != nil {
 		return err
 	}
