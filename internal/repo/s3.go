@@ -185,13 +185,17 @@ func (s *s3) String() string { return s.place }
 
 func (s *s3) key(name string) string { return s.prefix + name }
 
-// try calls op until it succeeds, fails for a reason that will not go away, or patience has an end.
+// try calls op until it succeeds, fails for a reason that will not go away, or patience has an end. Patience is with failures: a part that is long on its way may
+// fail after more than that, and has its tries all the same.
 func (s *s3) try(ctx context.Context, name string, op func() error) error {
-	deadline := time.Now().Add(s.patience)
+	var deadline time.Time
 	for wait := 50 * time.Millisecond; ; wait = min(2*wait, 5*time.Second) {
 		err := op()
 		if ctx.Err() != nil && err != nil {
 			return ctx.Err()
+		}
+		if deadline.IsZero() {
+			deadline = time.Now().Add(s.patience)
 		}
 		pause := wait/2 + mathrand.N(wait)
 		if err == nil || !temporary(err) || time.Now().Add(pause).After(deadline) {

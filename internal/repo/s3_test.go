@@ -15,6 +15,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/minio/minio-go/v7"
@@ -198,6 +199,32 @@ func TestBrokenConnectionsAreMadeUpFor(t *testing.T) {
 	if cuts.Load() == before {
 		t.Error("reading was never cut")
 	}
+}
+
+// A part may be under way for longer than patience lasts, on a slow line; when it breaks then, it is sent again. What fails for good still comes to an end.
+func TestPatienceIsWithFailuresAndNotWithASlowLine(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		s := &s3{patience: time.Minute}
+		broken := errors.New("connection reset by peer")
+		calls := 0
+		if err := s.try(t.Context(), "x", func() error {
+			time.Sleep(90 * time.Second) // the bubble's clock
+			if calls++; calls == 1 {
+				return broken
+			}
+			return nil
+		}); err != nil || calls != 2 {
+			t.Errorf("%d calls: %v", calls, err)
+		}
+		for _, each := range []time.Duration{time.Millisecond, time.Minute} { // refused; not answered
+			begun := time.Now()
+			err := s.try(t.Context(), "x", func() error { time.Sleep(each); return broken })
+			if took := time.Since(begun); !fault.HasKey(err, "repo.unreachable") || took < 50*time.Second || took > 3*time.Minute {
+				t.Errorf("given up after %s: %v", took, err)
+			}
+		}
+	})
 }
 
 func TestALostAnswerIsNotTakenForSomebodyElsesObject(t *testing.T) {
