@@ -123,8 +123,9 @@ func (n notes) sweep(wanted map[string]bool) {
 	for _, e := range entries {
 		name, isNote := strings.CutSuffix(e.Name(), ".json")
 		st, err := e.Info()
+		lock, isLock := strings.CutSuffix(e.Name(), lockSuffix)
 		// A young one may be about a file whose .ready PostgreSQL is just about to write.
-		if err != nil || time.Since(st.ModTime()) < time.Minute || isNote && wanted[name] {
+		if err != nil || time.Since(st.ModTime()) < time.Minute || isNote && wanted[name] || isLock && locked(filepath.Join(n.dir, lock)) {
 			continue
 		}
 		_ = os.Remove(filepath.Join(n.dir, e.Name())) // it harms nobody

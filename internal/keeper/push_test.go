@@ -573,3 +573,33 @@ func TestSettingsAreKeptForTheirOwnerAlone(t *testing.T) {
 	}
 	wantFault(t, (&Settings{}).Save(path), "keeper.settings")
 }
+
+// What a process that lives has locked must not go, however long it is at it: two would do the same.
+func TestALockThatIsHeldIsNotSweptAway(t *testing.T) {
+	t.Parallel()
+	n := newNotes(t.TempDir(), "main", 7)
+	if err := os.Mkdir(n.dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	held, free := beginAhead(n.dir)
+	if held == nil || !free {
+		t.Fatal("it is not free")
+	}
+	dead := filepath.Join(n.dir, "000000010000000000000001.json"+lockSuffix)
+	if err := os.WriteFile(dead, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, path := range []string{held.file.Name(), dead} {
+		if err := os.Chtimes(path, time.Time{}, time.Now().Add(-time.Hour)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	n.sweep(nil)
+	if !locked(filepath.Join(n.dir, aheadName)) {
+		t.Error("the lock is gone")
+	}
+	if _, err := os.Lstat(dead); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("a dead one's is left: %v", err)
+	}
+	held.release()
+}

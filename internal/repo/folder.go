@@ -10,6 +10,7 @@ import (
 	"iter"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"time"
@@ -70,14 +71,14 @@ func (f *folder) Create(ctx context.Context, name string) (Object, error) {
 	var file *os.File
 	var err error
 	path := f.path(name)
-	for range 5 { // Remove may take away an empty folder before we have put something into it
+	for range 100 { // Remove may take away an empty folder before we have put something into it
 		if err = ctx.Err(); err != nil {
 			return nil, err
 		}
-		if err = f.makeDir(filepath.Dir(path)); err != nil {
-			break
+		if err = f.makeDir(filepath.Dir(path)); err == nil {
+			file, err = createTemp(filepath.Dir(path))
 		}
-		if file, err = createTemp(filepath.Dir(path)); err == nil || !errors.Is(err, fs.ErrNotExist) {
+		if !errors.Is(err, fs.ErrNotExist) {
 			break
 		}
 	}
@@ -94,7 +95,14 @@ func createTemp(dir string) (*os.File, error) {
 	if err != nil {
 		return nil, err
 	}
-	_, _ = tryLock(file) // where there are no locks, Sweep goes by age alone
+	// Until it is locked, somebody who clears up may have taken it for a dead one's. Where there are no locks, nobody takes it.
+	if locked, err := tryLock(file); err == nil {
+		_, err = os.Lstat(file.Name())
+		if !locked || errors.Is(err, fs.ErrNotExist) {
+			file.Close()
+			return nil, &fs.PathError{Op: "lock", Path: file.Name(), Err: fs.ErrNotExist}
+		}
+	}
 	return file, nil
 }
 
@@ -390,8 +398,11 @@ func dropIfDead(path string) bool {
 	if err != nil {
 		return false // gone, or of another account
 	}
+	defer file.Close()
 	free, _ := tryLock(file)
-	file.Close()
+	if runtime.GOOS == "windows" { // where nobody could have opened it if it were in use
+		file.Close()
+	}
 	return free && os.Remove(path) == nil
 }
 

@@ -54,6 +54,29 @@ func onStores(t *testing.T, test func(*testing.T, Store)) {
 	}
 }
 
+// A folder that becomes empty goes, while others are about to put something into it; and what a dead writer has left goes with it, but not what one has just begun.
+func TestOneThatTidiesUpTakesNothingFromOneThatBegins(t *testing.T) {
+	t.Parallel()
+	s := openStore(t, t.TempDir(), Options{})
+	var all sync.WaitGroup
+	for writer := range 8 {
+		all.Go(func() {
+			for i := range 150 {
+				name := fmt.Sprintf("main/hold/%d-%d", writer, i)
+				err := put(t.Context(), s, name, []byte(name))
+				if err == nil {
+					err = s.Remove(t.Context(), name)
+				}
+				if err != nil {
+					t.Error(err)
+					return
+				}
+			}
+		})
+	}
+	all.Wait()
+}
+
 func put(ctx context.Context, s Store, name string, content []byte) error {
 	o, err := s.Create(ctx, name)
 	if err != nil {
