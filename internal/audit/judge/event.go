@@ -131,6 +131,7 @@ type Habit struct {
 	NewApp      bool // the role was never seen with this application
 	NewKind     bool // the role never did this
 	NewHour     bool // the role is never active about this hour
+	FirstChange bool // the actor is a program that never before changed a role or an object
 	Routine     bool // this application does such things from this network as a matter of course (deployments, automation)
 	Own         bool // the object was made by the same role, or does not outlive the session
 	TargetLogin bool // the role named is one that logs in

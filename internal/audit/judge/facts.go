@@ -139,6 +139,12 @@ func (e *Event) statement(s []token) {
 		if len(s) > 1 {
 			e.Names = append(e.Names, s[1].text)
 		}
+	case "import":
+		e.hosts(s)
+		if i := find(s, 0, "server"); i >= 0 {
+			name, _ := nameAt(s, i)
+			e.Names = append(e.Names, name)
+		}
 	case "truncate":
 		e.Names, _ = namesAt(s, skip(s, 1, "table", "only"))
 	}
@@ -200,6 +206,8 @@ func (e *Event) role(s []token) {
 				e.Role.Gains = append(e.Role.Gains, "no expiry")
 			}
 			i++
+		case w == "connection" && i+2 < len(s) && s[i+1].is("limit") && s[i+2].is("0"):
+			e.does("no connections")
 		case w == "in" && i+1 < len(s) && (s[i+1].is("role") || s[i+1].is("group")):
 			roles, next := namesAt(s, i+2)
 			e.Grant.Roles, e.Grant.To = append(e.Grant.Roles, roles...), []string{e.Role.Name}
@@ -304,6 +312,9 @@ func (e *Event) defaults(s []token) {
 func (e *Event) database(s []token) {
 	name, i := nameAt(s, 2)
 	e.Names = append(e.Names, name)
+	if has(s, "connection limit 0") || has(s, "allow_connections false") || has(s, "allow_connections = false") {
+		e.does("no connections")
+	}
 	if i < len(s) && s[0].is("alter") && (s[i].is("set") || s[i].is("reset")) && !(i+1 < len(s) && s[i+1].is("tablespace")) {
 		e.setting(s, i, "database", name)
 	}
@@ -430,22 +441,37 @@ func (e *Event) body(code string) {
 		if t.kind == word {
 			switch t.text {
 			case "execute":
-				runs = true
+				how := executes(tokens[i+1:])
+				runs = runs || how == "execute"
+				e.Func.Body = appendNew(e.Func.Body, how)
 			case "decode", "chr", "convert_from", "reverse", "translate", "overlay", "string_agg":
 				made++
 			}
 		}
-		if t.kind == text && (i == 0 || len(t.text) > 5) {
-			e.actions(scan(t.text))
+		if t.kind == text && len(t.text) > 5 {
+			// A string that is a command is one that is executed; a word for one within a sentence is not.
+			if inner := scan(t.text); len(inner) > 0 && inner[0].kind == word && weight(inner[0].text) > 1 {
+				e.actions(inner)
+			}
 		}
 	}
 	if runs && made > 0 {
 		e.Func.Obscure = true
 	}
-	if runs {
-		e.Func.Body = appendNew(e.Func.Body, "execute")
-	}
 	e.calls(tokens)
+}
+
+// executes says what EXECUTE in PL/pgSQL is given: a text that stands there, one put together by format(), or whatever comes.
+func executes(s []token) string {
+	switch {
+	case len(s) == 0 || s[0].is("function") || s[0].is("procedure") || s[0].is("on"):
+		return "execute fixed"
+	case s[0].kind == text && (len(s) == 1 || s[1].is(";") || s[1].is("using") || s[1].is("into")):
+		return "execute fixed"
+	case s[0].is("format") && len(s) > 2 && s[2].kind == text && !strings.Contains(s[2].text, "%s"):
+		return "execute format"
+	}
+	return "execute"
 }
 
 // actions notes the commands in code that change who may do what.

@@ -40,10 +40,11 @@ func (e *Event) sensitivity() float64 {
 			return 0.6
 		}
 		return 1
-	case "grant role", "alter default privileges", "reassign owned", "drop owned", "drop database", "drop schema", "load":
+	case "grant role", "alter default privileges", "reassign owned", "drop owned", "drop database", "drop schema", "load", "grant", "drop table", "create extension", "create server", "create subscription", "create function", "create procedure", "create trigger",
+		"create event trigger", "create language", "create publication", "drop policy", "create user mapping", "drop function", "drop trigger", "drop view", "create cast",
+		"create operator", "create rule", "create policy", "alter policy", "create foreign table", "import foreign schema", "create foreign data wrapper", "create tablespace":
 		return 1
-	case "revoke role", "grant", "drop table", "create extension", "create server", "create subscription", "create function", "create procedure", "create trigger",
-		"create event trigger", "create language", "create publication", "drop policy", "create user mapping", "drop function", "drop trigger", "drop view", "create cast":
+	case "revoke role", "revoke", "alter function", "alter procedure", "alter view", "alter schema", "drop materialized view", "alter trigger", "alter server":
 		return 0.8
 	case "alter system", "alter database", "security label":
 		return 0.6
@@ -63,7 +64,7 @@ func (e *Event) sensitivity() float64 {
 
 // nearHour gives how many hours the time lies from the nearest that the role is active at, and whether enough is known to say so.
 func (r *role) nearHour(t time.Time) (distance int, known bool) {
-	if r.Logins < 6 || r.Days < 4 {
+	if r.Logins < 4 || r.Days < 3 {
 		return 0, false
 	}
 	var day [24]int
@@ -132,8 +133,11 @@ func (j *Judge) begins(e *Event, s *session) {
 	} else {
 		h.Service = r.service()
 		heavy := 1.0
-		if h.Service {
+		switch {
+		case h.Service:
 			heavy = 2
+		case automation[s.App] && j.automated(s.Network):
+			heavy = 0.5 // a tool of deployments, from where deployments come
 		}
 		if n := r.Networks[s.Network]; n < 3 && r.Logins > 3 {
 			h.NewSource = n == 0
@@ -187,6 +191,19 @@ func (j *Judge) begins(e *Event, s *session) {
 	p.Last = e.Time
 }
 
+// automated says whether automation is at home in a network.
+func (j *Judge) automated(network string) bool {
+	for key, p := range j.state.Pairs {
+		if strings.HasSuffix(key, "|"+network) && p.routine() {
+			return true
+		}
+	}
+	return false
+}
+
+// routine says whether a program changes things from a network as a matter of course.
+func (p *pair) routine() bool { return p != nil && p.Sessions >= 5 && p.Days >= 3 && p.Acts >= 3 }
+
 // unlearn takes back what a session taught that turned out to be out of order: an attacker must not become a habit.
 func (j *Judge) unlearn(s *session, at time.Time) {
 	st := &j.state
@@ -230,7 +247,7 @@ func (j *Judge) measure(e *Event, s *session) {
 	case !h.Ready:
 		h.Routine = automation[s.App]
 	default:
-		h.Routine = p != nil && p.Sessions >= 5 && p.Days >= 3 && p.Acts >= 3
+		h.Routine = p.routine()
 	}
 
 	for _, name := range e.Grant.Roles {
@@ -238,7 +255,7 @@ func (j *Judge) measure(e *Event, s *session) {
 			h.GrantsPower = e.Kind != "revoke role"
 		}
 	}
-	for _, name := range e.Grant.To {
+	for _, name := range append(slices.Clip(e.Grant.To), e.Owner) {
 		if other := st.Roles[name]; other != nil && (other.Logins > 0 || other.CanLogin) {
 			h.TargetLogin = true
 		}
@@ -285,6 +302,12 @@ func (j *Judge) measure(e *Event, s *session) {
 	}
 	points := s.Points
 	why := s.Why
+	if changes := e.changes(); changes && h.Service && r.Changes == 0 && !h.Own {
+		// The application's own life holds no such event at all, so this needs no guesswork.
+		h.FirstChange = true
+		points++
+		why = append(slices.Clip(why), Reason{Key: "new.changes", Args: map[string]string{"who": e.Actor, "times": fmt.Sprint(r.Logins)}})
+	}
 	if e.Kind != Login && e.Kind != Replication {
 		key := flavour(e)
 		if n := r.Kinds[key]; n < 3 && r.Logins > 3 {
@@ -311,6 +334,12 @@ func (j *Judge) measure(e *Event, s *session) {
 	}
 	h.Score = points * weight
 	h.Why = why
+}
+
+// changes says whether the event changes who may do what, or an object that lasts.
+func (e *Event) changes() bool {
+	return !slices.Contains(e.Does, "temporary") && (e.Class == "DDL" || e.Class == "ROLE" || e.Class == "" && weight(e.Kind) == 3) &&
+		e.Kind != "refresh materialized view" && e.Kind != "comment" && e.Kind != "reindex"
 }
 
 // others are roles that do such a thing as their work.
@@ -362,6 +391,9 @@ func (j *Judge) learn(e *Event, s *session) {
 	}
 	if e.Class != "" || !st.Audited {
 		r.Kinds[flavour(e)]++
+		if e.changes() {
+			r.Changes++
+		}
 		if e.Class == "DDL" || e.Class == "ROLE" || e.Class == "" && weight(e.Kind) == 3 {
 			if p := st.Pairs[s.App+"|"+s.Network]; p != nil {
 				p.Acts++

@@ -121,6 +121,7 @@ func (j *Judge) judge(e *Event) []Verdict {
 	}
 	switch e.Kind {
 	case Login, Replication:
+		j.guesses(e)
 		j.begins(e, s)
 	case "logout":
 		j.ends(e, s)
@@ -189,6 +190,17 @@ func (j *Judge) ends(e *Event, s *session) {
 // storm is how many records a session must bring at least before that is too many.
 const storm = 200
 
+// guesses looks at the failures before a log-in.
+func (j *Judge) guesses(e *Event) {
+	f := j.state.Fails[e.Actor+"|"+network(e.Source)]
+	if f == nil || len(f.Times) == 0 || e.Time.Sub(f.Times[len(f.Times)-1]) > burst+5*time.Minute {
+		return
+	}
+	e.Rate.Failures = len(f.Times)
+	e.Rate.Known = j.expected(e, f)
+	e.Rate.Guessed = len(f.Times) >= 8 && !e.Rate.Known
+}
+
 // rate counts what comes in bursts.
 func (j *Judge) rate(e *Event, s *session) {
 	st := &j.state
@@ -206,14 +218,6 @@ func (j *Judge) rate(e *Event, s *session) {
 		e.Rate.Failures = len(f.Times)
 		e.Rate.Known = j.expected(e, f)
 		e.Rate.Users = j.sprayed(e)
-	case Login, Replication:
-		if f := st.Fails[e.Actor+"|"+network(e.Source)]; f != nil && len(f.Times) > 0 {
-			if last := f.Times[len(f.Times)-1]; e.Time.Sub(last) <= burst+5*time.Minute {
-				e.Rate.Failures = len(f.Times)
-				e.Rate.Known = j.expected(e, f)
-				e.Rate.Guessed = len(f.Times) >= 8 && !e.Rate.Known
-			}
-		}
 	}
 	if e.Status == Denied {
 		times := slices.DeleteFunc(st.Refused[e.Actor], func(t time.Time) bool { return e.Time.Sub(t) > burst })
@@ -232,6 +236,10 @@ func (j *Judge) rate(e *Event, s *session) {
 	case "drop table", "drop view", "drop materialized view", "truncate table":
 		if !e.Habit.Own && e.Status == Unknown && st.roleKinds(e.Actor, e.Kind) < 10 {
 			s.Drops += max(1, len(e.Names))
+		}
+	case "alter table":
+		if e.Habit.Interactive && slices.Contains(e.Does, "rename to") && !e.Habit.Own && e.Status == Unknown {
+			s.Drops++
 		}
 	}
 	e.Rate.Drops = s.Drops

@@ -439,6 +439,8 @@ func (e *Event) word(name string) string {
 		return e.Set.Name
 	case "value":
 		return e.Set.Value
+	case "scope":
+		return strings.TrimSpace(e.Set.Scope + " " + e.Set.Target)
 	case "detail":
 		return e.Detail
 	case "records":

@@ -218,9 +218,10 @@ func feed(j *Judge, steps []step, o observed) (alarmed []string) {
 	}
 	begin()
 	connected := len(o.Log) > 0 && strings.HasPrefix(o.Log[0], "LOG: connection received")
-	started := false
+	started, cut := false, false
 	for _, text := range o.Log {
 		if strings.HasPrefix(text, "… ") {
+			cut = true
 			continue
 		}
 		if connected && strings.HasPrefix(text, "LOG: connection received") || !connected && started && strings.HasPrefix(text, "FATAL: ") {
@@ -267,6 +268,19 @@ func feed(j *Judge, steps []step, o observed) (alarmed []string) {
 		}
 		note(j.Line(&parsed))
 	}
+	if cut {
+		// The file shows the first lines only: the rest of a series of failures, and the log-in behind it.
+		for _, s := range steps {
+			for k := 8; k < s.Repeat; k++ {
+				e := Event{Kind: LoginFailed, Time: when, Actor: s.As, Source: house(s.From), Session: fmt.Sprint("cut.", k), Code: "28P01"}
+				note(j.judge(&e))
+			}
+		}
+		if last := steps[len(steps)-1]; len(steps) > 1 {
+			e := Event{Kind: Login, Time: when, Actor: last.As, App: last.App, Source: house(last.From), DB: last.DB, Session: "cut.in", Status: Unknown}
+			note(j.judge(&e))
+		}
+	}
 	for _, row := range o.Xmin {
 		catalog, name, _ := strings.Cut(row, ":")
 		note(j.Event(Event{Kind: Unexplained, Time: when, ObjectType: catalog, ObjectName: name}))
@@ -280,13 +294,10 @@ func feed(j *Judge, steps []step, o observed) (alarmed []string) {
 	return alarmed
 }
 
-// TestTheScenarios: what PostgreSQL logged of each act is found, and its harmless twin is silent, with the log that the seed asks for (A) and with more (B); by a judge that
-// has learned a week, and by one that has learned nothing. Every second scenario was held out while rules were chosen.
-func TestTheScenarios(t *testing.T) {
-	t.Parallel()
-	rules := ours(t)
-	learned := New(rules, Options{})
-	var saved bytes.Buffer
+// firstWeek is the state of a judge that has seen the shop's first week, in which nothing is out of order.
+func firstWeek(t testing.TB, rules *Rules) []byte {
+	t.Helper()
+	j := New(rules, Options{})
 	days := bufio.NewScanner(bytes.NewReader(unpack(t, "timeline.json.zst")))
 	days.Buffer(nil, 1<<24)
 	for days.Scan() {
@@ -297,11 +308,21 @@ func TestTheScenarios(t *testing.T) {
 		if l.Time.Day() > 7 {
 			break
 		}
-		learned.Line(&l)
+		j.Line(&l)
 	}
-	if err := learned.Save(&saved); err != nil {
+	var saved bytes.Buffer
+	if err := j.Save(&saved); err != nil {
 		t.Fatal(err)
 	}
+	return saved.Bytes()
+}
+
+// TestTheScenarios: what PostgreSQL logged of each act is found, and its harmless twin is silent, with the log that the seed asks for (A) and with more (B); by a judge that
+// has learned a week, and by one that has learned nothing. Every second scenario was held out while rules were chosen.
+func TestTheScenarios(t *testing.T) {
+	t.Parallel()
+	rules := ours(t)
+	saved := firstWeek(t, rules)
 	var scenarios []scenario
 	if err := json.Unmarshal(unpack(t, "scenarios.json.zst"), &scenarios); err != nil {
 		t.Fatal(err)
@@ -317,8 +338,18 @@ func TestTheScenarios(t *testing.T) {
 			for _, mind := range []string{"learned", "fresh"} {
 				judge := func() *Judge {
 					j := New(rules, Options{})
+					// What pg_roles of the shop says: anybody can read it when the watch begins.
+					for _, name := range []string{"app_rw", "app_ro", "migrator", "etl", "dbt", "monitor", "analyst_kim", "backup", "ci"} {
+						j.Know(name, false, false, true)
+					}
+					for _, name := range []string{"dba_anna", "postgres"} {
+						j.Know(name, true, true, true)
+					}
+					for _, name := range []string{"dba_bob", "iam_sync", "vault"} {
+						j.Know(name, false, true, true)
+					}
 					if mind == "learned" {
-						if err := j.Load(bytes.NewReader(saved.Bytes())); err != nil {
+						if err := j.Load(bytes.NewReader(saved)); err != nil {
 							t.Fatal(err)
 						}
 					}
@@ -368,5 +399,9 @@ func TestTheScenarios(t *testing.T) {
 	for _, key := range slices.Sorted(maps.Keys(score)) {
 		c := score[key]
 		t.Logf("%-22s %d of %d acts (critical: %d of %d), %d of %d twins alarmed", key, c.found, c.acts, c.graveFound, c.grave, c.alarmed, c.twins)
+		// Three cannot be seen by a judge that has learned: S29's grave record is cut from the file, S47 needs log_connections, S53 leaves no record.
+		if strings.HasPrefix(key, "all, ") && (c.alarmed > 0 || strings.HasSuffix(key, "learned") && (c.found < c.acts-3 || c.graveFound < c.grave)) {
+			t.Errorf("%s: below what it was", key)
+		}
 	}
 }

@@ -47,6 +47,8 @@ func (s *SettingFacts) judge() {
 		s.Opens = value != "scram-sha-256"
 	case "ssl", "row_security", "scram_iterations", "authentication_timeout":
 		s.Opens = off
+	case "role", "session_authorization":
+		s.Opens = s.Scope == "role" || s.Scope == "database"
 	case "search_path":
 		s.Opens = s.Scope != "session" && s.Scope != "function"
 	case "fsync", "full_page_writes", "synchronous_commit", "archive_mode", "data_checksums", "autovacuum":
@@ -54,7 +56,7 @@ func (s *SettingFacts) judge() {
 	case "wal_level":
 		s.Risks = value == "minimal"
 	case "all":
-		s.Weakens = s.Reset && s.Scope != "session"
+		s.Weakens = s.Reset && s.Scope == "system"
 	}
 	if s.Reset || value == "default" {
 		switch s.Name {

@@ -57,6 +57,7 @@ type role struct {
 	Hours       [168]int // sessions by hour of the week, from Monday 00:00 UTC
 	Kinds       map[string]int
 	People      int // sessions with people's tools
+	Changes     int // what it has changed: roles, rights, objects that last
 	Admin       int // how often it has administered: made or changed roles, settings of the system, ...
 	Super       bool
 	CanLogin    bool

@@ -1,11 +1,24 @@
+//go:build unix
+
 package judge
 
 import (
 	"bytes"
+	"syscall"
 	"testing"
+	"time"
 
 	"howdah/internal/audit"
 )
+
+// spent is the processor time of this process, which a busy machine does not falsify as it does the clock.
+func spent(b *testing.B) time.Duration {
+	var used syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &used); err != nil {
+		b.Fatal(err)
+	}
+	return time.Duration(used.Utime.Nano() + used.Stime.Nano())
+}
 
 // BenchmarkParsedAndJudged reads the days of the shop over and over, on one core: lines and pgAudit records per second.
 func BenchmarkParsedAndJudged(b *testing.B) {
@@ -15,6 +28,7 @@ func BenchmarkParsedAndJudged(b *testing.B) {
 	records := 0
 	n := 0
 	b.ResetTimer()
+	before := spent(b)
 	for b.Loop() {
 		raw := lines[n%len(lines)]
 		n++
@@ -30,8 +44,10 @@ func BenchmarkParsedAndJudged(b *testing.B) {
 		}
 		j.Line(&line)
 	}
+	cpu := (spent(b) - before).Seconds()
 	b.ReportMetric(float64(n)/b.Elapsed().Seconds(), "lines/s")
-	b.ReportMetric(float64(records)/b.Elapsed().Seconds(), "records/s")
+	b.ReportMetric(float64(n)/cpu, "lines/cpu-s")
+	b.ReportMetric(float64(records)/cpu, "records/cpu-s")
 }
 
 // BenchmarkRecords judges pgAudit's records alone, without the log-ins between them.
@@ -46,6 +62,7 @@ func BenchmarkRecords(b *testing.B) {
 	j := New(rules, Options{})
 	n := 0
 	b.ResetTimer()
+	before := spent(b)
 	for b.Loop() {
 		line, err := audit.ParseLine(lines[n%len(lines)])
 		if err != nil {
@@ -55,4 +72,5 @@ func BenchmarkRecords(b *testing.B) {
 		j.Line(&line)
 	}
 	b.ReportMetric(float64(n)/b.Elapsed().Seconds(), "records/s")
+	b.ReportMetric(float64(n)/(spent(b)-before).Seconds(), "records/cpu-s")
 }
