@@ -10,11 +10,10 @@ import (
 )
 
 // derive makes the events that a line stands for; most lines stand for one, and a session's first for its beginning as well.
-func (j *Judge) derive(l *audit.Line) []Event {
+func (j *Judge) derive(l *audit.Line, events []Event) []Event {
 	st := &j.state
 	s := st.Sessions[l.SessionID]
 	base := Event{Time: l.Time, Actor: l.User, Session: l.SessionID, App: l.App, Source: l.RemoteHost, DB: l.DB, TXID: l.TXID, Status: Unknown, Rows: -1}
-	var events []Event
 	if s == nil {
 		s = &session{Line: l.LineNum - 1}
 		if l.LineNum > 1 && l.User != "" && l.SessionStart.After(st.Began.Add(time.Second)) {
@@ -35,19 +34,18 @@ func (j *Judge) derive(l *audit.Line) []Event {
 		return append(events, forged)
 	}
 	if l.Audit != nil {
-		events = j.implicitLogin(events, base, s, l)
-		return append(events, j.record(base, s, l, &events))
+		return j.record(j.implicitLogin(events, &base, s, l), &base, s, l)
 	}
 	switch l.Severity {
 	case "LOG":
-		return j.logLine(events, base, s, l)
+		return j.logLine(events, &base, s, l)
 	case "FATAL":
 		if l.State == "28P01" || l.State == "28000" {
 			base.Kind, base.Code = LoginFailed, l.State
 			return append(events, base)
 		}
 	case "ERROR":
-		events = j.implicitLogin(events, base, s, l)
+		events = j.implicitLogin(events, &base, s, l)
 		base.Kind, base.Status, base.Code, base.Detail = Failed, Broken, l.State, l.Message
 		if l.State == "42501" {
 			base.Status = Denied
@@ -76,21 +74,23 @@ func clip(s string, n int) string {
 	return strings.ToValidUTF8(s[:n], "") + "…"
 }
 
-// record is the event of a pgAudit record.
-func (j *Judge) record(e Event, s *session, l *audit.Line, events *[]Event) Event {
+// record adds the event of a pgAudit record.
+func (j *Judge) record(events []Event, base *Event, s *session, l *audit.Line) []Event {
 	r := l.Audit
 	if s.Statement > 0 && r.StatementID > s.Statement+1 {
-		gap := e
+		gap := *base
 		gap.Kind, gap.Detail = Gap, fmt.Sprintf("%d statements before statement %d", r.StatementID-s.Statement-1, r.StatementID)
-		*events = append(*events, gap)
+		events = append(events, gap)
 	}
 	s.Statement = max(s.Statement, r.StatementID)
 	s.Records++
 	j.state.Audited = true
-	e.Kind, e.Class, e.Object, e.Records, e.Rows = strings.ToLower(r.Command), r.Class, r.Type == "OBJECT", s.Records, r.Rows
+	events = append(events, *base)
+	e := &events[len(events)-1]
+	e.Kind, e.Class, e.Object, e.Records, e.Rows = lower(r.Command), r.Class, r.Type == "OBJECT", s.Records, r.Rows
 	e.ObjectType, e.ObjectName, e.Text = r.ObjectType, r.ObjectName, r.Statement
 	if r.Class == "READ" && !e.Object && !strings.Contains(r.Statement, "(") {
-		return e // nothing in it that a rule asks for
+		return events // nothing in it that a rule asks for
 	}
 	e.read(r.Statement)
 	if len(e.Names) == 0 && e.ObjectName != "" {
@@ -99,20 +99,38 @@ func (j *Judge) record(e Event, s *session, l *audit.Line, events *[]Event) Even
 	if strings.HasPrefix(e.ObjectName, "pg_temp") {
 		e.does("temporary")
 	}
-	return e
+	return events
+}
+
+// tags are the command tags that come often, in lower case.
+var tags = func(all ...string) map[string]string {
+	m := map[string]string{}
+	for _, tag := range all {
+		m[tag] = strings.ToLower(tag)
+	}
+	return m
+}("CREATE TABLE", "CREATE TABLE AS", "DROP TABLE", "ALTER TABLE", "CREATE INDEX", "DROP INDEX", "CREATE VIEW", "CREATE FUNCTION", "REFRESH MATERIALIZED VIEW", "COMMENT",
+	"GRANT", "REVOKE", "GRANT ROLE", "REVOKE ROLE", "CREATE ROLE", "ALTER ROLE", "DROP ROLE", "SELECT", "INSERT", "UPDATE", "DELETE", "COPY", "SET", "BEGIN", "COMMIT", "EXECUTE")
+
+func lower(tag string) string {
+	if kind, ok := tags[tag]; ok {
+		return kind
+	}
+	return strings.ToLower(tag)
 }
 
 // implicitLogin makes up for a log-in that was not logged.
-func (j *Judge) implicitLogin(events []Event, base Event, s *session, l *audit.Line) []Event {
+func (j *Judge) implicitLogin(events []Event, base *Event, s *session, l *audit.Line) []Event {
 	if s.LoggedIn || l.User == "" || l.BackendType != "client backend" && l.BackendType != "" {
 		return events
 	}
 	s.LoggedIn = true
-	base.Kind = Login
-	return append(events, base)
+	events = append(events, *base)
+	events[len(events)-1].Kind = Login
+	return events
 }
 
-func (j *Judge) logLine(events []Event, base Event, s *session, l *audit.Line) []Event {
+func (j *Judge) logLine(events []Event, base *Event, s *session, l *audit.Line) []Event {
 	m := l.Message
 	switch {
 	case strings.HasPrefix(m, "connection authorized: "), strings.HasPrefix(m, "replication connection authorized: "):
@@ -127,10 +145,10 @@ func (j *Judge) logLine(events []Event, base Event, s *session, l *audit.Line) [
 			}
 			base.App = app
 		}
-		return append(events, base)
+		return append(events, *base)
 	case strings.HasPrefix(m, "disconnection: "):
 		base.Kind = "logout"
-		return append(events, base)
+		return append(events, *base)
 	case strings.HasPrefix(m, `parameter "`):
 		// After a reload: parameter "x" changed to "y", or: removed from configuration file, reset to default.
 		name, rest, ok := strings.Cut(m[len(`parameter "`):], `"`)
@@ -147,7 +165,7 @@ func (j *Judge) logLine(events []Event, base Event, s *session, l *audit.Line) [
 			return events
 		}
 		base.Set.judge()
-		return append(events, base)
+		return append(events, *base)
 	case strings.HasPrefix(m, "statement: "):
 		return j.loggedStatement(events, base, s, l, m[len("statement: "):])
 	case strings.HasPrefix(m, "execute "):
@@ -163,10 +181,10 @@ func (j *Judge) logLine(events []Event, base Event, s *session, l *audit.Line) [
 }
 
 // loggedStatement makes events of what log_statement writes: all there is without pgAudit, and with it what it hides behind a password.
-func (j *Judge) loggedStatement(events []Event, base Event, s *session, l *audit.Line, sql string) []Event {
+func (j *Judge) loggedStatement(events []Event, base *Event, s *session, l *audit.Line, sql string) []Event {
 	events = j.implicitLogin(events, base, s, l)
 	for _, kind := range kindsIn(sql) {
-		e := base
+		e := *base
 		e.Kind, e.Text = kind, sql
 		e.read(sql)
 		events = append(events, e)

@@ -10,7 +10,14 @@ import (
 // read fills in what a statement says. A query string can hold many statements, and pgAudit writes the whole string for each of them; so
 // all that have the event's kind are read.
 func (e *Event) read(sql string) {
-	tokens := scan(sql)
+	buffer := buffers.Get().(*[]token)
+	tokens := scanInto((*buffer)[:0], sql)
+	defer func() {
+		if clear(tokens); cap(tokens) <= 4096 {
+			*buffer = tokens
+			buffers.Put(buffer)
+		}
+	}()
 	all := statements(tokens)
 	if e.Kind == "" && len(all) > 0 {
 		// The most telling of a string: what changes roles or objects before what sets or reads.

@@ -359,7 +359,7 @@ func (j *Judge) alike(name string) string {
 	shape := skeleton(name)
 	var found []string
 	for other, r := range j.state.Roles {
-		if other != name && r.Creator != name && skeleton(other) == shape && (r.Logins > 0 || r.CanLogin) {
+		if other != name && r.Creator != name && r.Shape == shape && (r.Logins > 0 || r.CanLogin) {
 			found = append(found, other)
 		}
 	}

@@ -24,6 +24,7 @@ type Judge struct {
 	state   State
 	byKind  map[string][]*Rule
 	lines   int
+	events  []Event // of the line at hand, used again for the next
 }
 
 // Verdict is what a rule found about an event.
@@ -87,8 +88,9 @@ func (j *Judge) Line(l *audit.Line) []Verdict {
 		j.state.sweep()
 	}
 	var verdicts []Verdict
-	for _, e := range j.derive(l) {
-		verdicts = append(verdicts, j.judge(&e)...)
+	j.events = j.derive(l, j.events[:0])
+	for i := range j.events {
+		verdicts = append(verdicts, j.judge(&j.events[i])...)
 	}
 	return verdicts
 }
@@ -140,13 +142,17 @@ func (j *Judge) judge(e *Event) []Verdict {
 		}
 	}
 	var verdicts []Verdict
+	var kept *Event // the event outlives its line only when somebody has something to say about it
 	look := view{e}
 	alarms := false
 	for _, rule := range rules {
 		if !rule.matches(&look) {
 			continue
 		}
-		v := Verdict{Rule: rule.ID, Severity: rule.severity(e), Reason: j.reason(rule, e), Event: e}
+		if kept == nil {
+			kept = new(*e)
+		}
+		v := Verdict{Rule: rule.ID, Severity: rule.severity(e), Reason: j.reason(rule, e), Event: kept}
 		alarms = alarms || v.Severity.Alarms()
 		verdicts = append(verdicts, v)
 	}

@@ -62,6 +62,7 @@ type role struct {
 	Super       bool
 	CanLogin    bool
 	Creator     string
+	Shape       string // the name as the eye takes it
 }
 
 type pair struct {
@@ -106,7 +107,7 @@ func (j *Judge) Load(r io.Reader) error {
 func (st *State) role(name string) *role {
 	r := st.Roles[name]
 	if r == nil {
-		r = &role{First: st.Now, Apps: map[string]int{}, Networks: map[string]int{}, Kinds: map[string]int{}}
+		r = &role{First: st.Now, Shape: skeleton(name), Apps: map[string]int{}, Networks: map[string]int{}, Kinds: map[string]int{}}
 		st.Roles[name] = r
 	}
 	return r

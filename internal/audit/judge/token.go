@@ -3,6 +3,7 @@ package judge
 import (
 	"strconv"
 	"strings"
+	"sync"
 	"unicode/utf8"
 )
 
@@ -31,8 +32,12 @@ const maxTokens = 20_000
 
 // scan splits SQL as PostgreSQL's lexer does where it matters: nested comments, dollar quotes, E” and U&” forms. Text that ends within
 // a quote is taken as it is; nothing fails.
-func scan(sql string) []token {
-	tokens := make([]token, 0, min(len(sql)/4+8, maxTokens))
+func scan(sql string) []token { return scanInto(make([]token, 0, min(len(sql)/4+8, maxTokens)), sql) }
+
+// buffers are for statements that are looked at and forgotten: what is kept of them are strings.
+var buffers = sync.Pool{New: func() any { return new(make([]token, 0, 256)) }}
+
+func scanInto(tokens []token, sql string) []token {
 	for i := 0; i < len(sql) && len(tokens) < maxTokens; {
 		c := sql[i]
 		switch {
