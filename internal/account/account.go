@@ -195,7 +195,7 @@ func (a *Accounts) ByHandle(ctx context.Context, me Person, raw string) (Person,
 func (a *Accounts) People(ctx context.Context, me Person, disabledToo bool) ([]Person, error) {
 	return pg.All[Person](ctx, a.db, `
 		SELECT `+personColumns+` FROM account.person p
-		WHERE (p.disabled_at IS NULL OR $3)
+		WHERE NOT p.house AND (p.disabled_at IS NULL OR $3)
 		  AND ($2 <> 'guest' OR p.id = $1 OR EXISTS (
 		      SELECT FROM chat.member mine JOIN chat.member theirs USING (room_id)
 		      WHERE mine.person_id = $1 AND theirs.person_id = p.id))
@@ -289,7 +289,7 @@ func (a *Accounts) Disable(ctx context.Context, me Person, id int64, disabled bo
 
 // governed locks and reads a person whom me may govern: admins govern lower ranks, owners everybody.
 func (a *Accounts) governed(ctx context.Context, tx pgx.Tx, me Person, id int64) (Person, error) {
-	target, found, err := pg.One[Person](ctx, tx, `SELECT `+personColumns+` FROM account.person p WHERE p.id = $1 FOR UPDATE`, id)
+	target, found, err := pg.One[Person](ctx, tx, `SELECT `+personColumns+` FROM account.person p WHERE p.id = $1 AND NOT p.house FOR UPDATE`, id)
 	switch {
 	case err != nil:
 		return target, err

@@ -154,7 +154,7 @@ func (f *filler) settle(ctx context.Context, out *Filled) error {
 		}
 	}
 	taken := map[string]bool{}
-	rows, err := f.db.Query(ctx, `SELECT id, handle, role = 'owner' FROM account.person ORDER BY id`)
+	rows, err := f.db.Query(ctx, `SELECT id, handle, role = 'owner' FROM account.person WHERE NOT house ORDER BY id`)
 	if err != nil {
 		return pg.Fault(err)
 	}

@@ -26,7 +26,7 @@ import (
 	"howdah/internal/pg"
 )
 
-// Kind is who can find a room: everybody, its members, or two people.
+// Kind is who can find a room: everybody, its members, two people, or who runs the house.
 type Kind string
 
 // The kinds of rooms.
@@ -34,6 +34,7 @@ const (
 	Public  Kind = "public"
 	Private Kind = "private"
 	Direct  Kind = "direct"
+	Ops     Kind = "ops" // one: where the house itself speaks (see OpsIn)
 )
 
 // Author is a person as a line in a room shows them.

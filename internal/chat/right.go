@@ -37,10 +37,14 @@ type Standing struct {
 
 // May is the whole law of rooms; its test is the table that the guide shows. In short: members speak; who runs the
 // house runs every public room and every private one that they are in; a private room that they are not in is not
-// there for them, and a direct one is nobody's but two people's; guests are where they were invited, and no more.
+// there for them, and a direct one is nobody's but two people's; guests are where they were invited, and no more. In #ops
+// all that is said stays, and who is there follows from the ranks of the house.
 func May(a Action, s Standing) bool {
 	in := s.Room != account.None
 	full := s.House.AtLeast(account.Member) // not a guest of the house
+	if s.Kind == Ops && a != NewRoom && a != NewDirect {
+		return in && (a == Read || a == Post)
+	}
 	power := s.Room
 	if s.House.AtLeast(account.Admin) && !power.AtLeast(account.Admin) && s.Kind != Direct && (in || s.Kind == Public) {
 		power = account.Admin

@@ -23,6 +23,10 @@ owner   direct   ND        rpND    rpND     rpND      rpND
 admin   direct   ND        rpND    rpND     rpND      rpND
 member  direct   ND        rpND    rpND     rpND      rpND
 guest   direct   -         rp      rp       rp        rp
+owner   ops      ND        rpND    rpND     rpND      rpND
+admin   ops      ND        rpND    rpND     rpND      rpND
+member  ops      ND        rpND    rpND     rpND      rpND
+guest   ops      -         rp      rp       rp        rp
 `
 
 func TestRights(t *testing.T) {
@@ -40,7 +44,7 @@ func TestRights(t *testing.T) {
 			}
 		}
 	}
-	if len(rows) != len(account.Roles)*3 || len(letters) != len(Actions) {
+	if len(rows) != len(account.Roles)*4 || len(letters) != len(Actions) {
 		t.Error("the table does not cover everything")
 	}
 }

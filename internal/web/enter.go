@@ -115,6 +115,9 @@ func (d *Door) setup(v *visit) error {
 	var lobby int64
 	session, _, err := d.accounts.SetUp(v.ctx(), token, n, client(v.r), func(ctx context.Context, tx pgx.Tx, owner account.Person) (err error) {
 		lobby, err = chat.CreateIn(ctx, tx, owner, chat.NewRoomDraft{Kind: chat.Public, Name: v.lang.T("web.lobby.name"), Topic: v.lang.T("web.lobby.topic"), ClientID: newUUID()})
+		if err == nil {
+			_, _, _, err = chat.OpsIn(ctx, tx, v.lang.T("web.ops.topic"))
+		}
 		return err
 	})
 	if err != nil {
@@ -247,6 +250,9 @@ func (d *Door) acceptInvite(v *visit) error {
 		return nil
 	}
 	d.rooms.Grown(first)
+	if err := d.settleOps(v); err != nil {
+		return err
+	}
 	if first != 0 {
 		d.signedIn(v, session, fmt.Sprint("/room/", first))
 	} else {

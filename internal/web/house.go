@@ -136,6 +136,9 @@ func (d *Door) peopleRole(v *visit) error {
 	return d.onPerson(v, func(person int64) (string, error) {
 		err := d.accounts.SetRole(v.ctx(), v.me(), person, account.Role(v.field("role")))
 		d.rooms.Poke(person)
+		if err == nil {
+			err = d.settleOps(v)
+		}
 		return "/people?done=saved", err
 	})
 }
@@ -143,9 +146,19 @@ func (d *Door) peopleRole(v *visit) error {
 func (d *Door) peopleDisable(disable bool) handler {
 	return func(v *visit) error {
 		return d.onPerson(v, func(person int64) (string, error) {
-			return "/people?done=saved", d.accounts.Disable(v.ctx(), v.me(), person, disable)
+			err := d.accounts.Disable(v.ctx(), v.me(), person, disable)
+			if err == nil {
+				err = d.settleOps(v)
+			}
+			return "/people?done=saved", err
 		})
 	}
+}
+
+// settleOps lets into #ops who has come to run the house, and out who does so no more.
+func (d *Door) settleOps(v *visit) error {
+	_, _, err := d.rooms.SettleOps(v.ctx(), v.lang.T("web.ops.topic"))
+	return err
 }
 
 func (d *Door) inviteURL(r *http.Request, token string) string {

@@ -36,7 +36,7 @@ type Person struct {
 // Room is a room as I see it.
 type Room struct {
 	ID       int64   `json:"id"`
-	Kind     string  `json:"kind"` // public, private, direct
+	Kind     string  `json:"kind"` // public, private, direct, ops
 	Name     string  `json:"name"`
 	Topic    string  `json:"topic"`
 	Seq      int64   `json:"seq"`

@@ -21,7 +21,7 @@ export function glyph(parent, room) {
   const face = within(parent, ".face")
   icon.toggleAttribute("hidden", room.kind === "direct")
   face.hidden = room.kind !== "direct"
-  within(icon, "use").setAttribute("href", room.kind === "private" ? "#i-lock" : "#i-hash")
+  within(icon, "use").setAttribute("href", room.kind === "private" || room.kind === "ops" ? "#i-lock" : "#i-hash")
   if (room.other) paint(face, room.other)
 }
 
