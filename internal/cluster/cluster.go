@@ -287,6 +287,14 @@ func digest(s string) string {
 	return hex.EncodeToString(sum[:5])
 }
 
+// WriteFile keeps something beside the cluster, in the place of what was kept under that name.
+func (c *Cluster) WriteFile(name string, content []byte) error {
+	return writeFile(c.path(name), content, c.opt.Account)
+}
+
+// ReadFile reads what WriteFile kept; fs.ErrNotExist when there is nothing.
+func (c *Cluster) ReadFile(name string) ([]byte, error) { return os.ReadFile(c.path(name)) }
+
 // writeFile puts a whole file in the place of another: temporary name, fsync, rename.
 func writeFile(path string, content []byte, a *Account) error {
 	tmp, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+"-") // 0600

@@ -20,6 +20,9 @@ import (
 //go:embed migrations/*.sql
 var migrations embed.FS
 
+// MigrationName is the application_name of migrations: the watch knows them by it, and by the role.
+const MigrationName = "howdah migrate"
+
 // migrationLock is the key of the advisory lock under which one node migrates while the others wait.
 const migrationLock = 0x686f77646168 // "howdah"
 
@@ -41,7 +44,7 @@ func MigrateAfter(ctx context.Context, ownerDSN, appRole string, before func(ctx
 	if err != nil {
 		return fault.Wrap(err, fault.Invalid, "pg.dsn")
 	}
-	config.RuntimeParams["application_name"] = "howdah migrate"
+	config.RuntimeParams["application_name"] = MigrationName
 	db := stdlib.OpenDB(*config)
 	defer db.Close()
 	locker, err := lock.NewPostgresSessionLocker(lock.WithLockID(migrationLock))

@@ -50,6 +50,11 @@ func (s *Server) metrics() http.Handler {
 		}
 		return 1
 	})
+	if s.options.Cluster != nil {
+		counter("howdah_watch_lines_total", "Lines of PostgreSQL's log that were judged.", s.watched.lines.Load)
+		counter("howdah_watch_incidents_total", "Incidents that the watch has begun.", s.watched.incidents.Load)
+		gauge("howdah_watch_lag_seconds", "How old the newest judged line is while others wait; 0 when all are judged.", func() float64 { return float64(s.watched.behind.Load()) / 1000 })
+	}
 	if s.options.Keeping != nil {
 		s.keepingGauges(gauge)
 	}

@@ -19,6 +19,7 @@ import (
 	"howdah/internal/cluster"
 	"howdah/internal/fault"
 	"howdah/internal/keeper"
+	"howdah/internal/lang"
 	"howdah/internal/pg"
 	"howdah/internal/wal"
 	"howdah/internal/web"
@@ -35,6 +36,7 @@ type Options struct {
 	MetricsListen string // address of /metrics; "" for none
 	PublicURL     string // how people reach the door; "" is http://localhost and the port
 	Log           *slog.Logger
+	Lang          lang.Locale             // what the house itself says is said in it
 	Ready         func(url, setup string) // called when people can come in; setup is the set-up link, "" when there is an owner
 }
 
@@ -57,6 +59,7 @@ type Server struct {
 	kept     atomic.Pointer[keeper.Status]
 	keeping  sync.WaitGroup // what uses our PostgreSQL and has to end before it
 	silent   silent
+	watched  watched
 }
 
 // Run serves until ctx ends, then stops in order: people are told, what is under way is finished, PostgreSQL is shut
@@ -97,6 +100,9 @@ func Run(ctx context.Context, options Options) error {
 	}
 	if err == nil {
 		err = s.welcome(ctx)
+	}
+	if err == nil && options.Cluster != nil {
+		s.keeping.Go(func() { s.watch(running) })
 	}
 	if err == nil {
 		stuck := make(chan error, 1)

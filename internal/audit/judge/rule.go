@@ -280,6 +280,22 @@ func (v *view) ResolveName(name string) (any, bool) {
 // Parent implements CEL's activation.
 func (v *view) Parent() cel.Activation { return nil }
 
+// Advice says what to do next about a reason; "" where its rule has none.
+func (r *Rules) Advice(reason Reason, language string) string {
+	rule := r.ByID(reason.Key)
+	if rule == nil {
+		return ""
+	}
+	do := rule.Do[language]
+	if do == "" {
+		do = rule.Do["en"]
+	}
+	for name, value := range reason.Args {
+		do = strings.ReplaceAll(do, "{"+name+"}", value)
+	}
+	return do
+}
+
 // Text says a reason in a language; English stands in for what a rule lacks.
 func (r *Rules) Text(reason Reason, language string) string {
 	say := r.sentences[reason.Key]

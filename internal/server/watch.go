@@ -1,0 +1,368 @@
+package server
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"io/fs"
+	"runtime/debug"
+	"slices"
+	"strconv"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"howdah/internal/audit"
+	"howdah/internal/audit/judge"
+	"howdah/internal/cluster"
+	"howdah/internal/fault"
+	"howdah/internal/pg"
+)
+
+// A watcher reads PostgreSQL's log, judges it, and says in #ops what is out of order. What it has learned, and how far it has read, lie in one file: so it goes
+// on with the database down, and after a kill it judges again what came since the file was written. That finds the same incidents under the same names, and
+// what was said under a name is not said twice.
+type watcher struct {
+	s     *Server
+	rules *judge.Rules
+	judge *judge.Judge
+	at    audit.Position
+	saved time.Time
+
+	told map[string]string // what #ops was told last, by incident
+	due  map[string]*judge.Incident
+	fate map[uint64]string // what became of transactions: committed, aborted, or "" while they run
+}
+
+// watched are the watch's figures.
+type watched struct {
+	lines, incidents atomic.Int64
+	behind           atomic.Int64 // milliseconds between the newest line that was judged and now, while there are more; 0: all is judged
+}
+
+const (
+	watchFile   = "watch.json"
+	watchSaving = 30 * time.Second
+	fateWait    = 10 * time.Minute // a transaction that takes longer is announced before it ends
+	tellPace    = 100 * time.Millisecond
+)
+
+// watchState is the form of the file.
+type watchState struct {
+	Format   int             `json:"format"` // 1
+	Position audit.Position  `json:"position"`
+	Judge    json.RawMessage `json:"judge"`
+}
+
+func newWatch(s *Server) (*watcher, error) {
+	rules, err := judge.LoadRules(nil)
+	if err != nil {
+		return nil, err
+	}
+	debug.FreeOSMemory() // compiling them leaves several times what is kept
+	w := &watcher{s: s, rules: rules, saved: time.Now(), told: map[string]string{}, due: map[string]*judge.Incident{}, fate: map[uint64]string{}}
+	w.judge = judge.New(rules, judge.Options{Owners: []string{cluster.Owner}, Marker: pg.MigrationName, Mask: audit.Mask})
+	raw, err := s.options.Cluster.ReadFile(watchFile)
+	if errors.Is(err, fs.ErrNotExist) {
+		return w, nil
+	}
+	var state watchState
+	if err == nil {
+		err = json.Unmarshal(raw, &state)
+	}
+	if err == nil && state.Format == 1 {
+		err = w.judge.Load(bytes.NewReader(state.Judge))
+	}
+	if err != nil || state.Format != 1 { // then it reads what is left of the logs, and learns from them
+		s.options.Log.Warn("what the watch had learned cannot be read; it begins with the oldest log", "file", watchFile, "error", err)
+		return w, nil
+	}
+	w.at = state.Position
+	return w, nil
+}
+
+// watch reads, judges and tells until ctx ends.
+func (s *Server) watch(ctx context.Context) {
+	w, err := newWatch(s)
+	if err != nil {
+		s.options.Log.Error("there is no watch: its rules cannot be read", "error", err)
+		return
+	}
+	w.run(ctx)
+}
+
+// run watches until ctx ends.
+func (w *watcher) run(ctx context.Context) {
+	log := w.s.options.Log
+	type reading struct {
+		audit.Batch
+		taken chan struct{}
+	}
+	heard := make(chan reading)
+	over := make(chan error, 1)
+	go func() {
+		over <- audit.Follow(ctx, w.s.options.Cluster.LogDir(), w.at, func(b audit.Batch) error {
+			r := reading{b, make(chan struct{})}
+			select {
+			case heard <- r:
+				<-r.taken
+				return nil
+			case <-ctx.Done():
+				return ctx.Err()
+			}
+		})
+	}()
+	ticker := time.NewTicker(tellPace)
+	defer ticker.Stop()
+	failing := false
+	for {
+		select {
+		case r := <-heard:
+			w.take(r.Batch)
+			close(r.taken)
+		case <-ticker.C:
+		case err := <-over:
+			if ctx.Err() == nil {
+				log.Error("the watch ended; nothing is judged until howdah is started again", "error", err)
+			}
+			if err := w.save(); err != nil {
+				log.Error("what the watch has learned could not be written", "error", err)
+			}
+			return
+		}
+		if err := w.tell(ctx); err != nil && !failing && ctx.Err() == nil {
+			failing = true
+			log.Warn("what the watch has found is told when the database is back", "error", err)
+		} else if err == nil {
+			failing = false
+		}
+		if time.Since(w.saved) > watchSaving {
+			if err := w.save(); err != nil {
+				log.Error("what the watch has learned could not be written", "error", err)
+			}
+		}
+	}
+}
+
+// take judges a batch of lines.
+func (w *watcher) take(b audit.Batch) {
+	log := w.s.options.Log
+	for _, skipped := range b.Skipped {
+		log.Warn("a line of PostgreSQL's log cannot be read", "file", skipped.File, "offset", skipped.Offset, "bytes", skipped.Length, "error", skipped.Why)
+	}
+	for i := range b.Lines {
+		for _, v := range w.judge.Line(&b.Lines[i]) {
+			if v.Incident == nil || v.Change == judge.Nothing {
+				continue
+			}
+			if v.Change == judge.Began {
+				w.s.watched.incidents.Add(1)
+			}
+			if v.Change != judge.Grew {
+				log.Warn("out of order", "incident", v.Incident.ID, "severity", v.Severity.String(), "rule", v.Rule, "role", v.Incident.Actor,
+					"from", v.Incident.Source, "application", v.Incident.App, "database", v.Incident.DB, "what", w.rules.Text(v.Reason, "en"))
+			}
+			w.due[v.Incident.ID] = v.Incident
+		}
+	}
+	behind := int64(0)
+	if n := len(b.Lines); n > 0 && !b.Newest {
+		behind = time.Since(b.Lines[n-1].Time).Milliseconds()
+	}
+	w.s.watched.behind.Store(behind)
+	w.s.watched.lines.Add(int64(len(b.Lines)))
+	w.at = b.Position
+}
+
+// tell says what is due, as soon as it is known what became of it.
+func (w *watcher) tell(ctx context.Context) error {
+	if len(w.due) == 0 {
+		return nil
+	}
+	rooms := w.s.rooms.Load()
+	if rooms == nil || w.s.why() != nil {
+		return nil // it stays due
+	}
+	if err := w.askFates(ctx); err != nil {
+		return err
+	}
+	for _, id := range sortedKeys(w.due) {
+		incident := w.due[id]
+		if w.open(incident) && time.Since(incident.Last) < fateWait {
+			continue // its transaction runs
+		}
+		text := w.text(incident)
+		if w.told[id] != text {
+			heard, err := rooms.Announce(ctx, w.s.options.Lang.T("web.ops.topic"), "incident "+id, text)
+			if err != nil {
+				return err
+			}
+			if !heard { // nobody has an account yet
+				return nil
+			}
+			w.told[id] = text
+		}
+		if !w.open(incident) {
+			delete(w.due, id)
+		}
+	}
+	return nil
+}
+
+func sortedKeys(m map[string]*judge.Incident) []string {
+	keys := make([]string, 0, len(m))
+	for key := range m {
+		keys = append(keys, key)
+	}
+	slices.Sort(keys)
+	return keys
+}
+
+// open tells whether a transaction of the incident has not ended.
+func (w *watcher) open(i *judge.Incident) bool {
+	return slices.ContainsFunc(i.TXIDs, func(id uint64) bool { return w.fate[id] == "" })
+}
+
+// askFates asks PostgreSQL what became of the transactions of what is due.
+func (w *watcher) askFates(ctx context.Context) error {
+	var ask []string
+	for _, i := range w.due {
+		for _, id := range i.TXIDs {
+			if w.fate[id] == "" {
+				ask = append(ask, strconv.FormatUint(id, 10))
+			}
+		}
+	}
+	if ask == nil {
+		return nil
+	}
+	type row struct {
+		ID     int64
+		Status *string
+	}
+	// The log has the lower 32 bits of a transaction's number: the epoch is that of the newest one. One that is older than what PostgreSQL remembers is NULL.
+	found, err := pg.All[row](ctx, w.s.pools[0], `
+		SELECT t.id, CASE WHEN f.id::text::numeric < n.next THEN pg_xact_status(f.id) ELSE 'in progress' END
+		FROM (SELECT pg_snapshot_xmax(pg_current_snapshot())::text::numeric AS next) n,
+		     unnest($1::bigint[]) AS t (id),
+		     LATERAL (SELECT (div(n.next, 4294967296) * 4294967296 + t.id - CASE WHEN t.id > mod(n.next, 4294967296) AND n.next > 4294967296 THEN 4294967296 ELSE 0 END)::text::xid8 AS id) f`,
+		ask)
+	if err != nil {
+		return err
+	}
+	for _, r := range found {
+		switch {
+		case r.Status == nil:
+			w.fate[uint64(r.ID)] = "unknown"
+		case *r.Status == "committed":
+			w.fate[uint64(r.ID)] = *r.Status
+		case *r.Status == "aborted":
+			w.fate[uint64(r.ID)] = *r.Status
+			for _, i := range w.judge.Outcome(uint64(r.ID), false) {
+				w.due[i.ID] = i
+			}
+		}
+	}
+	return nil
+}
+
+// text is an incident as people read it in the room.
+func (w *watcher) text(i *judge.Incident) string {
+	t, say := w.s.options.Lang, string(w.s.options.Lang)
+	var b strings.Builder
+	title := ""
+	for _, reason := range i.Reasons {
+		if rule := w.rules.ByID(reason.Key); rule != nil && title == "" {
+			if title = rule.Title[say]; title == "" {
+				title = rule.Title["en"]
+			}
+		}
+	}
+	b.WriteString("**" + t.T("server.watch.severity."+i.Severity.String()) + ": " + plainWords(title) + "**\n")
+	for _, reason := range i.Reasons {
+		b.WriteString("- " + plainWords(w.rules.Text(reason, say)) + "\n")
+	}
+	when := i.Began.UTC().Format("2006-01-02 15:04:05")
+	if i.Last.Sub(i.Began) >= time.Second {
+		when += " – " + i.Last.UTC().Format("15:04:05")
+	}
+	b.WriteString("\n" + t.T("server.watch.who", fault.Args{"role": code(i.Actor), "source": code(i.Source), "app": code(i.App), "database": code(i.DB), "when": when}))
+	if n := len(i.TXIDs); n > 0 {
+		ids := make([]string, 0, n)
+		for _, id := range i.TXIDs[:min(n, 5)] {
+			fate := w.fate[id]
+			if fate == "" {
+				fate = "running"
+			}
+			ids = append(ids, t.T("server.watch.transaction", fault.Args{"id": strconv.FormatUint(id, 10), "fate": t.T("server.watch.fate." + fate)}))
+		}
+		if n > 5 {
+			ids = append(ids, "…")
+		}
+		b.WriteString("\n" + strings.Join(ids, ", "))
+	}
+	if len(i.Objects) > 1 {
+		names := make([]string, 0, 10)
+		for _, name := range i.Objects[:min(len(i.Objects), 10)] {
+			names = append(names, code(name))
+		}
+		if len(i.Objects) > 10 {
+			names = append(names, "…")
+		}
+		b.WriteString("\n" + t.T("server.watch.objects", fault.Args{"objects": strings.Join(names, ", ")}))
+	}
+	if i.Count > len(i.Reasons) {
+		b.WriteString("\n" + t.T("server.watch.count", fault.Args{"count": i.Count}))
+	}
+	for _, reason := range i.Reasons {
+		if do := w.rules.Advice(reason, say); do != "" {
+			b.WriteString("\n" + t.T("server.watch.do", fault.Args{"do": plainWords(do)}))
+			break
+		}
+	}
+	return b.String()
+}
+
+// code shows a name as it is, whatever is in it.
+func code(name string) string {
+	name = strings.Map(func(r rune) rune {
+		if r == '`' || r < ' ' {
+			return '\''
+		}
+		return r
+	}, name)
+	if name == "" {
+		return "–"
+	}
+	return "`" + name + "`"
+}
+
+// plainWords keeps what others named, a role or a table, from being read as Markdown.
+func plainWords(text string) string {
+	var b strings.Builder
+	for _, r := range text {
+		switch {
+		case r == '\n' || r == '\r':
+			r = ' '
+		case strings.ContainsRune("\\`*_[]<>|~#@&", r):
+			b.WriteByte('\\')
+		}
+		b.WriteRune(r)
+	}
+	return b.String()
+}
+
+// save writes what was learned and how far was read, as one.
+func (w *watcher) save() error {
+	w.saved = time.Now()
+	var learned bytes.Buffer
+	if err := w.judge.Save(&learned); err != nil {
+		return err
+	}
+	raw, err := json.Marshal(watchState{1, w.at, learned.Bytes()})
+	if err != nil {
+		return err
+	}
+	return w.s.options.Cluster.WriteFile(watchFile, raw)
+}

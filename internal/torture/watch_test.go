@@ -1,0 +1,129 @@
+//go:build linux
+
+package torture
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"howdah/internal/cluster"
+)
+
+// opsRoom is where the house speaks to a person, and what it has said there.
+func (h *house) opsRoom(who person) (room int64, said []string) {
+	h.t.Helper()
+	var rooms struct {
+		Rooms []struct {
+			ID   int64
+			Kind string
+		}
+	}
+	h.must(who, "GET", "/rooms", nil, &rooms)
+	for _, r := range rooms.Rooms {
+		if r.Kind == "ops" {
+			room = r.ID
+		}
+	}
+	if room == 0 {
+		return 0, nil
+	}
+	var page struct{ Messages []struct{ Body string } }
+	h.must(who, "GET", fmt.Sprintf("/rooms/%d/messages", room), nil, &page)
+	for _, m := range page.Messages {
+		said = append(said, m.Body)
+	}
+	return room, said
+}
+
+// TestWhatIsOutOfOrderIsSaidToTheKeepersOnceWhateverIsKilled: what somebody does to roles and rights is in #ops soon after it was committed; what the house does
+// to itself is not; and a watch that was dead meanwhile tells of it when it is back, once.
+func TestWhatIsOutOfOrderIsSaidToTheKeepersOnceWhateverIsKilled(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t)
+	in, err := cluster.Find(t.Context(), "")
+	if err != nil || !in.PgAudit {
+		t.Fatalf("pgAudit is needed: %+v, %v", in, err)
+	}
+	people := h.settle(h.start(), "anna", "bert")
+	said := func() []string { _, all := h.opsRoom(people[0]); return all }
+	tells := func(n int, words ...string) func() bool {
+		return func() bool {
+			all := said()
+			if len(all) != n {
+				return false
+			}
+			for _, word := range words {
+				if !strings.Contains(all[n-1], word) {
+					return false
+				}
+			}
+			return true
+		}
+	}
+	if room, _ := h.opsRoom(people[1]); room != 0 {
+		t.Error("a member hears what is for those who run the house")
+	}
+	super := h.sql(cluster.Superuser)
+	do := func(statement string) {
+		t.Helper()
+		if _, err := super.Exec(t.Context(), statement); err != nil {
+			t.Fatal(err)
+		}
+	}
+	do(`SET application_name = 'psql'`)
+	do("CREATE ROLE \"back`door*\" SUPERUSER LOGIN PASSWORD 'hunter2'")
+	await(t, time.Minute, "a superuser to be announced", tells(1, "🔴", "back\\`door\\*", "committed", "psql"))
+	do(`BEGIN; ALTER ROLE howdah_app SUPERUSER`)
+	do(`ROLLBACK`)
+	await(t, time.Minute, "an attempt to be told as one", tells(1, "never took effect"))
+	if strings.Contains(strings.Join(said(), ""), "hunter2") || strings.Contains(h.log(), "hunter2") {
+		t.Error("a password was said")
+	}
+
+	h.kill(h.run) // PostgreSQL goes on, and somebody uses the time
+	do(`SET application_name = 'other tool'`)
+	do(`ALTER SYSTEM SET archive_command = 'true'`)
+	do(`ALTER SYSTEM RESET archive_command`)
+	h.start()
+	before := len(said())
+	await(t, time.Minute, "what happened meanwhile to be told", func() bool {
+		all := strings.Join(said(), "\n")
+		return strings.Contains(all, "archive\\_command") || strings.Contains(all, "archive_command")
+	})
+	if before > 2 || len(said()) > 2 {
+		t.Errorf("one attack is one message, two at the most:\n%s", strings.Join(said(), "\n---\n"))
+	}
+	told := said()
+	h.kill(h.run)
+	if err := os.Remove(filepath.Join(h.dir, "watch.json")); err != nil && !os.IsNotExist(err) {
+		t.Fatal(err)
+	}
+	h.start() // and reads all logs again
+	await(t, time.Minute, "all to be read again", func() bool { return h.logged("out of order", "archive_command") >= 2 })
+	do(`SELECT 1`)
+	if again := said(); len(again) != len(told) {
+		t.Errorf("said twice:\n%s", strings.Join(again, "\n---\n"))
+	}
+
+	app := h.sql(cluster.App)
+	var refused *pgconn.PgError
+	for range 12 { // who probes
+		_, err := app.Exec(t.Context(), `ALTER TABLE chat.message ADD COLUMN x int`)
+		if refused, _ = err.(*pgconn.PgError); refused == nil || refused.Code != "42501" {
+			t.Fatal(err)
+		}
+	}
+	await(t, time.Minute, "a probe to be told", func() bool { return strings.Contains(strings.Join(said(), ""), cluster.App) })
+	h.end(h.run, syscall.SIGINT)
+	h.noFaults()
+	if n := h.logged("out of order", cluster.Owner); n != 0 {
+		t.Errorf("the house's own doings alarmed:\n%s", h.log())
+	}
+}
