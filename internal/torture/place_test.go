@@ -222,12 +222,16 @@ func TestOneGoesBackToBeforeAMigration(t *testing.T) {
 	lobby := h.lobby(anna)
 	await(t, time.Minute, "a base backup", func() bool { done, _ := h.baseBackups(); return len(done) > 0 })
 	h.mustPost(anna, lobby, uuid(), "with the old version")
+	var version int
+	if err := h.sql(cluster.Superuser).QueryRow(t.Context(), `SELECT max(version_id) FROM public.howdah_schema`).Scan(&version); err != nil {
+		t.Fatal(err)
+	}
 	h.end(h.run, syscall.SIGINT)
 	h.empty()
 
 	h.program = newer(t)
 	h.start()
-	const point = "howdah-schema-1-to-99999"
+	point := fmt.Sprintf("howdah-schema-%d-to-99999", version)
 	if h.logged("a restore point was set before the migration", point) != 1 || !h.hasLater() {
 		t.Fatalf("no restore point, or no migration\n%s", h.tail(20))
 	}

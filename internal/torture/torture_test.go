@@ -108,7 +108,7 @@ func allHaveSeen(all []*client, tops map[int64]int64) bool {
 
 func roomSeqs(ctx context.Context, db *pgx.Conn) (map[int64]int64, error) {
 	tops := map[int64]int64{}
-	rows, err := db.Query(ctx, `SELECT id, seq FROM chat.room`)
+	rows, err := db.Query(ctx, `SELECT id, seq FROM chat.room WHERE kind <> 'ops'`)
 	if err != nil {
 		return nil, err
 	}
