@@ -40,7 +40,8 @@ func Orphaned(all []*Backup, b *Backup) bool {
 // has no WAL summaries back to the parent (they were switched on later, or are older than wal_summary_keep_time), or has been restored to an earlier state since.
 func TakeIncrement(ctx context.Context, r *repo.Repo, options BaseOptions) (*Backup, error) {
 	var err error
-	if options.Parent, err = NewestParent(ctx, r, options.Cluster); err != nil {
+	options.Parent, err = NewestParent(ctx, r, options.Cluster)
+	if err = butDamaged(err); err != nil {
 		return nil, err
 	}
 	b, err := TakeBase(ctx, r, options)

@@ -156,25 +156,25 @@ func ReadDump(ctx context.Context, r *repo.Repo, cluster, id string) (Dump, erro
 	return d, err
 }
 
-// Dumps lists the logical backups of a cluster, the oldest first. What a killed run left behind is none.
+// Dumps lists the logical backups of a cluster, the oldest first. What a killed run left behind is none. A dump.json that cannot be read is an error beside the list of those that
+// can.
 func Dumps(ctx context.Context, r *repo.Repo, cluster string) ([]Dump, error) {
 	ids, err := r.Folders(ctx, dumpFolder(cluster))
 	if err != nil {
 		return nil, err
 	}
 	var all []Dump
+	var errs []error
 	for _, id := range ids {
-		d, err := ReadDump(ctx, r, cluster, id)
-		if fault.HasKey(err, "keeper.no_dump") {
-			continue
+		switch d, err := ReadDump(ctx, r, cluster, id); {
+		case err == nil:
+			all = append(all, d)
+		case !fault.HasKey(err, "keeper.no_dump"):
+			errs = append(errs, err)
 		}
-		if err != nil {
-			return nil, err
-		}
-		all = append(all, d)
 	}
 	slices.SortFunc(all, func(a, b Dump) int { return cmp.Compare(a.ID, b.ID) })
-	return all, nil
+	return all, errors.Join(errs...)
 }
 
 // VerifyDump reads every byte of a logical backup and compares it with the manifest. progress, when given, is called with the bytes read.

@@ -333,7 +333,8 @@ func (s *Schedule) branched(ctx context.Context, r *repo.Repo) bool {
 // lastRun is when the newest backup of a kind was begun; zero where there is none. One with damaged pages counts too: that is not mended by another. For drills it is
 // the newest that was good; before the first, the oldest good backup, so that the first comes when it is time.
 //
-// One from the future was made by a clock that was wrong. It does not count, or nothing would be made until then; ahead says that there is one.
+// One from the future was made by a clock that was wrong. It does not count, or nothing would be made until then; ahead says that there is one. Nor does one whose manifest is
+// damaged: another is needed all the more.
 func lastRun(ctx context.Context, r *repo.Repo, cluster string, kind Kind, now time.Time) (last time.Time, ahead bool, err error) {
 	counts := func(began time.Time) bool {
 		if began.After(now.Add(clockStep)) {
@@ -342,8 +343,19 @@ func lastRun(ctx context.Context, r *repo.Repo, cluster string, kind Kind, now t
 		}
 		return true
 	}
-	switch kind {
-	case Drilling:
+	if kind == Logical {
+		dumps, err := Dumps(ctx, r, cluster)
+		if err = butDamaged(err); err != nil {
+			return last, false, err
+		}
+		for _, d := range slices.Backward(dumps) {
+			if d.Full() && counts(d.Began) {
+				return d.Began, ahead, nil
+			}
+		}
+		return last, ahead, nil
+	}
+	if kind == Drilling {
 		for d, err := range reports[Drilled](ctx, r, cluster, "drill", time.Time{}) {
 			if err != nil {
 				return last, false, err
@@ -352,29 +364,40 @@ func lastRun(ctx context.Context, r *repo.Repo, cluster string, kind Kind, now t
 				return d.Began, ahead, nil
 			}
 		}
-		whole, _, err := Backups(ctx, r, cluster)
+	}
+	whole, _, err := Backups(ctx, r, cluster)
+	if err = butDamaged(err); err != nil {
+		return last, false, err
+	}
+	if kind == Drilling {
 		for _, b := range whole {
 			if b.Good() && counts(b.Began) {
 				return b.Began, ahead, nil
 			}
 		}
-		return last, ahead, err
-	case Logical:
-		dumps, err := Dumps(ctx, r, cluster)
-		for _, d := range slices.Backward(dumps) {
-			if d.Full() && counts(d.Began) {
-				return d.Began, ahead, nil
-			}
-		}
-		return last, ahead, err
+		return last, ahead, nil
 	}
-	whole, _, err := Backups(ctx, r, cluster)
 	for _, b := range slices.Backward(whole) {
 		if (b.Parent == "" || kind == Incremental) && counts(b.Began) {
 			return b.Began, ahead, nil
 		}
 	}
-	return last, ahead, err
+	return last, ahead, nil
+}
+
+// butDamaged is an error without what it says of objects that are damaged; nil when that is all.
+func butDamaged(err error) error {
+	if all, ok := err.(interface{ Unwrap() []error }); ok { //nolint:errorlint // what errors.Join gives
+		var rest []error
+		for _, one := range all.Unwrap() {
+			rest = append(rest, butDamaged(one))
+		}
+		return errors.Join(rest...)
+	}
+	if fault.HasKey(err, "repo.damaged") {
+		return nil
+	}
+	return err
 }
 
 // Failure is what is remembered of runs that failed since the last one that did not.

@@ -3,6 +3,7 @@ package keeper
 import (
 	"context"
 	"errors"
+	"os"
 	"path/filepath"
 	"slices"
 	"testing"
@@ -92,10 +93,12 @@ func TestWhatWasMadeInTheFutureDoesNotCount(t *testing.T) {
 	later := now.AddDate(1, 0, 0)
 	id := func(at time.Time) string { return at.Format(repo.TimeForm) }
 	for name, c := range map[string]struct {
-		made  []time.Time
-		since time.Duration // that all lies ahead
-		tried bool
+		made    []time.Time
+		since   time.Duration // that all lies ahead
+		damaged bool          // what was made first has another manifest than it had
+		tried   bool
 	}{
+		"its manifest is damaged":      {made: []time.Time{now.Add(-time.Second)}, damaged: true, tried: true},
 		"nothing else for long":        {made: []time.Time{now.AddDate(0, 0, -8), later}, tried: true},
 		"another one too":              {made: []time.Time{now.Add(-time.Second), later}},
 		"the clock was a little ahead": {made: []time.Time{now.Add(20 * time.Second)}},
@@ -113,17 +116,25 @@ func TestWhatWasMadeInTheFutureDoesNotCount(t *testing.T) {
 				if err := r.PutJSON(t.Context(), "main/"+object, value); err != nil {
 					t.Fatal(err)
 				}
+				if file := filepath.Join(r.String(), "main", filepath.FromSlash(object)); c.damaged {
+					if err := os.WriteFile(file, []byte("{"), 0o600); err != nil {
+						t.Fatal(err)
+					}
+				}
 			}
 		}
 		// Nor is an increment made to it: that would come before its parent.
 		want := ""
-		if !c.made[0].After(now) {
+		if !c.made[0].After(now) && !c.damaged {
 			want = id(c.made[0])
 		}
-		if parent, err := NewestParent(t.Context(), r, "main"); parent != want || err != nil {
+		if parent, err := NewestParent(t.Context(), r, "main"); parent != want || (err != nil) != c.damaged {
 			t.Errorf("%s: the next is made to %q: %v", name, parent, err)
 		}
 		for _, kind := range []Kind{Physical, Incremental, Logical, Drilling} {
+			if c.damaged && kind == Drilling {
+				continue // there is nothing that could be restored
+			}
 			tried := false
 			s := &Schedule{Cluster: "main", Dir: t.TempDir(), Report: func(Event) {},
 				Replication: func() (string, error) { tried = true; return "", errors.New("no further") },
