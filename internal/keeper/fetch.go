@@ -12,6 +12,7 @@ import (
 	"strconv"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"howdah/internal/fault"
 	"howdah/internal/repo"
@@ -223,6 +224,9 @@ type fetch struct {
 	warn    func(error)
 }
 
+// fetchPatience is how long a repo may take before the next is asked as well: the rest of a recovery must not wait for one that is dead, segment after segment.
+const fetchPatience = 3 * time.Second
+
 // one fetches a file to a path. about, when it is not nil, is told what was written.
 func (f *fetch) one(ctx context.Context, name wal.Name, path string, about *spooled) error {
 	object, err := repo.WALName(f.s.Cluster, name.String())
@@ -233,24 +237,53 @@ func (f *fetch) one(ctx context.Context, name wal.Name, path string, about *spoo
 		content []byte
 		err     error
 	}
-	var failed error
-	for _, t := range f.targets {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	answers := make(chan outcome, len(f.targets))
+	asked, waiting := 0, 0
+	ask := func() { // the next one, if there is any
+		if asked == len(f.targets) {
+			return
+		}
+		t := f.targets[asked]
+		asked, waiting = asked+1, waiting+1
 		// Each repo has the time to itself: the second must not be late because the first one hung.
-		once, cancel := context.WithTimeout(ctx, f.s.timeout())
+		once, stop := context.WithTimeout(ctx, f.s.timeout())
 		done := make(chan outcome, 1)
 		go func() { // it may hang in the operating system, for good: a process that ends takes it along
 			content, err := f.get(once, t, object, name)
 			done <- outcome{content, err}
 		}()
+		go func() {
+			defer stop()
+			select {
+			case o := <-done:
+				answers <- o
+			case <-once.Done():
+				answers <- outcome{nil, once.Err()}
+			}
+		}()
+	}
+	late := func(err error, after time.Duration) error {
+		return fault.Wrap(err, fault.Unavailable, "keeper.timeout", fault.Args{"name": name.String(), "time": after})
+	}
+	var failed error
+	slow := time.NewTicker(fetchPatience)
+	defer slow.Stop()
+	for ask(); waiting > 0; {
 		var o outcome
 		select {
-		case o = <-done:
-		case <-once.Done():
-			o.err = once.Err()
+		case o = <-answers:
+			waiting--
+		case <-slow.C:
+			ask()
+			continue
 		}
-		cancel()
 		switch {
 		case o.err == nil:
+			if failed == nil && waiting > 0 {
+				failed = late(nil, fetchPatience)
+			}
 			if failed != nil {
 				f.warn(failed)
 			}
@@ -258,14 +291,15 @@ func (f *fetch) one(ctx context.Context, name wal.Name, path string, about *spoo
 			putBuffer(o.content)
 			return err
 		case errors.Is(o.err, context.DeadlineExceeded):
-			o.err = fault.Wrap(o.err, fault.Unavailable, "keeper.timeout", fault.Args{"name": name.String(), "time": f.s.timeout()})
-		case errors.Is(o.err, fs.ErrNotExist):
-			continue
+			o.err = late(o.err, f.s.timeout())
 		}
-		if failed != nil {
-			f.warn(failed)
+		if !errors.Is(o.err, fs.ErrNotExist) {
+			if failed != nil {
+				f.warn(failed)
+			}
+			failed = o.err
 		}
-		failed = o.err
+		ask()
 	}
 	if failed != nil {
 		return failed

@@ -4,13 +4,16 @@ package keeper
 
 import (
 	"bytes"
+	"net"
 	"os"
 	"path/filepath"
 	"slices"
 	"testing"
+	"time"
 
 	"filippo.io/age"
 
+	"howdah/internal/fault"
 	"howdah/internal/repo"
 	"howdah/internal/wal"
 )
@@ -266,5 +269,29 @@ func TestEncryptedWALNeedsTheRightIdentity(t *testing.T) {
 	wantFault(t, c.fetch(t, name, target), "")
 	if !bytes.Equal(read(t, target), read(t, c.path(name))) {
 		t.Error("it came back as something else")
+	}
+}
+
+// A recovery must not wait for a dead repo, segment after segment: the others are asked meanwhile. Only when none has the file it counts what the dead one might have.
+func TestADeadRepoDoesNotHoldUpARecovery(t *testing.T) {
+	t.Parallel()
+	c := newWALFolder(t)
+	names := c.archived(t)
+	silent, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0") // the kernel takes connections, and nobody answers
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer silent.Close()
+	dead := Place{Address: "s3://bucket/howdah?path-style=true&endpoint=http://" + silent.Addr().String(), AccessKey: "a", SecretKey: "b"}
+	c.Repos, c.Timeout = append([]Place{dead}, c.Repos...), Duration(time.Hour)
+	target := filepath.Join(t.TempDir(), "RECOVERYXLOG")
+	var told []error
+	err = Fetch(t.Context(), c.Settings, names[0], target, FetchOptions{Warn: func(err error) { told = append(told, err) }})
+	if err != nil || !bytes.Equal(read(t, target), read(t, c.path(names[0]))) || len(told) != 1 || !fault.HasKey(told[0], "keeper.timeout") {
+		t.Errorf("%v, %v", err, told)
+	}
+	c.Timeout = Duration(time.Second)
+	if err := c.fetch(t, "0000000100000000000000FF", target); ExitCode(err) != ExitStop || !fault.HasKey(err, "keeper.timeout") {
+		t.Errorf("what none of the others has: %v", err)
 	}
 }
