@@ -211,11 +211,3 @@ func (b *Backup) readPlain(ctx context.Context, r *repo.Repo, part BaseObject, d
 	}
 	return nil
 }
-
-// RemoveBackup takes a base backup out of the repo: first what makes it count, then the rest.
-func RemoveBackup(ctx context.Context, r *repo.Repo, clusterName, id string) error {
-	if err := r.Remove(ctx, clusterName+"/base/"+id+"/"+backupName); err != nil {
-		return err
-	}
-	return removeFolder(ctx, r, baseFolder(clusterName)+"/"+id)
-}

@@ -3,6 +3,7 @@
 package keeper
 
 import (
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"slices"
@@ -84,7 +85,8 @@ func TestIncrementsArePutTogetherAndRestored(t *testing.T) {
 		t.Errorf("%+v %v", v, err)
 	}
 	// Without its parent an increment is nothing: it is not chosen, and is named. The next is made to what is whole.
-	if err := RemoveBackup(t.Context(), a.r, "main", p.Chain[1].ID); err != nil {
+	folder := p.Chain[1].folder()
+	if err := errors.Join(a.r.Remove(t.Context(), folder+backupName), removeFolder(t.Context(), a.r, strings.TrimSuffix(folder, "/"))); err != nil {
 		t.Fatal(err)
 	}
 	if p := a.plan(Target{}); p.Backup.ID != full.ID || !slices.Equal(p.Orphans, []string{last.ID}) {

@@ -176,18 +176,3 @@ func Dumps(ctx context.Context, r *repo.Repo, cluster string) ([]Dump, error) {
 	slices.SortFunc(all, func(a, b Dump) int { return cmp.Compare(a.ID, b.ID) })
 	return all, errors.Join(errs...)
 }
-
-// VerifyDump reads every byte of a logical backup and compares it with the manifest. progress, when given, is called with the bytes read.
-func VerifyDump(ctx context.Context, r *repo.Repo, cluster string, d Dump, progress func(bytes int64)) error {
-	for _, p := range d.Parts {
-		src, err := openPart(ctx, r, cluster, d, p)
-		if err != nil {
-			return err
-		}
-		err = src.drain(progress)
-		if err = errors.Join(err, src.Close()); err != nil {
-			return err
-		}
-	}
-	return nil
-}

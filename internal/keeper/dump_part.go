@@ -46,27 +46,16 @@ func (p *partReader) Read(into []byte) (int, error) {
 }
 
 // drain reads the rest, and so makes sure of all of it.
-func (p *partReader) drain(progress func(int64)) error {
-	buffer := make([]byte, 256<<10)
-	for {
-		n, err := p.Read(buffer)
-		if progress != nil && n > 0 {
-			progress(int64(n))
-		}
-		if errors.Is(err, io.EOF) {
-			return nil
-		}
-		if err != nil {
-			return err
-		}
-	}
+func (p *partReader) drain() error {
+	_, err := io.Copy(io.Discard, p)
+	return err
 }
 
 // blame gives the error of the program that read the content, or that of the content itself. After success that is all of it; after a failure,
 // as much as may be needed for a damage to show, which the program saw before the end of a frame of zstd told of it.
 func (p *partReader) blame(err error) error {
 	if err == nil {
-		return p.drain(nil)
+		return p.drain()
 	}
 	var failed *programError
 	if !errors.As(err, &failed) {

@@ -290,7 +290,7 @@ func fillDatabase(ctx context.Context, r *repo.Repo, s Server, d Dump, p Part, n
 	if err := unpackFolder(ctx, from, stage); err != nil {
 		return stageFault(err, stage)
 	}
-	if err := src.drain(nil); err != nil {
+	if err := src.drain(); err != nil {
 		return err
 	}
 	_, err = s.run(ctx, nil, nil, password, "pg_restore", append(args, "--jobs", jobs(), filepath.Join(stage, "dump"))...)

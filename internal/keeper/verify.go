@@ -498,12 +498,12 @@ func (v *verification) check(m *verifyMemory, all bool) (plain []byte, head repo
 	return plain, head, err
 }
 
-// json verifies a manifest. A run that ends takes what says that it is under way along; and so does a prune that had begun before us.
+// json verifies a manifest. A run that ends takes what says that it is under way along; and so does a prune that had begun before us, or one that takes old reports.
 func (v *verification) json(object string) func(context.Context, *verifyMemory) error {
 	return func(ctx context.Context, m *verifyMemory) error {
 		err := v.load(ctx, object, m)
 		if folder, file := path.Split(object); errors.Is(err, fs.ErrNotExist) {
-			if _, pruned := v.r.Stat(ctx, folder+prunedName); file == runName || file == prunedName || pruned == nil {
+			if _, pruned := v.r.Stat(ctx, folder+prunedName); file == runName || file == prunedName || pruned == nil || strings.HasSuffix(folder, "/report/") {
 				return nil
 			}
 		}
@@ -611,7 +611,7 @@ func (v *verification) part(d Dump, p Part) func(context.Context, *verifyMemory)
 		if err != nil {
 			return err
 		}
-		err = errors.Join(src.drain(nil), src.Close())
+		err = errors.Join(src.drain(), src.Close())
 		v.progress(p.Stored)
 		return err
 	}
