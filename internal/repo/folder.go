@@ -300,7 +300,7 @@ func (f *folder) walk(ctx context.Context, dir, prefix string, yield func(Info, 
 	slices.SortFunc(entries, func(a, b fs.DirEntry) int { return strings.Compare(key(a), key(b)) })
 	for _, e := range entries {
 		name := e.Name()
-		if strings.HasPrefix(name, ".") {
+		if strings.HasPrefix(name, ".") || dir == "" && name == "lost+found" { // closed to all but root
 			continue
 		}
 		if dir != "" {

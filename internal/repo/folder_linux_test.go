@@ -41,16 +41,52 @@ func asNobody(t *testing.T, f func()) {
 	<-done
 }
 
+// openDir is a temporary folder that everybody may enter.
+func openDir(t *testing.T) string {
+	t.Helper()
+	dir := t.TempDir()
+	for _, path := range []string{filepath.Dir(dir), dir} {
+		if err := os.Chmod(path, 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return dir
+}
+
+// The top of a disk has a folder that only root may look into.
+func TestTheTopOfADiskCanBeARepo(t *testing.T) {
+	t.Parallel()
+	dir := openDir(t)
+	if err := os.Mkdir(filepath.Join(dir, "lost+found"), 0); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Chmod(dir, 0o777); err != nil {
+		t.Fatal(err)
+	}
+	asNobody(t, func() {
+		r, err := Open(t.Context(), dir, Options{Create: true})
+		if err == nil {
+			_, err = r.Put(t.Context(), "main/x", []byte("x"))
+		}
+		if err == nil {
+			err = r.Sweep(t.Context(), "", 0)
+		}
+		if err != nil {
+			t.Error(err)
+		}
+	})
+}
+
 func TestAFolderThatIsClosedToUsIsSaidToBe(t *testing.T) {
 	t.Parallel()
-	dir := filepath.Join(t.TempDir(), "repo")
+	dir := filepath.Join(openDir(t), "repo")
 	r := openRepo(t, dir, Options{Create: true})
 	if _, err := r.Put(t.Context(), "main/x", []byte("x")); err != nil {
 		t.Fatal(err)
 	}
 	closed := []string{dir, filepath.Join(dir, "main")}
 	for _, path := range closed {
-		if err := os.Chmod(path, 0o500); err != nil {
+		if err := os.Chmod(path, 0o555); err != nil {
 			t.Fatal(err)
 		}
 		defer os.Chmod(path, 0o700) //nolint:errcheck // for the cleaning up
