@@ -164,7 +164,7 @@ func (c *restoreClusterCmd) inPlace(ctx context.Context, t *terminal, target kee
 	}
 	id := keeper.ReplacementID(house.Dir())
 	c.To = keeper.FreshDir(house.Dir(), id)
-	need, free, roomErr := plan.Room(house.Dir())
+	need, free, roomErr := plan.Room(house.Dir(), c.Tablespace)
 	if !c.JSON {
 		c.tell(t, r, plan, []string{t.lang.T("cli.place.room"), t.lang.T("cli.place.needs", fault.Args{"need": byteText(need), "free": byteText(free)})})
 		c.warn(t, plan, house.Status().State)

@@ -167,14 +167,7 @@ func Drill(ctx context.Context, r *repo.Repo, clusterName string, options DrillO
 
 // drillRoom refuses a drill that would leave too little of a folder's disk.
 func drillRoom(plan *Plan, dir string) error {
-	place := dir
-	for { // it may have to be made
-		if _, err := os.Stat(place); err == nil || place == filepath.Dir(place) {
-			break
-		}
-		place = filepath.Dir(place)
-	}
-	need, free, err := plan.Room(place)
+	need, free, err := plan.Room(dir, nil)
 	if need += drillLeaves; err != nil || free > 0 && free < need {
 		return fault.New(fault.Unavailable, "keeper.drill_no_room", fault.Args{"dir": dir, "need": need >> 20, "free": free >> 20})
 	}

@@ -202,7 +202,7 @@ func (x *recovery) prepare(ctx context.Context) error {
 	if err := os.MkdirAll(x.to, 0o700); err != nil {
 		return x.fault(err)
 	}
-	if _, _, err := x.plan.Room(x.to); err != nil {
+	if _, _, err := x.plan.Room(x.to, x.options.Tablespaces); err != nil {
 		return err
 	}
 	if err := os.Mkdir(x.work, 0o700); err != nil {
@@ -238,20 +238,51 @@ func reachable(dir string) bool {
 	return err == nil && st.Mode().Perm()&0o001 != 0
 }
 
-// Room tells what a restore needs of a folder's disk and what is free there, in bytes; the fault "keeper.no_room" when that is too little. The WAL comes and goes, at most
-// some segments at once; PostgreSQL keeps them up to max_wal_size.
-func (p *Plan) Room(dir string) (need, free int64, err error) {
+// Room tells what a restore needs of a folder's disk and what is free there, in bytes; the fault "keeper.no_room" when that is too little, there or where a tablespace
+// (by its OID) goes to another disk. The WAL comes and goes, at most some segments at once; PostgreSQL keeps them up to max_wal_size.
+func (p *Plan) Room(dir string, tablespaces map[string]string) (need, free int64, err error) {
 	need = p.Write + min(p.WAL, 1<<30) + int64(len(p.Files)+len(p.Streamed))*int64(p.id.SegmentSize)
-	if len(p.Chain) > 1 {
-		need += p.Backup.Plain() // increments lie beside what is made of them
+	whole := p.Backup
+	if len(p.Chain) > 1 { // increments, and what they are increments to, lie beside what is made of them: about as much as the full one has
+		whole = p.Chain[0]
+		need += whole.Plain()
 	}
-	if free, err = freeSpace(dir); err != nil {
+	here, known := diskOf(nearest(dir))
+	for _, t := range whole.Tarballs {
+		place := tablespaces[t.Name]
+		if place == "" {
+			continue
+		}
+		place = nearest(place)
+		if there, ok := diskOf(place); !known || !ok || there == here {
+			continue
+		}
+		need -= t.Plain
+		if free, err := freeSpace(place); err == nil && free < t.Plain {
+			return t.Plain, free, noRoom(place, t.Plain, free)
+		}
+	}
+	if free, err = freeSpace(nearest(dir)); err != nil {
 		return need, 0, nil //nolint:nilerr // some file systems do not say
 	}
 	if free < need {
-		return need, free, fault.New(fault.Unavailable, "keeper.no_room", fault.Args{"dir": dir, "need": need >> 20, "free": free >> 20})
+		return need, free, noRoom(dir, need, free)
 	}
 	return need, free, nil
+}
+
+func noRoom(dir string, need, free int64) error {
+	return fault.New(fault.Unavailable, "keeper.no_room", fault.Args{"dir": dir, "need": need >> 20, "free": free >> 20})
+}
+
+// nearest is a folder, or the one above it that is there: it may have to be made.
+func nearest(dir string) string {
+	for {
+		if _, err := os.Stat(dir); err == nil || dir == filepath.Dir(dir) {
+			return dir
+		}
+		dir = filepath.Dir(dir)
+	}
 }
 
 // clear removes what an unfinished restore has left, after its server was stopped.

@@ -1,6 +1,8 @@
 package keeper
 
 import (
+	"path/filepath"
+	"runtime"
 	"testing"
 	"time"
 
@@ -63,4 +65,33 @@ func FuzzMoment(f *testing.F) {
 			t.Fatalf("%q is %s, and that is %s, %v", text, Moment(at), again, err)
 		}
 	})
+}
+
+// What is made of increments is as large as the full backup, and lies beside it; what goes to another disk takes no room here.
+func TestTheRoomOfARestoreIsThatOfAllThatLiesThereAtOnce(t *testing.T) {
+	t.Parallel()
+	full := &Backup{Tarballs: []BaseTarball{{Name: "base", Plain: 1000}, {Name: "16400", Plain: 200}}}
+	increment := &Backup{Tarballs: []BaseTarball{{Name: "base", Plain: 30}, {Name: "16400", Plain: 1}}}
+	dir := filepath.Join(t.TempDir(), "not", "yet")
+	for _, c := range []struct {
+		plan *Plan
+		want int64
+	}{{&Plan{Backup: full, Write: full.Plain()}, 1200}, {&Plan{Backup: increment, Chain: []*Backup{full, increment}, Write: 1231}, 2431}} {
+		if need, free, err := c.plan.Room(dir, map[string]string{"16400": dir + "-too"}); need != c.want || free == 0 || err != nil {
+			t.Errorf("%d, want %d; %d are free, %v", need, c.want, free, err)
+		}
+		if here, _ := diskOf(nearest(dir)); runtime.GOOS == "linux" {
+			if there, ok := diskOf("/proc"); !ok || there == here {
+				t.Fatal("/proc is no disk of its own")
+			}
+			need, free, err := c.plan.Room(dir, map[string]string{"16400": "/proc/elsewhere"}) // where nothing is free
+			if !fault.HasKey(err, "keeper.no_room") || need != 200 || free != 0 || fault.Of(err).Args["dir"] != "/proc" {
+				t.Errorf("%d of %d: %v", need, free, err)
+			}
+		}
+	}
+	huge := &Plan{Backup: full, Write: 1 << 60}
+	if _, _, err := huge.Room(dir, nil); !fault.HasKey(err, "keeper.no_room") {
+		t.Error(err)
+	}
 }
