@@ -10,6 +10,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"howdah/internal/fault"
+	"howdah/internal/pg"
 	"howdah/internal/pg/pgtest"
 )
 
@@ -106,6 +107,21 @@ func TestSessions(t *testing.T) {
 	}
 	if list, err := h.Sessions(t.Context(), bob.ID); err != nil || len(list) != 2 || list[0].Address != "10.1.2.3" {
 		t.Error(list, err)
+	}
+	// A use that cannot be noted - the disk is full, say - keeps nobody from reading.
+	if _, err := h.db.Exec(t.Context(), `UPDATE account.session SET seen_at = now() - interval '1 hour'`); err != nil {
+		t.Fatal(err)
+	}
+	full := *h.Accounts
+	if full.db, err = pg.Open(t.Context(), h.db.Config().ConnString(), pg.Options{MaxConns: 1}); err != nil {
+		t.Fatal(err)
+	}
+	defer full.db.Close()
+	if _, err := full.db.Exec(t.Context(), `SET default_transaction_read_only = on`); err != nil {
+		t.Fatal(err)
+	}
+	if read, err := full.Session(t.Context(), second); err != nil || read.ID != s.ID {
+		t.Error(read, err)
 	}
 	want(t, h.EndSession(t.Context(), h.owner.ID, s.ID), "account.no_session") // not theirs
 	want(t, h.ChangePassword(t.Context(), bob, s.ID, "wrong one here", good+"!"), "account.wrong_old_password")

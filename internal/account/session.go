@@ -103,11 +103,28 @@ func (a *Accounts) Session(ctx context.Context, token string) (Session, error) {
 		return Session{}, fault.New(fault.Unauthenticated, "account.sign_in")
 	}
 	if found.Stale {
-		if _, err := a.db.Exec(ctx, `UPDATE account.session SET seen_at = now(), ends_at = now() + $2 WHERE id = $1`, found.SessionID, sessionLife); err != nil {
-			return Session{}, pg.Fault(err)
+		if err := a.used(ctx, `UPDATE account.session SET seen_at = now(), ends_at = now() + $2 WHERE id = $1`, found.SessionID, sessionLife); err != nil {
+			return Session{}, err
 		}
 	}
 	return Session{ID: found.SessionID, Person: found.Person}, nil
+}
+
+// used notes a use. Where nothing can be written just now, on a disk that is full, people still read.
+func (a *Accounts) used(ctx context.Context, sql string, args ...any) error {
+	_, err := a.db.Exec(ctx, sql, args...)
+	if err = pg.Fault(err); fault.Is(err, fault.Unavailable) {
+		err = nil
+	}
+	return err
+}
+
+// Holds tells whether a session (or, by the negative of its id, a token) still holds.
+func (a *Accounts) Holds(ctx context.Context, session int64) (holds bool, err error) {
+	err = a.db.QueryRow(ctx, `
+		SELECT EXISTS (SELECT FROM account.session s JOIN account.person p ON p.id = s.person_id WHERE s.id = $1 AND s.ends_at > now() AND p.disabled_at IS NULL)
+		    OR EXISTS (SELECT FROM account.token t JOIN account.person p ON p.id = t.person_id WHERE t.id = -$1 AND p.disabled_at IS NULL)`, session).Scan(&holds)
+	return holds, pg.Fault(err)
 }
 
 // SignOut ends the session of this token; a token of nobody is no error.
@@ -247,8 +264,8 @@ func (a *Accounts) Bearer(ctx context.Context, token string) (Session, error) {
 		return Session{}, fault.New(fault.Unauthenticated, "account.bad_token")
 	}
 	if found.Stale {
-		if _, err := a.db.Exec(ctx, `UPDATE account.token SET seen_at = now() WHERE id = $1`, found.TokenID); err != nil {
-			return Session{}, pg.Fault(err)
+		if err := a.used(ctx, `UPDATE account.token SET seen_at = now() WHERE id = $1`, found.TokenID); err != nil {
+			return Session{}, err
 		}
 	}
 	return Session{Person: found.Person, TokenID: found.TokenID, ID: -found.TokenID}, nil

@@ -1,8 +1,10 @@
 package web
 
 import (
+	"bufio"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
@@ -353,6 +355,53 @@ func TestEndingASessionHangsUp(t *testing.T) {
 			t.Error(bye)
 		}
 	})
+}
+
+// hijacked is an answer whose connection is taken over only after something else has happened.
+type hijacked struct {
+	http.ResponseWriter
+	before func()
+}
+
+func (h hijacked) Hijack() (net.Conn, *bufio.ReadWriter, error) {
+	h.before()
+	return http.NewResponseController(h.ResponseWriter).Hijack()
+}
+
+func TestASessionThatEndsWhileItsSocketOpensIsHungUp(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t)
+	owner := h.owner()
+	me, err := h.acc.Person(t.Context(), owner.id)
+	if err != nil {
+		t.Fatal(err)
+	}
+	room := owner.must("POST", "/rooms", answer{"client_id": newUUID(), "kind": "public", "name": "open"}).num("id")
+	var bar *person
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		h.door.ServeHTTP(hijacked{w, func() {
+			if err := h.acc.Disable(r.Context(), me, bar.id, true); err != nil {
+				t.Error(err)
+			}
+		}}, r)
+	}))
+	t.Cleanup(server.Close)
+	bar = h.newcomer(owner, "bob", account.Member, nil)
+	bar.must("POST", fmt.Sprintf("/rooms/%d/join", room), nil)
+	at := *h
+	at.url = server.URL
+	s, err := (&person{&at, bar.token, bar.id}).socket()
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.send(answer{"do": "post", "id": 1, "room": room, "client_id": newUUID(), "body": "still here"})
+	if bye := s.await("bye"); bye["key"] != "session_ended" {
+		t.Error(bye)
+	}
+	list, _ := owner.must("GET", fmt.Sprintf("/rooms/%d/messages", room), nil)["messages"].([]any)
+	if len(list) != 0 {
+		t.Errorf("who was barred has spoken: %v", list)
+	}
 }
 
 func TestAnInvitationIntoARoomIsForThoseWhoHaveAnAccountToo(t *testing.T) {

@@ -109,6 +109,12 @@ func (d *Door) live(w http.ResponseWriter, r *http.Request) {
 // read takes messages until the connection ends.
 func (s *socket) read(ctx context.Context, from *bufio.Reader) {
 	defer s.end()
+	// One that ended after it was looked up, and before this socket stood among those that are then hung up, is seen here.
+	if holds, err := s.door.accounts.Holds(ctx, s.session); err != nil {
+		s.bye("away")
+	} else if !holds {
+		s.bye("session_ended")
+	}
 	frames := frameReader{from: from, limit: maxFrame}
 	for {
 		op, payload, err := frames.next()
@@ -119,13 +125,14 @@ func (s *socket) read(ctx context.Context, from *bufio.Reader) {
 			return
 		case err != nil:
 			return
+		case op == ws.OpClose:
+			s.offer(closeFrame)
+			return
+		case s.over(): // all that is waited for is the other side's farewell
 		case op == ws.OpText:
 			s.take(ctx, payload)
 		case op == ws.OpPing:
 			s.offer(ws.MustCompileFrame(ws.NewPongFrame(payload)))
-		case op == ws.OpClose:
-			s.offer(closeFrame)
-			return
 		}
 	}
 }
@@ -268,6 +275,13 @@ func (s *socket) bye(key string) {
 	s.ended = true // nothing more goes in; what is in goes out
 	s.mu.Unlock()
 	_ = s.conn.SetReadDeadline(time.Now().Add(time.Second)) // the other side's answer, then the reader ends
+}
+
+// over tells whether it has been hung up: what comes then is not heard any more.
+func (s *socket) over() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.ended
 }
 
 func (s *socket) farewell(key string) []byte {
