@@ -43,23 +43,36 @@ func (s *Server) writeSettings(ctx context.Context) error {
 	return k.Settings.Save(k.File)
 }
 
-// keep makes backups, beside all else, until ctx ends.
-func (s *Server) keep(ctx context.Context) {
-	k, c, log := s.options.Keeping, s.options.Cluster, s.options.Log
-	var same []string
-	for _, source := range k.Repos {
-		r, err := source.Open(ctx) // makes it: the first segment of WAL comes soon
+// openRepos opens the repos, which makes those that are not there yet, and notes which are on the disk of the data. PostgreSQL may have WAL to archive as soon as it
+// is started: it would fail, say so, and wait a minute.
+func (s *Server) openRepos(ctx context.Context) {
+	defer close(s.opened)
+	for _, source := range s.options.Keeping.Repos {
+		r, err := source.Open(ctx)
 		if err != nil {
 			if ctx.Err() == nil {
-				log.Error("a repository cannot be used; PostgreSQL keeps its WAL until it can", "error", err)
+				s.options.Log.Error("a repository cannot be used; PostgreSQL keeps its WAL until it can", "error", err)
 			}
 			continue
 		}
-		if keeper.SameDisk(r, c.DataDir()) {
-			same = append(same, r.String())
+		if keeper.SameDisk(r, s.options.Cluster.DataDir()) {
+			s.sameDisk = append(s.sameDisk, r.String())
 		}
 	}
-	for _, place := range keeper.TellOnce(filepath.Join(c.Dir(), "same-disk.json"), same) { // howdah status says it always
+}
+
+// repoPatience is how long a start of PostgreSQL waits for the repos: one that hangs is no reason not to start.
+const repoPatience = 2 * time.Second
+
+// keep makes backups, beside all else, until ctx ends.
+func (s *Server) keep(ctx context.Context) {
+	k, c, log := s.options.Keeping, s.options.Cluster, s.options.Log
+	select {
+	case <-s.opened:
+	case <-ctx.Done():
+		return
+	}
+	for _, place := range keeper.TellOnce(filepath.Join(c.Dir(), "same-disk.json"), s.sameDisk) { // howdah status says it always
 		log.Warn("the backups are on the same disk as the data", "error", fault.New(fault.Conflict, "keeper.same_disk", fault.Args{"place": place}))
 	}
 	if c.Installation().Version.Major < keeper.IncrementsSince || k.When[keeper.Physical] == nil { // they need full ones

@@ -58,6 +58,8 @@ type Server struct {
 	pools    []*pg.Pool
 	kept     atomic.Pointer[keeper.Status]
 	keeping  sync.WaitGroup // what uses our PostgreSQL and has to end before it
+	opened   chan struct{}  // closed when the repos have been opened; see openRepos
+	sameDisk []string       // those of them that are on the disk of the data
 	silent   silent
 	watched  watched
 }
@@ -65,7 +67,7 @@ type Server struct {
 // Run serves until ctx ends, then stops in order: people are told, what is under way is finished, PostgreSQL is shut
 // down last. An error is why it could not start; once people could come in, it only ends with ctx.
 func Run(ctx context.Context, options Options) error {
-	s := &Server{options: options, started: time.Now(), backupNow: make(chan struct{}, 1)}
+	s := &Server{options: options, started: time.Now(), backupNow: make(chan struct{}, 1), opened: make(chan struct{})}
 	listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", options.Listen)
 	if err != nil {
 		return fault.Wrap(err, fault.Conflict, "server.listen", fault.Args{"address": options.Listen, "message": lastOf(err)})
@@ -90,7 +92,7 @@ func Run(ctx context.Context, options Options) error {
 
 	running, quit := context.WithCancel(ctx)
 	defer quit()
-	err = s.start(ctx)
+	err = s.start(running)
 	if err == nil && options.Cluster != nil && options.Keeping != nil {
 		s.keeping.Go(func() { s.keep(running) })
 	}
@@ -241,8 +243,17 @@ func (s *Server) startCluster(ctx context.Context) error {
 		if err := s.writeSettings(ctx); err != nil {
 			return err
 		}
+		s.keeping.Go(func() { s.openRepos(ctx) })
 	}
 	_, found := c.Running()
+	if o.Keeping != nil && !found {
+		patience, done := context.WithTimeout(ctx, repoPatience)
+		select {
+		case <-s.opened:
+		case <-patience.Done():
+		}
+		done()
+	}
 	if err := c.Start(ctx); err != nil {
 		return err
 	}

@@ -91,6 +91,12 @@ func TestAFreshHouseIsKeptAndSaysWhenItIsNot(t *testing.T) {
 	})
 	h.switchWAL()
 	await(t, time.Minute, "the segment to be archived", func() bool { return h.status().Archive.Ready == 0 })
+	conn := h.sql(cluster.Superuser)
+	var failures int
+	if err := conn.QueryRow(t.Context(), `SELECT failed_count FROM pg_stat_archiver`).Scan(&failures); err != nil || failures != 0 {
+		t.Errorf("archive_command failed %d times in a house that was made well: %v", failures, err)
+	}
+	conn.Close(t.Context())
 
 	await(t, time.Minute, "the metrics", func() bool {
 		response, err := http.Get("http://" + side + "/metrics")
