@@ -135,6 +135,18 @@ func TestSessions(t *testing.T) {
 	}
 	_, _, err = h.SignIn(t.Context(), "bob", good, Client{})
 	want(t, err, "account.wrong_password")
+	// Forgotten.
+	_, _, err = h.NewPassword(t.Context(), "nobody")
+	want(t, err, "account.no_handle")
+	handle, made, err := h.NewPassword(t.Context(), "@Bob")
+	if err != nil || handle != "bob" {
+		t.Fatal(handle, err)
+	}
+	_, err = h.Session(t.Context(), second)
+	want(t, err, "account.sign_in")
+	if second, _, err = h.SignIn(t.Context(), "bob", made, Client{Address: "10.9.9.9"}); err != nil {
+		t.Fatal(err)
+	}
 	if err := h.SignOut(t.Context(), second); err != nil {
 		t.Fatal(err)
 	}

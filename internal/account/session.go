@@ -191,16 +191,37 @@ func (a *Accounts) ChangePassword(ctx context.Context, me Person, session int64,
 	} else if !matches {
 		return fault.New(fault.Forbidden, "account.wrong_old_password")
 	}
+	return a.setPassword(ctx, me.ID, session, password)
+}
+
+// NewPassword gives somebody who has forgotten theirs a new one, and ends their sessions. Who may ask for it is the caller's to know.
+func (a *Accounts) NewPassword(ctx context.Context, raw string) (handle, password string, err error) {
+	if handle, err = Handle(raw); err != nil {
+		return "", "", err
+	}
+	person, found, err := pg.One[Person](ctx, a.db, `SELECT `+personColumns+` FROM account.person p WHERE p.handle = $1 AND NOT p.house`, handle)
+	if err == nil && !found {
+		err = fault.New(fault.NotFound, "account.no_handle", fault.Args{"handle": handle})
+	}
+	if err != nil {
+		return "", "", err
+	}
+	password, _ = newToken("")
+	return handle, password, a.setPassword(ctx, person.ID, 0, password)
+}
+
+// setPassword ends every session but keep.
+func (a *Accounts) setPassword(ctx context.Context, person, keep int64, password string) error {
 	hash, err := a.hashPassword(ctx, password)
 	if err != nil {
 		return err
 	}
 	var ended []int64
 	err = a.db.InTx(ctx, func(tx pgx.Tx) error {
-		if _, err := tx.Exec(ctx, `UPDATE account.person SET password_hash = $2 WHERE id = $1`, me.ID, hash); err != nil {
+		if _, err := tx.Exec(ctx, `UPDATE account.person SET password_hash = $2 WHERE id = $1`, person, hash); err != nil {
 			return err
 		}
-		ended, err = deleteSessions(ctx, tx, `person_id = $1 AND id <> $2`, me.ID, session)
+		ended, err = deleteSessions(ctx, tx, `person_id = $1 AND id <> $2`, person, keep)
 		return err
 	})
 	if err == nil {

@@ -28,6 +28,7 @@ type commands struct {
 	Up           upCmd           `cmd:"" help:"${help_up}"`
 	Init         initCmd         `cmd:"" help:"${help_init}"`
 	SetupLink    setupLinkCmd    `cmd:"" help:"${help_setup_link}"`
+	Password     passwordCmd     `cmd:"" help:"${help_password}"`
 	Say          sayCmd          `cmd:"" help:"${help_say}"`
 	Env          envCmd          `cmd:"" help:"${help_env}"`
 	Backup       backupCmd       `cmd:"" help:"${help_backup}"`

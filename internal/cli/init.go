@@ -105,21 +105,7 @@ type setupLinkCmd struct {
 
 // Run is howdah setup-link.
 func (c *setupLinkCmd) Run(ctx context.Context, t *terminal) error {
-	dsn := c.DSN
-	if dsn == "" {
-		own, err := cluster.New(c.Data, cluster.Installation{}, cluster.Options{})
-		if err == nil {
-			dsn, err = own.DSN(cluster.App, cluster.Database)
-		}
-		if err != nil {
-			return err
-		}
-	} else if saved, err := readRoles(c.Data, dsn); err != nil {
-		return err
-	} else if saved != nil {
-		dsn = saved.App
-	}
-	db, err := pg.Open(ctx, dsn, pg.Options{MaxConns: 1})
+	db, err := openHouse(ctx, c.Data, c.DSN)
 	if err != nil {
 		return err
 	}
@@ -139,5 +125,45 @@ func (c *setupLinkCmd) Run(ctx context.Context, t *terminal) error {
 		url = "http://localhost:8432" // where howdah up listens when nothing else is said
 	}
 	t.say("cli.up.setup", fault.Args{"url": url + "/setup/" + token})
+	return nil
+}
+
+// openHouse opens the database of a house as its application does: the one in the data folder, or the one at a DSN.
+func openHouse(ctx context.Context, data, dsn string) (*pg.Pool, error) {
+	if dsn == "" {
+		own, err := cluster.New(data, cluster.Installation{}, cluster.Options{})
+		if err == nil {
+			dsn, err = own.DSN(cluster.App, cluster.Database)
+		}
+		if err != nil {
+			return nil, err
+		}
+	} else if saved, err := readRoles(data, dsn); err != nil {
+		return nil, err
+	} else if saved != nil {
+		dsn = saved.App
+	}
+	return pg.Open(ctx, dsn, pg.Options{MaxConns: 1})
+}
+
+// passwordCmd gives somebody who has forgotten theirs a new password.
+type passwordCmd struct {
+	config.House
+	DSN    string `help:"${help_dsn}" name:"dsn" placeholder:"URL"`
+	Handle string `arg:"" help:"${help_password_handle}"`
+}
+
+// Run is howdah password.
+func (c *passwordCmd) Run(ctx context.Context, t *terminal) error {
+	db, err := openHouse(ctx, c.Data, c.DSN)
+	if err != nil {
+		return err
+	}
+	defer db.Close()
+	handle, password, err := account.Open(db, nil).NewPassword(ctx, c.Handle)
+	if err != nil {
+		return err
+	}
+	t.say("cli.password.new", fault.Args{"handle": handle, "password": password})
 	return nil
 }
