@@ -119,12 +119,17 @@ func (a *Accounts) used(ctx context.Context, sql string, args ...any) error {
 	return err
 }
 
-// Holds tells whether a session (or, by the negative of its id, a token) still holds.
-func (a *Accounts) Holds(ctx context.Context, session int64) (holds bool, err error) {
-	err = a.db.QueryRow(ctx, `
-		SELECT EXISTS (SELECT FROM account.session s JOIN account.person p ON p.id = s.person_id WHERE s.id = $1 AND s.ends_at > now() AND p.disabled_at IS NULL)
-		    OR EXISTS (SELECT FROM account.token t JOIN account.person p ON p.id = t.person_id WHERE t.id = -$1 AND p.disabled_at IS NULL)`, session).Scan(&holds)
-	return holds, pg.Fault(err)
+// Gone are those of some sessions (and of tokens, by the negative of their ids) that no longer hold.
+func (a *Accounts) Gone(ctx context.Context, sessions ...int64) ([]int64, error) {
+	rows, err := a.db.Query(ctx, `
+		SELECT w.id FROM unnest($1::bigint[]) AS w (id)
+		WHERE NOT EXISTS (SELECT FROM account.session s JOIN account.person p ON p.id = s.person_id WHERE s.id = w.id AND s.ends_at > now() AND p.disabled_at IS NULL)
+		  AND NOT EXISTS (SELECT FROM account.token t JOIN account.person p ON p.id = t.person_id WHERE t.id = -w.id AND p.disabled_at IS NULL)`, sessions)
+	if err != nil {
+		return nil, pg.Fault(err)
+	}
+	gone, err := pgx.CollectRows(rows, pgx.RowTo[int64])
+	return gone, pg.Fault(err)
 }
 
 // SignOut ends the session of this token; a token of nobody is no error.

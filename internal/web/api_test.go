@@ -10,6 +10,7 @@ import (
 	"net/url"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/gobwas/ws"
 
@@ -401,6 +402,26 @@ func TestASessionThatEndsWhileItsSocketOpensIsHungUp(t *testing.T) {
 	list, _ := owner.must("GET", fmt.Sprintf("/rooms/%d/messages", room), nil)["messages"].([]any)
 	if len(list) != 0 {
 		t.Errorf("who was barred has spoken: %v", list)
+	}
+}
+
+func TestASessionThatEndsElsewhereIsHungUpAtTheNextBeat(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t)
+	owner := h.owner()
+	bob := h.newcomer(owner, "bob", account.Member, nil)
+	stays, goes := owner.listen(0, 0), bob.listen(0, 0)
+	// As howdah password does, in a process of its own: nobody tells the door.
+	if _, err := h.db.App.Exec(t.Context(), `DELETE FROM account.token WHERE person_id = $1`, bob.id); err != nil {
+		t.Fatal(err)
+	}
+	h.door.beat(t.Context(), time.Now().Unix())
+	if bye := goes.await("bye"); bye["key"] != "session_ended" {
+		t.Error(bye)
+	}
+	stays.send(answer{"do": "read", "id": 7, "room": 1 << 40, "seq": 1})
+	if refused := stays.await("error"); refused["key"] != "chat.no_room" {
+		t.Error(refused)
 	}
 }
 

@@ -110,9 +110,9 @@ func (d *Door) live(w http.ResponseWriter, r *http.Request) {
 func (s *socket) read(ctx context.Context, from *bufio.Reader) {
 	defer s.end()
 	// One that ended after it was looked up, and before this socket stood among those that are then hung up, is seen here.
-	if holds, err := s.door.accounts.Holds(ctx, s.session); err != nil {
+	if gone, err := s.door.accounts.Gone(ctx, s.session); err != nil {
 		s.bye("away")
-	} else if !holds {
+	} else if len(gone) > 0 {
 		s.bye("session_ended")
 	}
 	frames := frameReader{from: from, limit: maxFrame}
@@ -303,7 +303,7 @@ func (s *socket) end() {
 	s.door.done.Done()
 }
 
-// heartbeat asks silent sockets for a sign of life and hangs up those that gave none; one goroutine for all.
+// heartbeat looks after all sockets; one goroutine for all.
 func (d *Door) heartbeat(ctx context.Context) {
 	defer d.done.Done()
 	ticker := time.NewTicker(beatEvery)
@@ -312,22 +312,35 @@ func (d *Door) heartbeat(ctx context.Context) {
 		select {
 		case <-ctx.Done():
 			return
-		case <-ticker.C:
+		case now := <-ticker.C:
+			d.beat(ctx, now.Unix())
 		}
-		now := time.Now().Unix()
-		d.mu.Lock()
-		all := make([]*socket, 0, len(d.sockets))
-		for s := range d.sockets {
-			all = append(all, s)
+	}
+}
+
+// beat asks silent sockets for a sign of life and hangs up those that gave none, and those whose session has ended where we were not told: by time, by another
+// process, by a restore.
+func (d *Door) beat(ctx context.Context, now int64) {
+	d.mu.Lock()
+	all := make([]*socket, 0, len(d.sockets))
+	for s := range d.sockets {
+		all = append(all, s)
+	}
+	d.mu.Unlock()
+	sessions := make([]int64, 0, len(all))
+	for _, s := range all {
+		if now-s.heard.Load() > silentAfter {
+			s.conn.Close()
+			continue
 		}
-		d.mu.Unlock()
-		for _, s := range all {
-			if now-s.heard.Load() > silentAfter {
-				s.conn.Close()
-			} else {
-				s.offer(pingFrame)
-			}
-		}
+		s.offer(pingFrame)
+		sessions = append(sessions, s.session)
+	}
+	if len(sessions) == 0 {
+		return
+	}
+	if gone, err := d.accounts.Gone(ctx, sessions...); err == nil && len(gone) > 0 { // else the next beat asks again
+		d.Ended(gone, 0)
 	}
 }
 

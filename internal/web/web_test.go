@@ -35,13 +35,14 @@ type house struct {
 	door  *Door
 	acc   *account.Accounts
 	rooms *chat.Rooms
+	db    *pgtest.DB
 	setup string
 }
 
 func newHouse(t testing.TB) *house {
 	t.Helper()
 	db := pgtest.New(t)
-	h := &house{t: t}
+	h := &house{t: t, db: db}
 	h.acc = account.Open(db.App, func(sessions []int64, person int64) { h.door.Ended(sessions, person) })
 	h.rooms = chat.Open(t.Context(), db.App, db.Steady, nil)
 	h.door = New(t.Context(), h.acc, h.rooms, Options{})
