@@ -14,7 +14,7 @@ type Options struct {
 	Learn  time.Duration       // how long habits are learned before they speak; 7 days when 0
 	Owners []string            // roles that migrations run as
 	Marker string              // what the application_name of our own migrations begins with
-	Mask   func(string) string // takes secrets out of what is said; nil says everything
+	Mask   func(string) string // takes secrets out of what is said; nil: the lines are masked already
 }
 
 // Judge turns lines into verdicts. Not for use by several goroutines at once.
@@ -169,6 +169,7 @@ func (j *Judge) judge(e *Event) []Verdict {
 		j.learn(e, s)
 	}
 	j.remember(e)
+	j.enter(e)
 	return verdicts
 }
 

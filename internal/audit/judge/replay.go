@@ -37,6 +37,7 @@ func (j *Judge) Replay(log io.Reader, found func(Verdict) error) (Replayed, erro
 				did.Broken++
 			} else {
 				did.Lines++
+				line.Mask()
 				if line.Audit != nil {
 					did.Records++
 				}

@@ -26,6 +26,10 @@ type State struct {
 	Sizes     map[string][]int // records of the last sessions of a role with a program
 	Incidents []*Incident      // newest last; old ones are dropped
 	Serial    int
+	Ledger    map[uint32]*entry // transactions that records name
+	Before    []time.Time       // records without a transaction that end in one: CREATE EXTENSION
+	Dropped   map[string]time.Time
+	Catalogs  map[string]*Snapshot // by Scope
 }
 
 // session is a session that runs.
@@ -85,7 +89,8 @@ const stateVersion = 1
 
 func newState() State {
 	return State{Version: stateVersion, Sessions: map[string]*session{}, Roles: map[string]*role{}, Networks: map[string]int{}, Pairs: map[string]*pair{},
-		Databases: map[string]string{}, Made: map[string]made{}, Fails: map[string]*fails{}, Refused: map[string][]time.Time{}, Sizes: map[string][]int{}}
+		Databases: map[string]string{}, Made: map[string]made{}, Fails: map[string]*fails{}, Refused: map[string][]time.Time{}, Sizes: map[string][]int{}, Ledger: map[uint32]*entry{}, Dropped: map[string]time.Time{},
+		Catalogs: map[string]*Snapshot{}}
 }
 
 // Save writes the state; the same state is the same bytes.
@@ -143,6 +148,17 @@ func (st *State) sweep() {
 			delete(st.Roles, name)
 		}
 	}
+	for xid, n := range st.Ledger {
+		if st.Now.Sub(n.At) > 48*time.Hour {
+			delete(st.Ledger, xid)
+		}
+	}
+	for name, at := range st.Dropped {
+		if st.Now.Sub(at) > 48*time.Hour {
+			delete(st.Dropped, name)
+		}
+	}
+	st.Before = slices.DeleteFunc(st.Before, func(at time.Time) bool { return st.Now.Sub(at) > 48*time.Hour })
 	st.Incidents = slices.DeleteFunc(st.Incidents, func(i *Incident) bool { return st.Now.Sub(i.Last) > 24*time.Hour })
 }
 

@@ -1,0 +1,105 @@
+// Package catalog reads from a running PostgreSQL what the log alone does not prove: who wrote each row that says who may do what. Package judge
+// compares it with the records of the log.
+package catalog
+
+import (
+	"context"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"howdah/internal/audit/judge"
+	"howdah/internal/fault"
+)
+
+// shared are the catalogs of the whole cluster. pg_class is none of them anywhere: TRUNCATE and REINDEX rewrite its rows.
+const shared = `
+SELECT 'role', rolname::text, xmin, concat_ws(' ', CASE WHEN rolsuper THEN 'superuser' END, CASE WHEN rolcreaterole THEN 'createrole' END,
+       CASE WHEN rolcreatedb THEN 'createdb' END, CASE WHEN rolreplication THEN 'replication' END, CASE WHEN rolbypassrls THEN 'bypassrls' END, CASE WHEN rolcanlogin THEN 'login' END)
+  FROM pg_catalog.pg_authid
+UNION ALL SELECT 'member', pg_catalog.pg_get_userbyid(roleid) || ' to ' || pg_catalog.pg_get_userbyid(member), xmin, CASE WHEN admin_option THEN 'admin option' ELSE '' END FROM pg_catalog.pg_auth_members
+UNION ALL SELECT 'setting', concat_ws(' in ', coalesce(r.rolname, 'all roles'), d.datname), s.xmin, pg_catalog.array_to_string(s.setconfig, ', ')
+  FROM pg_catalog.pg_db_role_setting s LEFT JOIN pg_catalog.pg_roles r ON r.oid = s.setrole LEFT JOIN pg_catalog.pg_database d ON d.oid = s.setdatabase
+UNION ALL SELECT 'database', datname::text, xmin, pg_catalog.pg_get_userbyid(datdba)::text FROM pg_catalog.pg_database
+UNION ALL SELECT 'parameter', parname, xmin, paracl::text FROM pg_catalog.pg_parameter_acl`
+
+// local are those of one database. PostgreSQL's own functions are one row: the newest of them, and a hash over all.
+const local = `
+SELECT 'function', n.nspname || '.' || p.proname || '(' || pg_catalog.pg_get_function_identity_arguments(p.oid) || ')', p.xmin,
+       pg_catalog.concat_ws(' ', CASE WHEN p.prosecdef THEN 'security definer' END, 'owner', pg_catalog.pg_get_userbyid(p.proowner))
+  FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace WHERE p.oid >= 16384
+UNION ALL (SELECT 'function', 'PostgreSQL''s own', p.xmin, '' FROM pg_catalog.pg_proc p WHERE p.oid < 16384 ORDER BY pg_catalog.age(p.xmin), p.oid LIMIT 1)
+UNION ALL SELECT 'event trigger', evtname::text, xmin, evtenabled::text FROM pg_catalog.pg_event_trigger
+UNION ALL SELECT 'extension', extname::text, xmin, extversion FROM pg_catalog.pg_extension
+UNION ALL SELECT 'language', lanname::text, xmin, CASE WHEN lanpltrusted THEN 'trusted' ELSE 'untrusted' END FROM pg_catalog.pg_language
+UNION ALL SELECT 'server', srvname::text, xmin, '' FROM pg_catalog.pg_foreign_server
+UNION ALL SELECT 'user mapping', pg_catalog.pg_get_userbyid(m.umuser) || ' ' || s.srvname, m.xmin, '' FROM pg_catalog.pg_user_mapping m JOIN pg_catalog.pg_foreign_server s ON s.oid = m.umserver
+UNION ALL SELECT 'publication', pubname::text, xmin, CASE WHEN puballtables THEN 'all tables' ELSE '' END FROM pg_catalog.pg_publication
+UNION ALL SELECT 'policy', p.polname || ' ' || p.polrelid::pg_catalog.regclass, p.xmin, '' FROM pg_catalog.pg_policy p
+UNION ALL SELECT 'default rights', pg_catalog.pg_get_userbyid(defaclrole) || ' ' || defaclnamespace || ' ' || defaclobjtype::text, xmin, defaclacl::text FROM pg_catalog.pg_default_acl`
+
+// Read takes two snapshots over one connection: of the catalogs that the cluster shares, and of the connection's database. It needs to read pg_authid. Of the
+// transactions it finds out when they committed, where PostgreSQL keeps that (track_commit_timestamp); they are what Judge.Transactions names.
+func Read(ctx context.Context, conn *pgx.Conn, transactions []uint32) ([]*judge.Snapshot, error) {
+	var both []*judge.Snapshot
+	err := pgx.BeginTxFunc(ctx, conn, pgx.TxOptions{IsoLevel: pgx.RepeatableRead, AccessMode: pgx.ReadOnly}, func(tx pgx.Tx) error {
+		var at time.Time
+		var database string
+		var times bool
+		if err := tx.QueryRow(ctx, "SELECT pg_catalog.clock_timestamp(), pg_catalog.current_database()::text, pg_catalog.current_setting('track_commit_timestamp')::bool").Scan(&at, &database, &times); err != nil {
+			return err
+		}
+		var commits []time.Time
+		if times && len(transactions) > 0 {
+			rows, err := tx.Query(ctx, `SELECT pg_catalog.pg_xact_commit_timestamp(x::text::xid) FROM unnest($1::bigint[]) x WHERE pg_catalog.pg_xact_commit_timestamp(x::text::xid) IS NOT NULL`, wide(transactions))
+			if err != nil {
+				return err
+			}
+			if commits, err = pgx.CollectRows(rows, pgx.RowTo[time.Time]); err != nil {
+				return err
+			}
+		}
+		committed := "NULL::timestamptz"
+		if times {
+			committed = "CASE WHEN xmin::text::bigint > 2 THEN pg_catalog.pg_xact_commit_timestamp(xmin) END"
+		}
+		for _, part := range []struct{ scope, query string }{{"", shared}, {database, local}} {
+			rows, err := tx.Query(ctx, "SELECT type, name, xmin::text::bigint, "+committed+", coalesce(says, '') FROM ("+part.query+") AS row(type, name, xmin, says) ORDER BY 1, 2")
+			if err != nil {
+				return err
+			}
+			all, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (judge.Row, error) {
+				var r judge.Row
+				var xmin int64
+				var when *time.Time
+				err := row.Scan(&r.Type, &r.Name, &xmin, &when, &r.Says)
+				r.XMin = uint32(xmin)
+				if when != nil {
+					r.Committed = when.UTC()
+				}
+				return r, err
+			})
+			if err != nil {
+				return err
+			}
+			s := &judge.Snapshot{At: at.UTC(), Scope: part.scope, Rows: all}
+			for _, c := range commits {
+				s.Commits = append(s.Commits, c.UTC())
+			}
+			both = append(both, s)
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, fault.Wrap(err, fault.Unavailable, "catalog.read")
+	}
+	return both, nil
+}
+
+func wide(xids []uint32) []int64 {
+	all := make([]int64, len(xids))
+	for i, x := range xids {
+		all[i] = int64(x)
+	}
+	return all
+}

@@ -1,0 +1,132 @@
+package catalog_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/jackc/pgx/v5"
+
+	"howdah/internal/audit"
+	"howdah/internal/audit/catalog"
+	"howdah/internal/audit/judge"
+	"howdah/internal/cluster"
+)
+
+// TestWhatIsChangedBehindTheLogsBack: on a real PostgreSQL with pgAudit, everything that is done openly is explained by its records, and what is done with auditing
+// off, in the catalog itself or behind a password is found, whatever the log says.
+func TestWhatIsChangedBehindTheLogsBack(t *testing.T) {
+	t.Parallel()
+	s, err := cluster.NewScratch(t.Context(), cluster.ScratchOptions{Settings: map[string]string{"shared_preload_libraries": "pgaudit", "pgaudit.log": "role, ddl",
+		"track_commit_timestamp": "on"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := s.Close(context.Background()); err != nil {
+			t.Error(err)
+		}
+	})
+	dsn, err := s.DSN(cluster.Superuser, "postgres")
+	if err != nil {
+		t.Fatal(err)
+	}
+	session := func() *pgx.Conn {
+		t.Helper()
+		conn, err := pgx.Connect(t.Context(), dsn)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = conn.Close(context.Background()) })
+		return conn
+	}
+	do := func(conn *pgx.Conn, statements ...string) {
+		t.Helper()
+		for _, sql := range statements {
+			if _, err := conn.Exec(t.Context(), sql); err != nil {
+				t.Fatalf("%s: %v", sql, err)
+			}
+		}
+	}
+	rules, err := judge.LoadRules(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	j := judge.New(rules, judge.Options{})
+	watch := session()
+	marks := 0
+	var at audit.Position
+	// look reads the log to a mark behind everything that was done, and then compares the catalogs.
+	look := func() (found []string) {
+		t.Helper()
+		marks++
+		mark := fmt.Sprintf("mark %d", marks)
+		do(watch, "COMMENT ON DATABASE postgres IS '"+mark+"'")
+		seen := errors.New("seen")
+		err := audit.Follow(t.Context(), s.LogDir(), at, func(b audit.Batch) error {
+			at = b.Position
+			marked := false
+			for i := range b.Lines {
+				b.Lines[i].Mask()
+				j.Line(&b.Lines[i])
+				marked = marked || b.Lines[i].Audit != nil && strings.Contains(b.Lines[i].Audit.Statement, mark)
+			}
+			if marked {
+				return seen
+			}
+			return nil
+		})
+		if !errors.Is(err, seen) {
+			t.Fatal(err)
+		}
+		both, err := catalog.Read(t.Context(), watch, j.Transactions())
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, snapshot := range both {
+			for _, v := range j.Reconcile(snapshot) {
+				if v.Incident == nil {
+					t.Errorf("%s does not alarm", v.Rule)
+				}
+				found = append(found, v.Event.Kind+" "+v.Event.ObjectType+" "+v.Event.ObjectName)
+			}
+		}
+		slices.Sort(found)
+		return found
+	}
+	do(watch, "CREATE EXTENSION pgaudit", "CREATE ROLE monitor LOGIN")
+	if found := look(); len(found) > 0 {
+		t.Errorf("the first look finds %v", found)
+	}
+
+	open := session()
+	do(open, "CREATE ROLE staff", "CREATE ROLE clerk LOGIN PASSWORD 'x'", "GRANT staff TO clerk", "ALTER ROLE clerk SET work_mem = '8MB'", "GRANT SET ON PARAMETER log_min_duration_statement TO clerk",
+		"CREATE FUNCTION one() RETURNS int LANGUAGE sql AS 'SELECT 1'", "CREATE TABLE t(a int)", "ALTER TABLE t ENABLE ROW LEVEL SECURITY", "CREATE POLICY mine ON t USING (true)", "CREATE EXTENSION IF NOT EXISTS pg_trgm",
+		"ALTER DEFAULT PRIVILEGES GRANT SELECT ON TABLES TO staff", "CREATE PUBLICATION p FOR TABLE t", "CREATE DATABASE other", "TRUNCATE t", "VACUUM FULL", "DROP FUNCTION one()", "CREATE ROLE gone", "DROP ROLE gone",
+		"BEGIN", "SAVEPOINT a", "CREATE ROLE sub1", "SAVEPOINT b", "CREATE ROLE sub2", "RELEASE b", "COMMIT",
+		"DO $$ BEGIN BEGIN CREATE ROLE sub3; EXCEPTION WHEN others THEN NULL; END; END $$",
+		"BEGIN", "CREATE ROLE never", "ROLLBACK")
+	if found := look(); len(found) > 0 {
+		t.Errorf("what was done openly is not explained: %v", found)
+	}
+	do(open, "DROP POLICY mine ON t", "REVOKE staff FROM clerk", "ALTER ROLE clerk RESET ALL", "ALTER ROLE staff RENAME TO crew", "DROP PUBLICATION p", "DROP EXTENSION pg_trgm")
+	if found := look(); len(found) > 0 {
+		t.Errorf("what was taken away openly is not explained: %v", found)
+	}
+
+	hidden := session()
+	do(hidden, "SET pgaudit.log = 'none'", "CREATE ROLE ghost SUPERUSER LOGIN", "CREATE FUNCTION trap() RETURNS int LANGUAGE sql AS 'SELECT 1'", "GRANT crew TO monitor", "ALTER ROLE monitor SET search_path = 'a'", "DROP ROLE sub3", "RESET pgaudit.log",
+		"UPDATE pg_catalog.pg_authid SET rolcreaterole = true WHERE rolname = 'sub1'",
+		"ALTER ROLE clerk PASSWORD 'rotated' BYPASSRLS")
+	want := []string{"catalog.unexplained function public.trap()", "catalog.unexplained member crew to monitor", "catalog.unexplained role clerk", "catalog.unexplained role ghost",
+		"catalog.unexplained role sub1", "catalog.unexplained setting monitor", "catalog.vanished role sub3"}
+	if found := look(); !slices.Equal(found, want) {
+		t.Errorf("behind the log's back: %q\nwant %q", found, want)
+	}
+	if found := look(); len(found) > 0 {
+		t.Errorf("told twice: %v", found)
+	}
+}
