@@ -196,7 +196,7 @@ func TestASegmentThatIsMissingIsNamedWithWhatItCosts(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := a.r.Remove(t.Context(), object+".zst"); err != nil {
+	if err := a.r.Remove(t.Context(), object+a.r.Ending()); err != nil {
 		t.Fatal(err)
 	}
 	for name, target := range map[string]Target{"inside": {Time: inside}, "behind": {Time: behind}, "latest": {}} {
@@ -297,7 +297,7 @@ func TestTablespacesAndEncryptedBackupsComeBackWithAnIdentityOnly(t *testing.T) 
 		t.Error(err)
 	}
 	// Without the identity, and with a wrong one.
-	blind, err := repo.Open(t.Context(), a.r.String(), repo.Options{})
+	blind, err := repo.Open(t.Context(), a.place.Address, repo.Options{AccessKey: a.place.AccessKey, SecretKey: a.place.SecretKey})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -334,6 +334,13 @@ func TestARestoreThatIsKilledIsPlainlyUnfinished(t *testing.T) {
 	random := rand.New(rand.NewPCG(uint64(time.Now().UnixNano()), 2))
 	for round := range 5 {
 		cmd := child(t, what)
+		if round > 0 { // the first may be killed before it has done anything
+			await(t, "it has begun", func() bool {
+				_, err := os.Stat(filepath.Join(to, unfinishedName))
+				_, done := os.Stat(filepath.Join(to, restored))
+				return err == nil || done == nil
+			})
+		}
 		pause := time.NewTimer(time.Duration(random.Int64N(int64(2 * time.Second))))
 		<-pause.C
 		if err := cmd.Process.Kill(); err != nil {
@@ -501,7 +508,16 @@ func TestABackupIsTakenFromAStandbyWhenThatIsSaid(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	conf := autoConf{}.with("primary_conninfo", strings.ReplaceAll(a.dsn(cluster.Replicator), "dbname='postgres'", "")).with("restore_command", RestoreCommand(a.program, a.settings))
+	reading, err := LoadSettings(a.settings) // who archives need not be able to read
+	if err != nil {
+		t.Fatal(err)
+	}
+	reading.IdentityFile = a.identity
+	settings := filepath.Join(dir, "keeper.json")
+	if err := reading.Save(settings); err != nil {
+		t.Fatal(err)
+	}
+	conf := autoConf{}.with("primary_conninfo", strings.ReplaceAll(a.dsn(cluster.Replicator), "dbname='postgres'", "")).with("restore_command", RestoreCommand(a.program, settings))
 	if _, err := f.WriteString(strings.Join(conf, "\n") + "\n"); err != nil || f.Close() != nil {
 		t.Fatal(err)
 	}
