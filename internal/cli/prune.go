@@ -76,10 +76,13 @@ func (t *terminal) pruned(r *repo.Repo, p *keeper.PrunePlan) {
 	if p.Segments > 0 {
 		t.say("cli.prune.wal", fault.Args{"count": p.Segments, "first": p.First, "last": p.Last})
 	}
+	if p.Reports > 0 {
+		t.say("cli.prune.reports", fault.Args{"n": p.Reports})
+	}
 	if p.Doubt != keeper.DoubtNone {
 		t.say("cli.prune."+string(p.Doubt), fault.Args{"newest": local(p.Newest), "clock": local(p.Clock)})
 	}
-	if gone == 0 && p.Segments == 0 {
+	if gone == 0 && p.Segments == 0 && p.Reports == 0 {
 		t.say("cli.prune.nothing")
 		return
 	}

@@ -80,7 +80,8 @@ type PrunePlan struct {
 	Segments int          `json:"segments"` // files of WAL that go
 	First    string       `json:"first_segment,omitempty"`
 	Last     string       `json:"last_segment,omitempty"`
-	Bytes    int64        `json:"bytes"` // that are freed, as stored
+	Reports  int          `json:"reports"` // of drills and verifications that go
+	Bytes    int64        `json:"bytes"`   // that are freed, as stored
 	// The oldest moment that can be restored from base backups, before and after.
 	OldestBefore time.Time `json:"oldest_before,omitzero"`
 	OldestAfter  time.Time `json:"oldest_after,omitzero"`
@@ -88,6 +89,7 @@ type PrunePlan struct {
 	size   wal.SegmentSize
 	wal    []repo.Info
 	pieces []piece
+	report []string // names of the reports that go
 }
 
 // Fault is why nothing is removed that should be; nil where nothing is in doubt, and where there is no base backup yet.
@@ -117,6 +119,9 @@ type pruneStock struct {
 	pieces map[wal.Name][]piece
 	holds  []hold
 	clock  time.Time
+	// reports of drills and verifications, and the name of the newest of a drill that was good.
+	reports []repo.Info
+	good    string
 }
 
 const (
@@ -266,6 +271,7 @@ func (s *pruneStock) judge(keep Retention) *PrunePlan {
 		}
 	}
 	s.files(p, base, len(good) > 0)
+	s.oldReports(p, base)
 	for _, j := range slices.Concat(p.Physical, p.Logical) {
 		if !j.Kept() {
 			p.Bytes += j.Stored
@@ -389,6 +395,31 @@ func (s *pruneStock) files(p *PrunePlan, base map[string]*Judgement, some bool) 
 	}
 }
 
+// oldReports finds the reports that go: those from before the window that tell of no base backup that stays. The newest of each kind stays, and that of the last drill that was good, by
+// which the next is due.
+func (s *pruneStock) oldReports(p *PrunePlan, base map[string]*Judgement) {
+	if p.Doubt != DoubtNone {
+		return
+	}
+	since := p.Cut
+	for _, b := range s.a.Backups {
+		if base[b.ID].Kept() && b.Ended.Before(since) {
+			since = b.Ended
+		}
+	}
+	newest := map[string]bool{}
+	for _, info := range slices.Backward(s.reports) { // in the order of their names, which is that of time
+		kind, at, ok := parseReport(s.a.cluster, info.Name)
+		if first := !newest[kind]; !ok || first || !at.Before(since) || info.Name == s.good {
+			newest[kind] = newest[kind] || ok
+			continue
+		}
+		p.report = append(p.report, info.Name)
+		p.Bytes += info.Size
+	}
+	p.Reports = len(p.report)
+}
+
 // heldFrom is the number of the first segment that restores under way need.
 func heldFrom(living []hold, size wal.SegmentSize) uint64 {
 	from := size.Last()
@@ -425,6 +456,17 @@ func PlanPrune(ctx context.Context, r *repo.Repo, clusterName string, keep Reten
 	}
 	if s.pieces, err = pieces(ctx, r, clusterName, ""); err != nil {
 		return nil, err
+	}
+	for info, err := range r.List(ctx, reportFolder(clusterName)) {
+		if err != nil {
+			return nil, err
+		}
+		s.reports = append(s.reports, info)
+	}
+	if _, good, err := lastDrills(ctx, r, clusterName); err != nil {
+		return nil, err
+	} else if good != nil {
+		s.good = good.Report
 	}
 	if s.holds, _, err = livingHolds(ctx, r, clusterName); err != nil {
 		return nil, err
@@ -513,8 +555,10 @@ func Prune(ctx context.Context, r *repo.Repo, clusterName string, keep Retention
 	if err := removePieces(ctx, r, p.pieces); err != nil {
 		return nil, err
 	}
-	if err := r.Remove(ctx, dead...); err != nil {
-		return nil, err
+	for some := range slices.Chunk(append(dead, p.report...), 100) {
+		if err := r.Remove(ctx, some...); err != nil {
+			return nil, err
+		}
 	}
 	if p.Doubt == DoubtNone { // what a killed prune, or a killed backup, has left
 		if err := sweepRuns(ctx, r, baseFolder(clusterName), backupName); err != nil {

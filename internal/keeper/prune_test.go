@@ -4,6 +4,7 @@ import (
 	"errors"
 	"math/rand/v2"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -214,6 +215,50 @@ func TestWhatIsKeptAndWhy(t *testing.T) {
 }
 
 var errSomething = errors.New("something")
+
+// Reports go with the window, but for those that tell of a backup that stays, the newest of each kind, and the last good one of a drill.
+func TestOldReportsGoWhenTheyTellOfNothingThatStays(t *testing.T) {
+	t.Parallel()
+	now := time.Date(2026, 11, 22, 12, 0, 0, 0, time.UTC)
+	on := func(d int) time.Time { return time.Date(2026, 11, d, 3, 0, 0, 0, time.UTC) }
+	for _, c := range []struct{ reports, good, want string }{
+		{"drill-02 drill-09 drill-16 foreign verify-03 verify-14 verify-16 verify-21", "drill-16", "drill-02 drill-09 verify-03 verify-14"},
+		{"drill-02 drill-09 drill-16 foreign verify-03", "drill-02", "drill-09"},
+		{"drill-02 verify-03", "", ""},
+	} {
+		s := invent(t, now, 22*day)
+		for _, d := range []int{8, 15, 22} {
+			s.backup(1, on(d), nil)
+		}
+		object := func(short string) string {
+			kind, d, ok := strings.Cut(short, "-")
+			if !ok {
+				return "main/report/" + short + ".json"
+			}
+			n, _ := strconv.Atoi(d)
+			return "main/report/" + kind + "-" + on(n).Add(time.Hour).Format(repo.TimeForm) + ".json"
+		}
+		var want []string
+		for short := range strings.FieldsSeq(c.reports) {
+			s.reports = append(s.reports, repo.Info{Name: object(short), Size: 10})
+		}
+		for short := range strings.FieldsSeq(c.want) {
+			want = append(want, object(short))
+		}
+		if c.good != "" {
+			s.good = object(c.good)
+		}
+		p := s.judge(Retention{Window: 7 * day})
+		slices.Sort(p.report)
+		if !slices.Equal(p.report, want) || p.Reports != len(want) {
+			t.Errorf("%s: %v go, not %v", c.reports, p.report, want)
+		}
+		s.clock = now.AddDate(0, 0, -9) // it was set back: nothing goes
+		if p := s.judge(Retention{Window: 7 * day}); p.Doubt == DoubtNone || p.Reports != 0 {
+			t.Errorf("in doubt (%s): %v", p.Doubt, p.report)
+		}
+	}
+}
 
 func TestLogicalBackupsAreKeptByDayWeekAndMonth(t *testing.T) {
 	t.Parallel()

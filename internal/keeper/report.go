@@ -2,6 +2,8 @@ package keeper
 
 import (
 	"context"
+	"errors"
+	"io/fs"
 	"iter"
 	"slices"
 	"strings"
@@ -34,7 +36,7 @@ func Proofs(ctx context.Context, r *repo.Repo, clusterName string, backups []*Ba
 		}
 	}
 	missing := len(all)
-	for d, err := range reports[Drilled](ctx, r, clusterName, "drill", oldest) {
+	for d, err := range reports[Drilled](ctx, r, clusterName, drillReport, oldest) {
 		if err != nil {
 			return nil, err
 		}
@@ -55,7 +57,7 @@ func Proofs(ctx context.Context, r *repo.Repo, clusterName string, backups []*Ba
 		}
 	}
 	missing = len(all)
-	for v, err := range reports[Verification](ctx, r, clusterName, "verify", oldest) {
+	for v, err := range reports[Verification](ctx, r, clusterName, verifyReport, oldest) {
 		if err != nil {
 			return nil, err
 		}
@@ -76,7 +78,7 @@ func Proofs(ctx context.Context, r *repo.Repo, clusterName string, backups []*Ba
 
 // lastDrills are the newest drill, and the newest that was good; nil where there is none.
 func lastDrills(ctx context.Context, r *repo.Repo, clusterName string) (last, good *Drilled, err error) {
-	for d, err := range reports[Drilled](ctx, r, clusterName, "drill", time.Time{}) {
+	for d, err := range reports[Drilled](ctx, r, clusterName, drillReport, time.Time{}) {
 		if err != nil {
 			return nil, nil, err
 		}
@@ -90,25 +92,39 @@ func lastDrills(ctx context.Context, r *repo.Repo, clusterName string) (last, go
 	return last, nil, nil
 }
 
+// The kinds of reports.
+const (
+	drillReport  = "drill"
+	verifyReport = "verify"
+)
+
+func reportFolder(clusterName string) string { return clusterName + "/report/" }
+
+// parseReport takes the name of a report's object apart; false for anything else.
+func parseReport(clusterName, object string) (kind string, at time.Time, ok bool) {
+	file, ok := strings.CutPrefix(object, reportFolder(clusterName))
+	kind, stamp, cut := strings.Cut(file, "-")
+	at, err := time.Parse(repo.TimeForm+".json", stamp)
+	return kind, at, ok && cut && err == nil && (kind == drillReport || kind == verifyReport)
+}
+
 // reports gives the reports of a kind, the newest first, down to a time. One that cannot be read is left out: howdah verify names it.
 func reports[T any](ctx context.Context, r *repo.Repo, clusterName, kind string, since time.Time) iter.Seq2[*T, error] {
 	return func(yield func(*T, error) bool) {
-		prefix := clusterName + "/report/" + kind + "-"
 		var names []string
-		for info, err := range r.List(ctx, prefix) {
+		for info, err := range r.List(ctx, reportFolder(clusterName)+kind+"-") {
 			if err != nil {
 				yield(nil, err)
 				return
 			}
-			at, err := time.Parse(repo.TimeForm+".json", strings.TrimPrefix(info.Name, prefix))
-			if err == nil && !at.Before(since) {
+			if _, at, ok := parseReport(clusterName, info.Name); ok && !at.Before(since) {
 				names = append(names, info.Name)
 			}
 		}
 		for _, name := range slices.Backward(names) {
 			one := new(T)
 			err := r.GetJSON(ctx, name, one)
-			if fault.HasKey(err, "repo.damaged") {
+			if fault.HasKey(err, "repo.damaged") || errors.Is(err, fs.ErrNotExist) { // or it was pruned since we listed it
 				continue
 			}
 			if d, ok := any(one).(*Drilled); ok {

@@ -121,7 +121,7 @@ type verifyMemory struct{ stored, plain []byte }
 // backup on. What lies there as it was written unpacks as it did then: so the stored bytes are compared, at the speed of one core's hash, where there is a sum of them;
 // a drill shows that it unpacks at all. What is wrong is in the findings; the error is for a verification that could not be carried out. The report is kept in CLUSTER/report.
 func Verify(ctx context.Context, r *repo.Repo, clusterName string, options VerifyOptions) (*Verification, error) {
-	v := &verification{r: r, cluster: clusterName, options: options, broken: map[string]error{}, out: &Verification{Format: 1, Kind: "verify", Cluster: clusterName,
+	v := &verification{r: r, cluster: clusterName, options: options, broken: map[string]error{}, out: &Verification{Format: 1, Kind: verifyReport, Cluster: clusterName,
 		ID: options.ID, Began: time.Now().UTC().Truncate(time.Second), Backups: []string{}, Reachable: []Span{}, Findings: []Finding{}}}
 	release, err := keepAll(ctx, r, clusterName)
 	if err != nil {
@@ -163,14 +163,14 @@ func Verify(ctx context.Context, r *repo.Repo, clusterName string, options Verif
 func (v *verification) end(ctx context.Context) (_ *Verification, err error) {
 	v.out.Objects, v.out.Bytes, v.out.StoredOnly, v.out.Contents = len(v.tasks), v.done.Load(), v.sealed, v.options.Contents
 	v.out.Ended = time.Now().UTC().Truncate(time.Second)
-	v.out.Report, err = putReport(ctx, v.r, v.cluster, "verify", v.out.Ended, v.out)
+	v.out.Report, err = putReport(ctx, v.r, v.cluster, verifyReport, v.out.Ended, v.out)
 	return v.out, err
 }
 
 // putReport keeps a report under the first name that is free.
 func putReport(ctx context.Context, r *repo.Repo, clusterName, kind string, at time.Time, value any) (string, error) {
 	for {
-		name := clusterName + "/report/" + kind + "-" + at.UTC().Format(repo.TimeForm) + ".json"
+		name := reportFolder(clusterName) + kind + "-" + at.UTC().Format(repo.TimeForm) + ".json"
 		if _, err := r.Stat(ctx, name); errors.Is(err, fs.ErrNotExist) {
 			if err = r.PutJSON(ctx, name, value); !fault.HasKey(err, "repo.conflict") {
 				return name, err
@@ -503,7 +503,8 @@ func (v *verification) json(object string) func(context.Context, *verifyMemory) 
 	return func(ctx context.Context, m *verifyMemory) error {
 		err := v.load(ctx, object, m)
 		if folder, file := path.Split(object); errors.Is(err, fs.ErrNotExist) {
-			if _, pruned := v.r.Stat(ctx, folder+prunedName); file == runName || file == prunedName || pruned == nil || strings.HasSuffix(folder, "/report/") {
+			_, _, report := parseReport(v.cluster, object)
+			if _, pruned := v.r.Stat(ctx, folder+prunedName); file == runName || file == prunedName || report || pruned == nil {
 				return nil
 			}
 		}

@@ -4,6 +4,7 @@ package keeper
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"io/fs"
 	"math/rand/v2"
@@ -215,6 +216,12 @@ func TestAfterAPruneTheRestIsSoundAndIsRestored(t *testing.T) {
 	if err := os.WriteFile(foreign, []byte("mine"), 0o600); err != nil {
 		t.Fatal(err)
 	}
+	reports := []string{"main/report/verify-20200101T000000Z.json", "main/report/drill-20200101T000000Z.json", a.verify(VerifyOptions{}).Report}
+	for i, value := range []any{Verification{Kind: verifyReport}, Drilled{Kind: drillReport}} {
+		if err := a.r.PutJSON(t.Context(), reports[i], value); err != nil {
+			t.Fatal(err)
+		}
+	}
 	all := len(a.objects())
 	keep := Retention{Window: 0}
 	dry, err := PlanPrune(t.Context(), a.r, "main", keep)
@@ -227,6 +234,11 @@ func TestAfterAPruneTheRestIsSoundAndIsRestored(t *testing.T) {
 	done, err := Prune(t.Context(), a.r, "main", keep)
 	if err != nil || done.Segments != dry.Segments || done.Bytes != dry.Bytes || done.DryRun {
 		t.Fatalf("%+v, %v", done, err)
+	}
+	for i, name := range reports { // the newest of each kind stays
+		if _, err := a.r.Stat(t.Context(), name); errors.Is(err, fs.ErrNotExist) != (i == 0) || done.Reports != 1 {
+			t.Errorf("%s: %v; %d have gone", name, err, done.Reports)
+		}
 	}
 	if _, err := os.Stat(foreign); err != nil {
 		t.Error(err)
