@@ -514,7 +514,7 @@ func (t *terminal) releasing(known *adoptedIn, plan *keeper.Released) {
 // forget removes what we know of the cluster, the record last. A repo in the folder stays; and so do the settings and the program, when somebody's
 // archive_command may use them still.
 func (a *adoptedIn) forget(used bool) error {
-	gone := []string{"spool", "stage", "repos.json", "backup-failures.json", "backup-" + a.Name + ".lock", "adopt.lock", "keep.lock"}
+	gone := []string{"spool", "stage", "drill", "repos.json", "backup-failures.json", "backup-" + a.Name + ".lock", "adopt.lock", "keep.lock"}
 	if !used {
 		gone = append(gone, filepath.Base(archiveFile(a.dir)), programDir)
 	}
@@ -536,18 +536,19 @@ type rootHand struct {
 	command []string // that restarts PostgreSQL
 }
 
-// rootScript makes folders that are missing and gives them to an account ($1, "uid:gid"; then their count and names), and runs a command.
+// rootScript makes folders that are missing and gives them to an account ($1, "uid:gid"; then their count and names), and runs a command. In the end the first of them goes, if it is
+// empty.
 const rootScript = `
 owner=$1 count=$2; shift 2
 first=$1
-read -r word || exit 0
+read -r word || word=
 if [ "$word" = make ]; then
   while [ "$count" -gt 0 ]; do
     if [ ! -e "$1" ]; then mkdir -p -m 755 "$(dirname "$1")" && mkdir -m 700 "$1" && chown "$owner" "$1" || exit 1; fi
     shift; count=$((count - 1))
   done
   echo made
-  read -r word || exit 0
+  read -r word || word=
 else
   shift "$count"
 fi

@@ -19,8 +19,7 @@ import (
 type drillCmd struct {
 	keeping
 	config.Drill
-	Role   string `help:"${help_drill_role}" default:"postgres" placeholder:"NAME"`
-	Gentle bool   `help:"${help_drill_gentle}"`
+	Gentle bool `help:"${help_drill_gentle}"`
 }
 
 // drilled is what howdah drill says of one repo.
@@ -69,7 +68,7 @@ func (c *drillCmd) Run(ctx context.Context, t *terminal) error {
 	if err != nil {
 		return err
 	}
-	options := keeper.DrillOptions{Scratch: scratch, Program: program, IdentityFile: c.Identity, Account: account, Role: c.Role, By: versionText()}
+	options := keeper.DrillOptions{Scratch: scratch, Program: program, IdentityFile: c.Identity, Account: account, By: versionText()}
 	if house {
 		options.Lock = keeper.LockFile(c.Data, c.Cluster)
 	}

@@ -57,7 +57,7 @@ func (c *keepCmd) Run(ctx context.Context, t *terminal) error {
 	if all.count == 0 {
 		return fault.New(fault.NotFound, "cli.keep_nothing")
 	}
-	if _, err := t.settleDown(ctx, &c.House); err != nil { // nothing of us is root from here on
+	if _, err := c.settle(ctx, t); err != nil { // nothing of us is root from here on
 		return err
 	}
 	select {

@@ -4,6 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
 	"strings"
 	"time"
 
@@ -29,6 +32,13 @@ func (c exitCode) Error() string { return fmt.Sprintf("exit code %d", int(c)) }
 
 // Run is howdah status. It works with everything down: what cannot be found out is part of the answer.
 func (c *statusCmd) Run(ctx context.Context, t *terminal) error {
+	var beside *lookedAt
+	if c.Cluster == config.OwnCluster && c.AdminDSN == "" && !t.given["repo"] {
+		beside = c.lookBeside(ctx, t)
+	}
+	if _, err := os.Lstat(c.Data); errors.Is(err, fs.ErrNotExist) && filepath.Clean(c.Data) == "howdah-data" && beside.some() { // nobody speaks of a house, and there need not be one
+		return t.adoptedAlone(beside.wait(), c.JSON)
+	}
 	account, err := c.settle(ctx, t)
 	if err != nil {
 		return err
@@ -58,18 +68,24 @@ func (c *statusCmd) Run(ctx context.Context, t *terminal) error {
 	opt.Repos = c.sources(false)
 	s := keeper.Look(ctx, opt)
 	aside := keeper.Asides(opt.Dir, true)
+	others := beside.wait()
 	if c.JSON {
 		err = t.print(struct {
 			*keeper.Status
-			Concerns []foundJSON    `json:"findings"`
-			Aside    []keeper.Aside `json:"aside,omitempty"`
-		}{s, t.found(s), aside})
+			Concerns []foundJSON     `json:"findings"`
+			Aside    []keeper.Aside  `json:"aside,omitempty"`
+			Adopted  []adoptedStatus `json:"adopted,omitempty"`
+		}{s, t.found(s), aside, others})
 	} else {
 		t.status(s)
+		if c.known != nil && len(s.Concerns) > 0 {
+			t.say("cli.status.with_cluster", fault.Args{"cluster": c.Cluster})
+		}
 		t.asides(aside)
+		t.adopted(others)
 	}
-	if err == nil && s.Level > keeper.Well {
-		err = exitCode(s.Level)
+	if level := max(s.Level, worst(others)); err == nil && level > keeper.Well {
+		err = exitCode(level)
 	}
 	return err
 }

@@ -282,6 +282,22 @@ func (c *Cluster) single(ctx context.Context, data, database, statements string)
 	return c.initFault(err)
 }
 
+// MakeSuperuser makes a role that may log in and do everything, in a cluster that does not run: one that was copied to be looked at, and whose roles nobody knows. It gives the
+// database in which it was made, which the role may enter: template1, or postgres where somebody has dropped that. No role may have the name yet; it is put between quotes as it is.
+func (c *Cluster) MakeSuperuser(ctx context.Context, role string) (database string, err error) {
+	for _, database := range []string{"template1", "postgres"} {
+		single := c.single(ctx, c.data(), database, `CREATE ROLE "`+role+`" SUPERUSER LOGIN;`+"\n\n"+
+			`UPDATE pg_database SET datallowconn = true WHERE datname = current_database();`+"\n\n")
+		if single == nil {
+			return database, nil
+		}
+		if err == nil {
+			err = single
+		}
+	}
+	return "", fault.Wrap(err, fault.Unavailable, "cluster.start_failed", fault.Args{"dir": c.data(), "log": c.LogDir()})
+}
+
 // ScramVerifier is what PostgreSQL keeps of a password (RFC 5803). Making it here keeps the passwords out of every statement,
 // and so out of every log.
 func ScramVerifier(password string) (string, error) {

@@ -30,7 +30,6 @@ type DrillOptions struct {
 	IdentityFile string  // of age, when the backups are encrypted
 	Installation cluster.Installation
 	Account      *cluster.Account    // who PostgreSQL runs as; nil: we ourselves
-	Role         string              // a superuser of the cluster; "": postgres
 	Lock         string              // as BaseOptions.Lock: a drill and a backup keep out of each other's way
 	By           string              // which program it is, for the report
 	Workers      int                 // frames at once
@@ -113,7 +112,7 @@ func Drill(ctx context.Context, r *repo.Repo, clusterName string, options DrillO
 	defer unlock()
 	sweepDrills(ctx, options)
 	host, _ := os.Hostname()
-	d := &Drilled{Format: 1, Kind: "drill", Cluster: clusterName, By: options.By, Host: host, Server: options.Installation.Version.Text,
+	d := &Drilled{Format: 1, Kind: drillReport, Cluster: clusterName, By: options.By, Host: host, Server: options.Installation.Version.Text,
 		Began: time.Now().UTC().Truncate(time.Second), Exercises: []Exercise{}}
 	a, err := OpenArchive(ctx, r, clusterName)
 	if err != nil {
@@ -159,7 +158,7 @@ func Drill(ctx context.Context, r *repo.Repo, clusterName string, options DrillO
 		d.Problem = failed.Error()
 	}
 	d.Ended = time.Now().UTC().Truncate(time.Second)
-	if d.Report, err = putReport(ctx, r, clusterName, "drill", d.Ended, d); err != nil {
+	if d.Report, err = putReport(ctx, r, clusterName, drillReport, d.Ended, d); err != nil {
 		return nil, errors.Join(failed, err)
 	}
 	return d, failed
@@ -275,16 +274,18 @@ func (d *Drilled) exercise(ctx context.Context, r *repo.Repo, plan rehearsal, op
 	if err != nil {
 		return nil, err
 	}
+	// A role of our own: which superusers there are, whether they may log in, and what is set for them, is the cluster's affair.
+	role := drillPrefix + strings.ToLower(rand.Text()[:12])
+	database, err := c.MakeSuperuser(ctx, role)
+	if err != nil {
+		return nil, err
+	}
 	if err := c.Start(ctx); err != nil {
 		return nil, err
 	}
 	e.Restored = seconds(time.Since(began))
 	began = time.Now()
-	role := options.Role
-	if role == "" {
-		role = cluster.Superuser
-	}
-	s := Server{DSN: where + " user='" + strings.NewReplacer(`\`, `\\`, `'`, `\'`).Replace(role) + "' dbname=postgres sslmode=disable", Programs: options.Installation}
+	s := Server{DSN: where + " user=" + role + " dbname=" + database + " sslmode=disable", Programs: options.Installation}
 	err = e.look(ctx, s, func(bytes, total int64) { tell(RecoverProgress{Phase: DrillCheck, Bytes: bytes, Total: total}) })
 	e.Checked = seconds(time.Since(began))
 	return e, err

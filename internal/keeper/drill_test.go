@@ -74,10 +74,14 @@ func TestADrillShowsWhetherTheNewestBackupCanBeRestored(t *testing.T) {
 	}
 	a.verify(VerifyOptions{})
 
+	// It needs no role and no database of a certain name: here, nobody may log in, and not into template1.
+	a.exec(`ALTER DATABASE template1 ALLOW_CONNECTIONS false`, `ALTER ROLE postgres NOLOGIN`)
+	a.await(a.house)
 	d, err := Drill(t.Context(), a.r, "main", options)
 	if err != nil {
 		t.Fatalf("%v\n%s", err, startLog(nil, err))
 	}
+	a.exec(`ALTER ROLE postgres LOGIN`)
 	if d.Backup != second.ID || !d.Good() || d.Report == "" || d.Server == "" || d.By != "this test" || len(d.Exercises) != 2 {
 		t.Fatalf("%+v", d)
 	}

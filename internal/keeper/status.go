@@ -28,9 +28,19 @@ const (
 	Critical              // what is written now may be lost, or cannot be written
 )
 
+var levelNames = [...]string{"good", "warning", "critical"}
+
 // MarshalText implements encoding.TextMarshaler.
-func (l Level) MarshalText() ([]byte, error) {
-	return []byte([...]string{"good", "warning", "critical"}[l]), nil
+func (l Level) MarshalText() ([]byte, error) { return []byte(levelNames[l]), nil }
+
+// UnmarshalText implements encoding.TextUnmarshaler.
+func (l *Level) UnmarshalText(text []byte) error {
+	at := slices.Index(levelNames[:], string(text))
+	if at < 0 {
+		return errors.New("no such level: " + string(text))
+	}
+	*l = Level(at)
+	return nil
 }
 
 // Concern is something that is not well; its hint is the next step.
@@ -149,13 +159,17 @@ func Look(ctx context.Context, opt StatusOptions) *Status {
 		state := c.Status()
 		s.PostgreSQL.State, s.PostgreSQL.PID = state.State, state.PID
 		young = s.PostgreSQL.State == cluster.Running && time.Since(state.Started) < 10*time.Minute
+		dir := fault.Args{"dir": c.Dir()}
+		if filepath.Dir(c.DataDir()) != c.Dir() { // somebody else's: our folder would tell nobody which
+			dir["dir"] = c.DataDir()
+		}
 		switch state.State {
 		case cluster.Absent:
-			s.find(Critical, fault.New(fault.NotFound, "cluster.absent", fault.Args{"dir": c.Dir()}))
+			s.find(Critical, fault.New(fault.NotFound, "cluster.absent", dir))
 		case cluster.Stopped, cluster.Stopping:
-			s.find(Critical, fault.New(fault.Unavailable, "keeper.status_down", fault.Args{"dir": c.Dir()}))
+			s.find(Critical, fault.New(fault.Unavailable, "keeper.status_down", dir))
 		case cluster.Starting:
-			s.find(Warning, fault.New(fault.Unavailable, "keeper.status_starting", fault.Args{"dir": c.Dir()}))
+			s.find(Warning, fault.New(fault.Unavailable, "keeper.status_starting", dir))
 		case cluster.Running:
 		}
 		s.lookAtFiles(filepath.Join(c.DataDir(), "pg_wal"))

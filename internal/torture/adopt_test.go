@@ -230,6 +230,9 @@ func TestDebiansClustersAreAdoptedKeptAndReleased(t *testing.T) {
 	}
 	k.do(0, "restart", "adopt", toys.major+"/"+toys.name, "--cluster", "toys", "--repo", place, "--yes")
 	k.do(2, "restart", "status", "--cluster", "toys") // it says what is missing
+	if all := k.do(2, "Adopted clusters", "status"); !strings.Contains(all, "  shop  ") || !strings.Contains(all, "  toys  !! ") {
+		t.Errorf("all together: %s", all)
+	}
 	k.do(0, "Archiving works", "adopt", toys.major+"/"+toys.name, "--cluster", "toys", "--yes", "--restart")
 	k.do(1, "toys", "adopt", toys.major+"/"+toys.name, "--cluster", "again", "--yes")
 	k.do(1, "shop, toys", "release", "nobody")
@@ -260,7 +263,12 @@ func TestDebiansClustersAreAdoptedKeptAndReleased(t *testing.T) {
 	shop.psql(`SELECT pg_switch_wal()`)
 	await(t, 5*time.Minute, "the segment", func() bool { return made("shop/wal/*/*/*") >= 3 && shop.ready() == 0 })
 	k.do(0, "Nothing is wrong", "verify", "--cluster", "shop")
-	k.do(0, "", "prune", "--cluster", "toys", "--dry-run")
+	k.do(0, "postgres, template1", "backup", "all", "--cluster", "toys")
+	k.do(0, "All came back", "drill", "--cluster", "toys")
+	k.do(0, "stays", "prune", "--cluster", "toys")
+	if all := k.do(0, "All is well", "status"); strings.Count(all, "All is well") != 3 {
+		t.Errorf("all together: %s", all)
+	}
 	restored := filepath.Join(base, "restored")
 	k.do(0, "Restored", "restore", "--cluster", "shop", "--to", restored, "--latest")
 	bin := "/usr/lib/postgresql/" + shop.major + "/bin/"
@@ -297,6 +305,9 @@ func TestDebiansClustersAreAdoptedKeptAndReleased(t *testing.T) {
 	k.do(1, "", "release", "shop", "--yes")
 	if made("shop/base/*/backup.json") != 1 {
 		t.Error("release took the backups")
+	}
+	if _, err := os.Stat(filepath.Join(k.clusters, "toys")); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("the folder of a cluster that was released: %v", err)
 	}
 }
 
