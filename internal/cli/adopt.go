@@ -539,6 +539,7 @@ type rootHand struct {
 // rootScript makes folders that are missing and gives them to an account ($1, "uid:gid"; then their count and names), and runs a command. In the end the first of them goes, if it is
 // empty.
 const rootScript = `
+trap '' INT # who has asked clears up first
 owner=$1 count=$2; shift 2
 first=$1
 read -r word || word=
@@ -553,7 +554,7 @@ else
   shift "$count"
 fi
 if [ "$word" = restart ]; then
-  "$@" >&2 || exit 1
+  (trap - INT; "$@" >&2) || exit 1
   echo restarted
   read -r word
 fi
@@ -594,7 +595,7 @@ func (h *rootHand) say(word, want string) error {
 	return err
 }
 
-// make makes the folder of the cluster, and those of its repos.
+// make makes the folders: that of the cluster, and those of its repos; or the one that something is restored into.
 func (h *rootHand) make(dir string) error {
 	var err error
 	if h.cmd != nil {
@@ -631,7 +632,7 @@ func (h *rootHand) restart(ctx context.Context, server keeper.Server) error {
 }
 
 func (h *rootHand) close() {
-	if h.cmd != nil {
+	if h != nil && h.cmd != nil {
 		_ = h.in.Close()
 		_ = h.cmd.Wait()
 	}

@@ -43,9 +43,15 @@ func (c *drillCmd) Run(ctx context.Context, t *terminal) error {
 		c.Data = known.dir
 	}
 	scratch := c.Folder(c.Data)
-	account, err := c.place(ctx, t, &scratch, false)
+	account, root, err := c.place(ctx, t, &scratch, false)
 	if err != nil {
 		return err
+	}
+	defer root.close()
+	if root != nil {
+		if err := root.make(scratch); err != nil {
+			return fault.Wrap(err, fault.Forbidden, "repo.target_permissions", fault.Args{"dir": scratch})
+		}
 	}
 	house := false
 	if st, err := os.Stat(c.Data); err == nil && st.IsDir() {

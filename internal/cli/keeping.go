@@ -156,18 +156,18 @@ func noteMade(dir, address string) error {
 	return nil
 }
 
-// place makes the folder that something is restored into, and gives up root, where we are it: PostgreSQL runs as an ordinary account, and so does all that writes for it. With
-// look nothing is touched. All paths are absolute then.
-func (c *keeping) place(ctx context.Context, t *terminal, to *string, look bool) (*cluster.Account, error) {
+// place gives up root, where we are it: PostgreSQL runs as an ordinary account, and so does all that writes for it. The folder that something is to be restored into is made by what is left of
+// root, when it is asked to, and goes again when nothing came into it; nil: there is nothing to ask for. With look nothing is to be touched. All paths are absolute then.
+func (c *keeping) place(ctx context.Context, t *terminal, to *string, look bool) (account *cluster.Account, root *rootHand, err error) {
 	known, err := c.lookUp()
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	if *to, err = filepath.Abs(*to); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	if c.Data, err = filepath.Abs(c.Data); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	if real, err := filepath.EvalSymlinks(c.Data); err == nil {
 		c.Data = real
@@ -183,34 +183,29 @@ func (c *keeping) place(ctx context.Context, t *terminal, to *string, look bool)
 	}
 	if os.Geteuid() != 0 || look {
 		if known == nil {
-			return nil, nil
+			return nil, nil, nil
 		}
 		_, err := c.use(ctx, t, known)
-		return nil, err
+		return nil, nil, err
 	}
-	account, err := cluster.EnsureAccount(ctx, c.Account)
-	if err != nil {
-		return nil, err
+	if account, err = cluster.EnsureAccount(ctx, c.Account); err != nil {
+		return nil, nil, err
 	}
-	made := false
-	if _, err := os.Lstat(*to); errors.Is(err, fs.ErrNotExist) {
-		made = true
-	}
-	if err := os.MkdirAll(*to, 0o700); err != nil {
-		return nil, fault.Wrap(err, fault.Forbidden, "repo.target_permissions", fault.Args{"dir": *to})
-	}
-	if made {
-		if err := os.Chown(*to, account.UID, account.GID); err != nil {
-			return nil, err
+	if _, err := os.Lstat(*to); errors.Is(err, fs.ErrNotExist) { // one that is there already stays as it is
+		if root, err = keepRoot(account, []string{*to}, nil); err != nil {
+			return nil, nil, err
 		}
 	}
 	if known != nil {
-		return c.use(ctx, t, known)
+		account, err = c.use(ctx, t, known)
+	} else {
+		err = cluster.Drop(account)
 	}
-	if err := cluster.Drop(account); err != nil {
-		return nil, err
+	if err != nil {
+		root.close()
+		return nil, nil, err
 	}
-	return account, nil
+	return account, root, nil
 }
 
 // reachable tells whether PostgreSQL's account can read what it will need.

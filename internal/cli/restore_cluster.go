@@ -59,10 +59,11 @@ func (c *restoreClusterCmd) Run(ctx context.Context, t *terminal) error {
 	if c.PgWAL != "" {
 		c.PgWAL = absolute(c.PgWAL)
 	}
-	account, err := c.place(ctx, t, &c.To, c.DryRun)
+	account, root, err := c.place(ctx, t, &c.To, c.DryRun)
 	if err != nil {
 		return err
 	}
+	defer root.close()
 	repos, err := c.repos(ctx, false)
 	if err != nil {
 		return err
@@ -90,6 +91,11 @@ func (c *restoreClusterCmd) Run(ctx context.Context, t *terminal) error {
 	}
 	if err := c.reachable(account, program); err != nil {
 		return err
+	}
+	if root != nil {
+		if err := root.make(c.To); err != nil {
+			return fault.Wrap(err, fault.Forbidden, "repo.target_permissions", fault.Args{"dir": c.To})
+		}
 	}
 	bar := t.progress(c.JSON)
 	options := keeper.RecoverOptions{To: c.To, Program: program, Repos: c.places(), IdentityFile: c.Identity, Installation: in, Account: account, Tablespaces: c.Tablespace, Clear: c.Clear,

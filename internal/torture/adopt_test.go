@@ -269,6 +269,11 @@ func TestDebiansClustersAreAdoptedKeptAndReleased(t *testing.T) {
 	if all := k.do(0, "All is well", "status"); strings.Count(all, "All is well") != 3 {
 		t.Errorf("all together: %s", all)
 	}
+	nowhere := filepath.Join(base, "not", "there")
+	k.do(1, "earlier than what the backups reach", "restore", "--cluster", "shop", "--to", nowhere, "--at", "2020-01-01 10:00")
+	if _, err := os.Stat(filepath.Dir(nowhere)); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("a refused restore has made a folder: %v", err)
+	}
 	restored := filepath.Join(base, "restored")
 	k.do(0, "Restored", "restore", "--cluster", "shop", "--to", restored, "--latest")
 	bin := "/usr/lib/postgresql/" + shop.major + "/bin/"
