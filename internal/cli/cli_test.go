@@ -61,7 +61,7 @@ func TestScripts(t *testing.T) {
 // await FILE REGEXP: waits until the file (the output of a command in the background) matches, and sets $1 to the first group.
 func await(ts *testscript.TestScript, _ bool, args []string) {
 	pattern := regexp.MustCompile(args[1])
-	deadline := time.After(60 * time.Second)
+	deadline := time.After(5 * time.Minute)
 	tick := time.NewTicker(20 * time.Millisecond)
 	defer tick.Stop()
 	for {

@@ -37,7 +37,7 @@ func TestChild(t *testing.T) {
 		t.Skip("it is for other tests")
 	}
 	if what.Stream != "" {
-		s := newStream(t, what.Repo, what.DSN, what.Recipient)
+		s := newStream(t, Place{Address: what.Repo, AccessKey: what.AccessKey, SecretKey: what.SecretKey}, what.DSN, what.Recipient)
 		s.State = what.Stream
 		fmt.Println("ready")
 		s.Run(t.Context())

@@ -321,7 +321,7 @@ func TestWhileAStoreHangsOrRefusesPostgreSQLGoesOnAndStatusSaysIt(t *testing.T) 
 	}
 
 	// What is streamed is kept waiting in the same way, and goes on by itself.
-	stream := newStream(t, hung.Address, a.dsn(cluster.Replicator), "")
+	stream := newStream(t, hung, a.dsn(cluster.Replicator), "")
 	stream.Timeout = time.Second
 	stream.Repo.Open = func(ctx context.Context) (*repo.Repo, error) {
 		return repo.Open(ctx, hung.Address, repo.Options{AccessKey: hung.AccessKey, SecretKey: hung.SecretKey})
@@ -335,7 +335,7 @@ func TestWhileAStoreHangsOrRefusesPostgreSQLGoesOnAndStatusSaysIt(t *testing.T) 
 	if err := os.WriteFile(filling, make([]byte, 4<<20), 0o600); !errors.Is(err, unix.ENOSPC) {
 		t.Fatal(err)
 	}
-	stream = newStream(t, disk, a.dsn(cluster.Replicator), "")
+	stream = newStream(t, Place{Address: disk}, a.dsn(cluster.Replicator), "")
 	failsWith(t, stream, "repo.full")
 	follow(t, stream)
 	a.exec(`INSERT INTO kept VALUES (2)`)

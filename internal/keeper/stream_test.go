@@ -13,15 +13,15 @@ import (
 )
 
 // newStream streams the cluster "main".
-func newStream(t testing.TB, address, dsn, recipient string) *Stream {
+func newStream(t testing.TB, place Place, dsn, recipient string) *Stream {
 	t.Helper()
-	return &Stream{Cluster: "main", Slot: SlotName("main", address), Every: time.Millisecond, DSN: func() (string, error) { return dsn, nil },
-		Repo: Source{Address: address, Open: func(ctx context.Context) (*repo.Repo, error) {
+	return &Stream{Cluster: "main", Slot: SlotName("main", place.Address), Every: time.Millisecond, DSN: func() (string, error) { return dsn, nil },
+		Repo: Source{Address: place.Address, Open: func(ctx context.Context) (*repo.Repo, error) {
 			keys, err := repo.NewKeys([]string{recipient}, "")
 			if err != nil {
 				return nil, err
 			}
-			return repo.Open(ctx, address, repo.Options{Keys: keys})
+			return repo.Open(ctx, place.Address, repo.Options{Keys: keys, AccessKey: place.AccessKey, SecretKey: place.SecretKey})
 		}}}
 }
 

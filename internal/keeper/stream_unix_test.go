@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"math/rand/v2"
 	"os"
@@ -31,7 +32,8 @@ import (
 // streaming is a process that streams into the repo of a house, for killing.
 func (a *archived) streaming(h *house, recipient, state string) *exec.Cmd {
 	a.t.Helper()
-	return child(a.t, map[string]string{"Stream": state, "Repo": a.r.String(), "DSN": h.dsn(cluster.Replicator), "Recipient": recipient})
+	return child(a.t, map[string]string{"Stream": state, "Repo": a.place.Address, "AccessKey": a.place.AccessKey, "SecretKey": a.place.SecretKey,
+		"DSN": h.dsn(cluster.Replicator), "Recipient": recipient})
 }
 
 func kill(t testing.TB, cmd *exec.Cmd) {
@@ -204,7 +206,7 @@ func TestALostDiskCostsNothingThatWasStreamed(t *testing.T) {
 	a := newArchived(t, []string{recipient}, identity)
 	a.backup()
 	a.exec(`CREATE TABLE ledger (writer int, n int, filling text, PRIMARY KEY (writer, n))`)
-	slot, state := SlotName("main", a.r.String()), filepath.Join(t.TempDir(), "state.json")
+	slot, state := SlotName("main", a.place.Address), filepath.Join(t.TempDir(), "state.json")
 
 	// A slot that falls behind.
 	p := a.streaming(a.house, recipient, state)
@@ -330,15 +332,7 @@ func TestALostDiskCostsNothingThatWasStreamed(t *testing.T) {
 	}
 	for _, name := range sortedSegments(all) {
 		if c := chain(all[name], wal.DefaultSegmentSize); len(c) > 1 && name.Timeline == 2 {
-			path := filepath.Join(a.r.String(), filepath.FromSlash(c[len(c)-1].stored.Name))
-			raw, err := os.ReadFile(path)
-			if err != nil {
-				t.Fatal(err)
-			}
-			raw[len(raw)-20] ^= 1
-			if err := os.WriteFile(path, raw, 0o600); err != nil {
-				t.Fatal(err)
-			}
+			a.flip(c[len(c)-1].stored.Name)
 			v, err := Verify(t.Context(), a.r, "main", VerifyOptions{})
 			if err != nil || len(v.Findings) != 1 || v.Findings[0].Object != c[len(c)-1].stored.Name || v.Findings[0].Costs == nil {
 				t.Errorf("%+v %v", v, err)
@@ -352,9 +346,33 @@ func TestALostDiskCostsNothingThatWasStreamed(t *testing.T) {
 }
 
 // reader is the repo with the key to it.
+// flip changes a byte near the end of an object.
+func (a *archived) flip(object string) {
+	a.t.Helper()
+	in, err := a.r.Open(a.t.Context(), object, 0, -1)
+	if err != nil {
+		a.t.Fatal(err)
+	}
+	raw, err := io.ReadAll(in)
+	if err = errors.Join(err, in.Close(), a.r.Remove(a.t.Context(), object)); err != nil {
+		a.t.Fatal(err)
+	}
+	raw[len(raw)-20] ^= 1
+	out, err := a.r.Create(a.t.Context(), object)
+	if err == nil {
+		_, err = out.Write(raw)
+	}
+	if err == nil {
+		err = out.Commit(a.t.Context())
+	}
+	if err != nil {
+		a.t.Fatal(err)
+	}
+}
+
 func (a *archived) reader() *repo.Repo {
 	a.t.Helper()
-	r, err := repo.Open(a.t.Context(), a.r.String(), repo.Options{Keys: a.keys})
+	r, err := repo.Open(a.t.Context(), a.place.Address, repo.Options{Keys: a.keys, AccessKey: a.place.AccessKey, SecretKey: a.place.SecretKey})
 	if err != nil {
 		a.t.Fatal(err)
 	}
@@ -421,11 +439,11 @@ func TestEveryRepoIsStreamedIntoAndNoneIsStitchedToAnotherLife(t *testing.T) {
 	s3 := bucket.open(t, nil)
 	a.await(a.house) // the archive is bound to the cluster
 	dsn := a.dsn(cluster.Replicator)
-	near, far := newStream(t, a.r.String(), dsn, ""), newStream(t, bucket.Address, dsn, "")
+	near, far := newStream(t, a.place, dsn, ""), newStream(t, bucket, dsn, "")
 	far.Repo.Open = func(context.Context) (*repo.Repo, error) { return s3, nil }
 	_, stopNear := follow(t, near)
 	_, stopFar := follow(t, far)
-	failsWith(t, newStream(t, filepath.Join(t.TempDir(), "away"), dsn, ""), "repo.absent")
+	failsWith(t, newStream(t, Place{Address: filepath.Join(t.TempDir(), "away")}, dsn, ""), "repo.absent")
 
 	a.exec(`CREATE TABLE ledger (writer int, n int, filling text)`)
 	fill := func() {
