@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"howdah/internal/cluster"
@@ -122,7 +123,6 @@ func (c *drillCmd) into(ctx context.Context, t *terminal, r *repo.Repo, options 
 
 func (t *terminal) drilled(place string, d *keeper.Drilled) {
 	t.say("cli.drill.of", fault.Args{"cluster": d.Cluster, "place": place, "took": durationText(d.Ended.Sub(d.Began))})
-	amchecked := true
 	for _, e := range d.Exercises {
 		tables, rows := 0, int64(0)
 		var names []string
@@ -144,12 +144,11 @@ func (t *terminal) drilled(place string, d *keeper.Drilled) {
 		if e.Amcheck != "" && len(e.Problems) == 0 {
 			t.say("cli.drill.amcheck", args)
 		}
-		amchecked = amchecked && e.Amcheck != ""
 		for _, problem := range e.Problems {
 			t.say("cli.drill.problem", fault.Args{"problem": strings.ReplaceAll(problem, "\n", "\n           ")})
 		}
 	}
-	if !amchecked {
+	if slices.Contains(d.Unchecked, keeper.UncheckedIndexes) {
 		t.say("cli.drill.no_amcheck", fault.Args{"server": d.Server})
 	}
 	if d.Good() {

@@ -171,6 +171,8 @@ func (t *terminal) status(s *keeper.Status) {
 			from, to := keeper.Moment(r.From.Local().Truncate(time.Second)), keeper.Moment(r.To.Local().Truncate(time.Second))
 			key := "cli.status.range"
 			switch {
+			case len(r.Missing) > 0 && r.Missing[len(r.Missing)-1].Backup == "":
+				key = "cli.status.range_missing"
 			case !r.ToTold:
 				key = "cli.status.range_about"
 			case from == to:
@@ -189,8 +191,11 @@ func (t *terminal) status(s *keeper.Status) {
 		}
 		if d := r.Drill; d != nil {
 			key := "cli.status.drilled"
-			if d.Problem != "" {
+			switch {
+			case d.Problem != "":
 				key = "cli.status.drill_bad"
+			case len(d.Unchecked) > 0:
+				key = "cli.status.drilled_unchecked"
 			}
 			row(t.lang.T("cli.status.drill"), t.lang.T(key, fault.Args{"id": d.Backup, "age": durationText(seconds(d.Age)), "restore": durationText(seconds(d.Restore))}))
 		} else {

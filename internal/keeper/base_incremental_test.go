@@ -84,6 +84,14 @@ func TestIncrementsArePutTogetherAndRestored(t *testing.T) {
 	if v, err := Verify(t.Context(), a.r, "main", VerifyOptions{ID: last.ID}); err != nil || !v.Sound() || len(v.Backups) != 3 {
 		t.Errorf("%+v %v", v, err)
 	}
+	d, err := Drill(t.Context(), a.r, "main", DrillOptions{Scratch: place(t), Program: a.program, Repos: []Place{a.place}, IdentityFile: a.identity, Installation: a.Installation(),
+		Account: testAccount(t)})
+	if err != nil || len(d.Exercises) == 0 || d.Exercises[0].Backup != last.ID || !slices.Equal(d.Exercises[0].Chain, []string{full.ID, p.Chain[1].ID}) || len(d.Unchecked) > 0 {
+		t.Errorf("%+v, %v\n%s", d, err, startLog(nil, err))
+	}
+	if proofs, err := Proofs(t.Context(), a.r, "main", p.Chain); err != nil || proofs[full.ID].Hope || proofs[last.ID].Hope {
+		t.Errorf("%+v, %v", proofs, err)
+	}
 	// Without its parent an increment is nothing: it is not chosen, and is named. The next is made to what is whole.
 	folder := p.Chain[1].folder()
 	if err := errors.Join(a.r.Remove(t.Context(), folder+backupName), removeFolder(t.Context(), a.r, strings.TrimSuffix(folder, "/"))); err != nil {

@@ -75,17 +75,21 @@ type Drilled struct {
 	Format    int        `json:"format"` // 1
 	Kind      string     `json:"kind"`   // "drill"
 	Cluster   string     `json:"cluster"`
-	Backup    string     `json:"backup"`       // the newest good one
-	By        string     `json:"by"`           // which program
-	Host      string     `json:"host"`         // where
-	Server    string     `json:"server"`       // version of the PostgreSQL that it was restored with
-	Began     time.Time  `json:"began"`        //
-	Ended     time.Time  `json:"ended"`        //
-	Exercises []Exercise `json:"exercises"`    // the first to the end, the second to a random moment
-	Problem   string     `json:"problem"`      // why it is not good; "" when it is
-	Log       string     `json:"log,omitzero"` // the last that PostgreSQL said, when the restore failed
-	Report    string     `json:"-"`            // where it lies in the repo
+	Backup    string     `json:"backup"`              // the newest good one
+	By        string     `json:"by"`                  // which program
+	Host      string     `json:"host"`                // where
+	Server    string     `json:"server"`              // version of the PostgreSQL that it was restored with
+	Began     time.Time  `json:"began"`               //
+	Ended     time.Time  `json:"ended"`               //
+	Exercises []Exercise `json:"exercises"`           // the first to the end, the second to a random moment
+	Problem   string     `json:"problem"`             // why it is not good; "" when it is
+	Unchecked []string   `json:"unchecked,omitempty"` // what could not be checked: UncheckedIndexes
+	Log       string     `json:"log,omitzero"`        // the last that PostgreSQL said, when the restore failed
+	Report    string     `json:"-"`                   // where it lies in the repo
 }
+
+// UncheckedIndexes is what stays unchecked where pg_amcheck or its extension is missing: whether indexes fit their tables.
+const UncheckedIndexes = "indexes"
 
 // Good tells whether everything came back as it should.
 func (d *Drilled) Good() bool { return d.Problem == "" }
@@ -143,6 +147,9 @@ func Drill(ctx context.Context, r *repo.Repo, clusterName string, options DrillO
 		e, failed = d.exercise(ctx, r, p, options, i+1, len(plans))
 		if failed == nil {
 			d.Exercises = append(d.Exercises, *e)
+			if e.Amcheck == "" && !slices.Contains(d.Unchecked, UncheckedIndexes) {
+				d.Unchecked = append(d.Unchecked, UncheckedIndexes)
+			}
 			if len(e.Problems) > 0 {
 				failed = fault.New(fault.Conflict, "keeper.drill_problem", fault.Args{"id": e.Backup, "problem": e.Problems[0]})
 			}

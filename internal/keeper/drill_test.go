@@ -325,7 +325,7 @@ func TestWhatIsOverdueOrHasFailedIsFoundWithTheNextStep(t *testing.T) {
 	base := ago(20)
 	id := base.Format(repo.TimeForm)
 	put("base/"+id+"/"+backupName, Backup{Format: 1, ID: id, Began: base, Ended: base, Start: 1, Stop: 2, Timeline: 1, EndTimeline: 1,
-		Identity: wal.Identity{System: 7, Major: 15, SegmentSize: wal.DefaultSegmentSize}, Tarballs: []BaseTarball{{Name: "base"}}})
+		Identity: wal.Identity{System: 7, Major: 15, SegmentSize: wal.DefaultSegmentSize}, Tarballs: []BaseTarball{{Name: "base"}}, WAL: WALIncluded})
 	same(all, map[string]Level{"keeper.status_overdue physical": Critical, "keeper.status_drill_overdue": Warning})
 	same(map[Kind]When{Physical: weekly}, map[string]Level{"keeper.status_overdue physical": Critical})
 	good := Drilled{Format: 1, Kind: "drill", Cluster: "main", Backup: id, Began: ago(1), Ended: ago(1), Exercises: []Exercise{{Backup: id}}}

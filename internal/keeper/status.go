@@ -89,6 +89,7 @@ type RepoStatus struct {
 	From     *time.Time `json:"from,omitempty"`    // one can go back to any moment from here ...
 	To       *time.Time `json:"to,omitempty"`      // ... to here
 	ToTold   bool       `json:"to_told"`           // the WAL says so; otherwise it is when the newest of it came
+	Missing  []Missing  `json:"missing,omitempty"` // WAL; with it, From and To are what is on this side of the last
 	Physical *LastRun   `json:"physical,omitempty"`
 	Logical  *LastRun   `json:"logical,omitempty"`
 	Drill    *LastDrill `json:"drill,omitempty"`
@@ -128,6 +129,8 @@ type LastDrill struct {
 	Took    float64   `json:"took_seconds"`      // all of it
 	Restore float64   `json:"restore_seconds"`   // to the newest moment, until PostgreSQL answered; 0: it did not come to that
 	Problem string    `json:"problem,omitempty"` // "" when all came back as it should
+	// Unchecked is as in Drilled.
+	Unchecked []string `json:"unchecked,omitempty"`
 }
 
 // StatusOptions say what is looked at.
@@ -149,6 +152,7 @@ const (
 	overdueBy                 = time.Hour
 	streamWarning             = time.Minute
 	streamLostFor             = 24 * time.Hour // so long it is told
+	chainEvery                = time.Hour      // who looks all the time counts all of the WAL so often
 )
 
 // Look finds out how a cluster is kept. What cannot be found out is a finding too, so there is always a Status.
@@ -297,9 +301,17 @@ func (s *Status) ask(ctx context.Context, opt StatusOptions, streams map[string]
 		if s.Archive.Failing {
 			s.find(Critical, fault.New(fault.Unavailable, "keeper.status_archiver"))
 		}
+		slots := false
 		for _, stream := range streams {
 			if err == nil {
 				err = stream.ask(ctx, conn)
+				slots = slots || stream.State != ""
+			}
+		}
+		if err == nil && slots {
+			var limit int64
+			if err = conn.QueryRow(ctx, `SELECT setting::bigint FROM pg_settings WHERE name = 'max_slot_wal_keep_size'`).Scan(&limit); err == nil && limit < 0 {
+				s.find(Warning, fault.New(fault.Conflict, "keeper.status_slot_unbounded"))
 			}
 		}
 	}
@@ -420,6 +432,9 @@ func (s *Status) lookInto(ctx context.Context, opt StatusOptions, r *repo.Repo, 
 			out.To, out.ToTold = &newest, told
 		}
 	}
+	if err := s.lookAtChain(ctx, opt, r, out, whole); err != nil {
+		return err
+	}
 	if out.Physical == nil && opt.When[Physical] != nil {
 		level := Critical
 		if young {
@@ -444,6 +459,39 @@ func (s *Status) lookInto(ctx context.Context, opt StatusOptions, r *repo.Repo, 
 	return nil
 }
 
+// lookAtChain tells of WAL that is missing.
+func (s *Status) lookAtChain(ctx context.Context, opt StatusOptions, r *repo.Repo, out *RepoStatus, whole []*Backup) error {
+	if out.Physical == nil {
+		return nil
+	}
+	known, ok := opt.Seen["chain "+r.String()]
+	if !ok || s.At.Sub(known.at).Abs() >= chainEvery {
+		var err error
+		if known.missing, err = missing(ctx, r, opt.Name, whole, s.At); err != nil {
+			return err
+		}
+		if known.at = s.At; opt.Seen != nil {
+			opt.Seen["chain "+r.String()] = known
+		}
+	}
+	out.Missing = known.missing
+	for _, m := range out.Missing {
+		args := fault.Args{"place": r.String(), "first": m.First, "last": m.Last, "n": m.Count, "after": Moment(m.After.Local().Truncate(time.Second)), "id": m.Backup}
+		if m.Backup == "" {
+			to := m.After
+			if out.To, out.ToTold = &to, false; to.Before(*out.From) { // it is the backup's own
+				out.From, out.To = nil, nil
+			}
+			s.find(Critical, fault.New(fault.NotFound, "keeper.status_missing_open", args))
+			continue
+		}
+		from := m.Until
+		out.From, args["until"] = &from, Moment(m.Until.Local())
+		s.find(Warning, fault.New(fault.NotFound, "keeper.status_missing", args))
+	}
+	return nil
+}
+
 // lookAtDrills tells of the newest drill, and whether another is overdue. One that was not made costs nothing by itself, so it is no more than a warning.
 func (s *Status) lookAtDrills(ctx context.Context, opt StatusOptions, r *repo.Repo, out *RepoStatus, whole []*Backup) error {
 	last, _, err := lastDrills(ctx, r, opt.Name)
@@ -451,7 +499,8 @@ func (s *Status) lookAtDrills(ctx context.Context, opt StatusOptions, r *repo.Re
 		return err
 	}
 	if last != nil {
-		d := &LastDrill{Report: last.Report, Backup: last.Backup, Began: last.Began, Age: s.At.Sub(last.Began).Seconds(), Took: last.Ended.Sub(last.Began).Seconds(), Problem: last.Problem}
+		d := &LastDrill{Report: last.Report, Backup: last.Backup, Began: last.Began, Age: s.At.Sub(last.Began).Seconds(), Took: last.Ended.Sub(last.Began).Seconds(), Problem: last.Problem,
+			Unchecked: last.Unchecked}
 		if len(last.Exercises) > 0 {
 			d.Restore = last.Exercises[0].Restored
 		}
@@ -491,11 +540,12 @@ func (s *Status) lookAtDrills(ctx context.Context, opt StatusOptions, r *repo.Re
 	return nil
 }
 
-// Seen is what a Look found out about the newest WAL of a repo: as long as no other has come, the next need not read it again.
+// Seen is what a Look found out about the newest WAL of a repo: as long as no other has come, the next need not read it again. And what of the WAL was missing, at a time.
 type Seen struct {
-	what string
-	at   time.Time
-	told bool
+	what    string
+	at      time.Time
+	told    bool
+	missing []Missing
 }
 
 // newestMoment is the newest that can be restored: the newest time that the WAL tells (of a commit as a rule; told is true then), or when the last of it came, where it cannot be
@@ -576,7 +626,7 @@ func newestMoment(ctx context.Context, r *repo.Repo, clusterName string, id wal.
 		at = arrived
 	}
 	if seen != nil {
-		seen[r.String()] = Seen{what, at, told}
+		seen[r.String()] = Seen{what: what, at: at, told: told}
 	}
 	return at, told, nil
 }

@@ -155,10 +155,15 @@ func (v *verification) leading(l wal.Lineage) []*Backup {
 	return all
 }
 
-// gaps are the segments that are missing from the first backup on: numbers of the first and last of each.
-func (v *verification) gaps(l wal.Lineage) (all [][2]uint64) {
-	size := v.a.SegmentSize
-	backups := v.leading(l)
+// gaps are the segments that are missing.
+func (v *verification) gaps(l wal.Lineage) [][2]uint64 {
+	return v.a.gaps(l, v.leading(l), v.options.ID != "")
+}
+
+// gaps are the segments of a lineage that are missing from the first of some backups on: numbers of the first and last of each. With alone they are those that the backups themselves
+// need.
+func (a *Archive) gaps(l wal.Lineage, backups []*Backup, alone bool) (all [][2]uint64) {
+	size := a.SegmentSize
 	if len(backups) == 0 {
 		return nil
 	}
@@ -167,8 +172,8 @@ func (v *verification) gaps(l wal.Lineage) (all [][2]uint64) {
 		from, need = min(from, size.Number(b.Start)), max(need, size.Number(b.Stop-1))
 	}
 	next, archived := from, true
-	for _, s := range v.a.stretches(l, from) {
-		if v.options.ID != "" && s.First > need {
+	for _, s := range a.stretches(l, from) {
+		if alone && s.First > need {
 			break
 		}
 		if s.First > next && archived {
@@ -177,11 +182,11 @@ func (v *verification) gaps(l wal.Lineage) (all [][2]uint64) {
 		next = s.Last + 1
 		archived = false // WAL that a backup brought along ends with it: what comes then was never asked for
 		for _, t := range l.Holders(s.Last, size) {
-			source, ok := v.a.segments[size.Name(t, s.Last)]
+			source, ok := a.segments[size.Name(t, s.Last)]
 			archived = archived || ok && source.backup == nil
 		}
 	}
-	if next <= need && v.options.ID != "" || next <= need && archived {
+	if next <= need && (alone || archived) {
 		all = append(all, [2]uint64{next, need})
 	}
 	return all

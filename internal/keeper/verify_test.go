@@ -4,6 +4,7 @@ package keeper
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -151,6 +152,19 @@ func TestAByteFlippedAnywhereInTheRepoIsFoundByVerify(t *testing.T) {
 	}
 }
 
+// aged has all WAL in the repo come an hour ago.
+func (a *archived) aged() {
+	a.t.Helper()
+	at := time.Now().Add(-time.Hour)
+	for _, object := range a.objects() {
+		if strings.HasPrefix(object, "main/wal/") {
+			if err := os.Chtimes(a.file(object), at, at); err != nil {
+				a.t.Fatal(err)
+			}
+		}
+	}
+}
+
 func TestASegmentMissingInTheMiddleIsNamedWithTheTimeItCosts(t *testing.T) {
 	t.Parallel()
 	a, first, second, d := filled(t, nil, "")
@@ -181,6 +195,35 @@ func TestASegmentMissingInTheMiddleIsNamedWithTheTimeItCosts(t *testing.T) {
 	}
 	if one := a.verify(VerifyOptions{ID: second.ID}); !one.Sound() {
 		t.Errorf("the second backup does not need it: %+v", one.Findings)
+	}
+	// Status finds it too, by the names alone, unless what comes behind has come only just now.
+	look := func(key string, level Level) *RepoStatus {
+		t.Helper()
+		s := Look(t.Context(), StatusOptions{Name: "main", Repos: []Source{{a.place.Address, func(context.Context) (*repo.Repo, error) { return a.r, nil }}}})
+		if s.Level != level || level == Well && len(s.Concerns) != 0 || level != Well && (len(s.Concerns) != 1 || s.Concerns[0].Fault.Key != key) || len(s.Repos) != 1 {
+			t.Fatalf("%+v, not %s", s, key)
+		}
+		return &s.Repos[0]
+	}
+	if one := look("", Well); !one.From.Equal(first.Ended) || one.Missing != nil {
+		t.Errorf("%+v", one)
+	}
+	a.aged()
+	if one := look("keeper.status_missing", Warning); len(one.Missing) != 1 || one.Missing[0].First != lost || one.Missing[0].Backup != second.ID || !one.From.Equal(second.Ended) ||
+		one.Missing[0].After.Before(first.Ended) || one.Missing[0].Count != 1 || one.Missing[0].Last != lost {
+		t.Errorf("%+v", one)
+	}
+	back()
+	if one := look("", Well); !one.From.Equal(first.Ended) || !one.To.After(second.Ended) {
+		t.Errorf("%+v", one)
+	}
+	newer, err := repo.WALName("main", size.Name(second.EndTimeline, size.Number(second.Stop-1)+1).String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	back = gone(newer + ".zst")
+	if one := look("keeper.status_missing_open", Critical); len(one.Missing) != 1 || one.Missing[0].Backup != "" || !one.From.Equal(first.Ended) || one.To.Before(second.Ended) || one.ToTold {
+		t.Errorf("%+v", one)
 	}
 	back()
 	// A backup that is damaged costs nothing as long as an older one and the WAL lead past it.

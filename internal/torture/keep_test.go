@@ -96,7 +96,6 @@ func TestAFreshHouseIsKeptAndSaysWhenItIsNot(t *testing.T) {
 	if err := conn.QueryRow(t.Context(), `SELECT failed_count FROM pg_stat_archiver`).Scan(&failures); err != nil || failures != 0 {
 		t.Errorf("archive_command failed %d times in a house that was made well: %v", failures, err)
 	}
-	conn.Close(t.Context())
 
 	await(t, time.Minute, "the metrics", func() bool {
 		response, err := http.Get("http://" + side + "/metrics")
@@ -108,6 +107,23 @@ func TestAFreshHouseIsKeptAndSaysWhenItIsNot(t *testing.T) {
 		return err == nil && strings.Contains(string(raw), "\nhowdah_archive_failing 0\n") && strings.Contains(string(raw), "\nhowdah_base_backup_age_seconds ") &&
 			strings.Contains(string(raw), "\nhowdah_stream_lag_bytes ")
 	})
+
+	// A slot without a bound could fill the disk.
+	for _, step := range []struct {
+		statement string
+		code      int
+	}{{`ALTER SYSTEM SET max_slot_wal_keep_size = -1`, 1}, {`ALTER SYSTEM RESET max_slot_wal_keep_size`, 0}} {
+		for _, statement := range []string{step.statement, `SELECT pg_reload_conf()`} {
+			if _, err := conn.Exec(t.Context(), statement); err != nil {
+				t.Fatal(err)
+			}
+		}
+		await(t, time.Minute, "the status after "+step.statement, func() bool {
+			r := h.status()
+			return r.code == step.code && r.has("keeper.status_slot_unbounded") == (step.code == 1)
+		})
+	}
+	conn.Close(t.Context())
 
 	repo := filepath.Join(h.dir, "repo")
 	if err := os.Rename(repo, repo+"-away"); err != nil {
