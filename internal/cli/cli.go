@@ -41,6 +41,7 @@ type commands struct {
 	Adopt        adoptCmd        `cmd:"" help:"${help_adopt}"`
 	Release      releaseCmd      `cmd:"" help:"${help_release}"`
 	Keep         keepCmd         `cmd:"" help:"${help_keep_clusters}"`
+	Audit        auditCmd        `cmd:"" help:"${help_audit}"`
 	WAL          walCmd          `cmd:"" name:"wal" help:"${help_wal}"`
 	Bench        benchCmd        `cmd:"" help:"${help_bench}"`
 	Version      versionCmd      `cmd:"" help:"${help_version}"`

@@ -26,6 +26,7 @@ type upCmd struct {
 	config.Retention
 	config.Stream
 	config.Drill
+	config.Watch
 }
 
 // Run is howdah up.
@@ -39,7 +40,7 @@ func (c *upCmd) Run(ctx context.Context, t *terminal) (err error) {
 	// A terminal that is closed, or a reader of our log that goes away, is no reason to stop: writes then only fail.
 	signal.Ignore(syscall.SIGPIPE)
 	log := c.logger(t)
-	options := server.Options{Listen: c.Listen, MetricsListen: c.MetricsListen, PublicURL: c.PublicURL, Log: log, Lang: t.lang}
+	options := server.Options{Listen: c.Listen, MetricsListen: c.MetricsListen, PublicURL: c.PublicURL, Log: log, Lang: t.lang, Rules: c.OwnRules()}
 	var in cluster.Installation
 	if c.DSN == "" {
 		if in, err = c.postgres(ctx, t, log); err != nil {

@@ -6,6 +6,7 @@ package config
 import (
 	"fmt"
 	"io"
+	"io/fs"
 	"maps"
 	"math"
 	"os"
@@ -94,6 +95,19 @@ type Schedule struct {
 type Stream struct {
 	Stream      bool          `help:"${help_stream}"`
 	StreamEvery time.Duration `help:"${help_stream_every}" default:"0" placeholder:"20ms"`
+}
+
+// Watch says what the watch judges by.
+type Watch struct {
+	Rules string `help:"${help_rules}" placeholder:"DIR"`
+}
+
+// OwnRules is where a person's own rules lie; nil: there are none.
+func (w Watch) OwnRules() fs.FS {
+	if w.Rules == "" {
+		return nil
+	}
+	return os.DirFS(w.Rules)
 }
 
 // Drill says where drills are made.

@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"net"
 	"net/http"
@@ -37,6 +38,7 @@ type Options struct {
 	PublicURL     string // how people reach the door; "" is http://localhost and the port
 	Log           *slog.Logger
 	Lang          lang.Locale             // what the house itself says is said in it
+	Rules         fs.FS                   // rules of the watch beside those that come with it; nil: none
 	Ready         func(url, setup string) // called when people can come in; setup is the set-up link, "" when there is an owner
 }
 

@@ -56,9 +56,12 @@ type watchState struct {
 }
 
 func newWatch(s *Server) (*watcher, error) {
-	rules, err := judge.LoadRules(nil)
-	if err != nil {
+	rules, err := judge.LoadRules(s.options.Rules)
+	if rules == nil {
 		return nil, err
+	}
+	if err != nil {
+		s.options.Log.Error("some rules of the watch cannot be used; it goes by the others", "error", err)
 	}
 	debug.FreeOSMemory() // compiling them leaves several times what is kept
 	w := &watcher{s: s, rules: rules, saved: time.Now(), told: map[string]string{}, due: map[string]*judge.Incident{}, fate: map[uint64]string{}}
