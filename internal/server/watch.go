@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io/fs"
 	"runtime/debug"
 	"slices"
@@ -30,7 +31,7 @@ type watcher struct {
 	at    audit.Position
 	saved time.Time
 
-	told map[string]string // what #ops was told last, by incident
+	told map[string]told // by incident
 	due  map[string]*judge.Incident
 	fate map[uint64]string // what became of transactions: committed, aborted, or "" while they run
 }
@@ -46,13 +47,24 @@ const (
 	watchSaving = 30 * time.Second
 	fateWait    = 10 * time.Minute // a transaction that takes longer is announced before it ends
 	tellPace    = 100 * time.Millisecond
+	mostReasons = 12
+	// An incident that becomes louder after so long is told anew, below what was said meanwhile: nobody looks again at a message that they have read.
+	anewAfter = 5 * time.Minute
 )
+
+// told is how an incident was told last.
+type told struct {
+	Since time.Time `json:"since"` // of the event with which its newest message begins
+	Count int       `json:"count"` // messages about it
+	text  string
+}
 
 // watchState is the form of the file.
 type watchState struct {
 	Format   int             `json:"format"` // 1
 	Position audit.Position  `json:"position"`
 	Judge    json.RawMessage `json:"judge"`
+	Told     map[string]told `json:"told"`
 }
 
 func newWatch(s *Server) (*watcher, error) {
@@ -64,7 +76,7 @@ func newWatch(s *Server) (*watcher, error) {
 		s.options.Log.Error("some rules of the watch cannot be used; it goes by the others", "error", err)
 	}
 	debug.FreeOSMemory() // compiling them leaves several times what is kept
-	w := &watcher{s: s, rules: rules, saved: time.Now(), told: map[string]string{}, due: map[string]*judge.Incident{}, fate: map[uint64]string{}}
+	w := &watcher{s: s, rules: rules, saved: time.Now(), told: map[string]told{}, due: map[string]*judge.Incident{}, fate: map[uint64]string{}}
 	w.judge = judge.New(rules, judge.Options{Owners: []string{cluster.Owner}, Marker: pg.MigrationName, Mask: audit.Mask})
 	raw, err := s.options.Cluster.ReadFile(watchFile)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -82,6 +94,9 @@ func newWatch(s *Server) (*watcher, error) {
 		return w, nil
 	}
 	w.at = state.Position
+	if state.Told != nil {
+		w.told = state.Told
+	}
 	return w, nil
 }
 
@@ -167,6 +182,9 @@ func (w *watcher) take(b audit.Batch) {
 					"from", v.Incident.Source, "application", v.Incident.App, "database", v.Incident.DB, "what", w.rules.Text(v.Reason, "en"))
 			}
 			w.due[v.Incident.ID] = v.Incident
+			if was := w.told[v.Incident.ID]; was.Count == 0 || v.Change == judge.Louder && v.Event.Time.Sub(was.Since) > anewAfter {
+				w.told[v.Incident.ID] = told{Since: v.Event.Time, Count: was.Count + 1}
+			}
 		}
 	}
 	behind := int64(0)
@@ -196,15 +214,16 @@ func (w *watcher) tell(ctx context.Context) error {
 			continue // its transaction runs
 		}
 		text := w.text(incident)
-		if w.told[id] != text {
-			heard, err := rooms.Announce(ctx, w.s.options.Lang.T("web.ops.topic"), "incident "+id, text)
+		if was := w.told[id]; was.text != text {
+			heard, err := rooms.Announce(ctx, w.s.options.Lang.T("web.ops.topic"), fmt.Sprintf("incident %s, message %d", id, was.Count), text)
 			if err != nil {
 				return err
 			}
 			if !heard { // nobody has an account yet
 				return nil
 			}
-			w.told[id] = text
+			was.text = text
+			w.told[id] = was
 		}
 		if !w.open(incident) {
 			delete(w.due, id)
@@ -283,8 +302,15 @@ func (w *watcher) text(i *judge.Incident) string {
 		}
 	}
 	b.WriteString("**" + t.T("server.watch.severity."+i.Severity.String()) + ": " + plainWords(title) + "**\n")
-	for _, reason := range i.Reasons {
+	for n, reason := range i.Reasons {
+		if n == mostReasons {
+			b.WriteString("- …\n")
+			break
+		}
 		b.WriteString("- " + plainWords(w.rules.Text(reason, say)) + "\n")
+		if do := w.rules.Advice(reason, say); do != "" {
+			b.WriteString("  - " + plainWords(do) + "\n")
+		}
 	}
 	when := i.Began.UTC().Format("2006-01-02 15:04:05")
 	if i.Last.Sub(i.Began) >= time.Second {
@@ -317,12 +343,6 @@ func (w *watcher) text(i *judge.Incident) string {
 	}
 	if i.Count > len(i.Reasons) {
 		b.WriteString("\n" + t.T("server.watch.count", fault.Args{"count": i.Count}))
-	}
-	for _, reason := range i.Reasons {
-		if do := w.rules.Advice(reason, say); do != "" {
-			b.WriteString("\n" + t.T("server.watch.do", fault.Args{"do": plainWords(do)}))
-			break
-		}
 	}
 	return b.String()
 }
@@ -359,11 +379,19 @@ func plainWords(text string) string {
 // save writes what was learned and how far was read, as one.
 func (w *watcher) save() error {
 	w.saved = time.Now()
+	for id, t := range w.told {
+		if w.due[id] == nil && time.Since(t.Since) > 48*time.Hour { // the judge has forgotten it before that
+			delete(w.told, id)
+		}
+	}
+	if len(w.due) == 0 {
+		clear(w.fate) // what is asked again is answered again
+	}
 	var learned bytes.Buffer
 	if err := w.judge.Save(&learned); err != nil {
 		return err
 	}
-	raw, err := json.Marshal(watchState{1, w.at, learned.Bytes()})
+	raw, err := json.Marshal(watchState{1, w.at, learned.Bytes(), w.told})
 	if err != nil {
 		return err
 	}
