@@ -193,6 +193,9 @@ func TestForeignFilesInTheRepoAreTakenForNothing(t *testing.T) {
 	if err := Fetch(t.Context(), c.Settings, names[1], target, FetchOptions{}); ExitCode(err) != ExitNotArchived {
 		t.Errorf("what is not there: %v", err)
 	}
+	if a, err := OpenArchive(t.Context(), c.made(t, c.root), "main"); err != nil || len(a.segments) != 1 {
+		t.Errorf("what is there: %v, %v", a.segments, err)
+	}
 	for _, name := range names {
 		wantFault(t, c.push(t, name), "")
 		if err := Fetch(t.Context(), c.Settings, name, target, FetchOptions{}); err != nil || !bytes.Equal(read(t, target), read(t, c.path(name))) {

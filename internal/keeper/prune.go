@@ -138,6 +138,16 @@ func walFile(object string) (wal.Name, bool) {
 	return name, err == nil
 }
 
+// walObject is walFile for what lies where a push puts it: only that is ours.
+func walObject(clusterName, object string) (wal.Name, bool) {
+	name, ok := walFile(object)
+	if !ok {
+		return name, false
+	}
+	where, err := repo.WALName(clusterName, name.String())
+	return name, err == nil && (object == where+".zst" || object == where+".zst.age")
+}
+
 // judge decides what goes. It looks at nothing but the stock.
 func (s *pruneStock) judge(keep Retention) *PrunePlan {
 	a := s.a
@@ -445,12 +455,7 @@ func PlanPrune(ctx context.Context, r *repo.Repo, clusterName string, keep Reten
 		if err != nil {
 			return nil, err
 		}
-		name, ok := walFile(info.Name)
-		if !ok || name.Kind == wal.History {
-			continue
-		}
-		// Only what lies where we put it is ours.
-		if want, err := repo.WALName(clusterName, name.String()); err == nil && (info.Name == want+".zst" || info.Name == want+".zst.age") {
+		if name, ok := walObject(clusterName, info.Name); ok && name.Kind != wal.History {
 			s.wal = append(s.wal, info)
 		}
 	}

@@ -92,17 +92,15 @@ func openArchive(ctx context.Context, r *repo.Repo, clusterName string, spoiled 
 		if err != nil {
 			return nil, err
 		}
-		base := info.Name[strings.LastIndexByte(info.Name, '/')+1:]
-		base = strings.TrimSuffix(strings.TrimSuffix(base, ".age"), ".zst")
-		name, err := wal.ParseName(base)
-		if err != nil {
+		name, ok := walObject(clusterName, info.Name)
+		if !ok {
 			continue // somebody else's
 		}
 		switch name.Kind {
 		case wal.Segment:
 			a.segments[name] = segmentSource{}
 		case wal.History:
-			object, err := repo.WALName(clusterName, base)
+			object, err := repo.WALName(clusterName, name.String())
 			if err != nil {
 				return nil, err
 			}
