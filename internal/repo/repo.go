@@ -10,7 +10,7 @@
 //	CLUSTER/base/20261122T030000Z/...        a base backup; whole when its backup.json is there
 //	CLUSTER/dump/20261122T040000Z/...        a logical backup; whole when its dump.json is there
 //	CLUSTER/report/...                       verifications and drills
-//	CLUSTER/hold/...                         what restores under way need, so that no prune takes it
+//	CLUSTER/hold/...                         what restores and verifications under way need, so that no prune takes it
 package repo
 
 import (
