@@ -301,7 +301,7 @@ func (w *watcher) text(i *judge.Incident) string {
 			}
 		}
 	}
-	b.WriteString("**" + t.T("server.watch.severity."+i.Severity.String()) + ": " + plainWords(title) + "**\n")
+	b.WriteString("**" + t.T("server.watch.title", fault.Args{"severity": t.T("server.watch.severity." + i.Severity.String()), "title": plainWords(title)}) + "**\n")
 	for n, reason := range i.Reasons {
 		if n == mostReasons {
 			b.WriteString("- …\n")
@@ -329,7 +329,7 @@ func (w *watcher) text(i *judge.Incident) string {
 		if n > 5 {
 			ids = append(ids, "…")
 		}
-		b.WriteString("\n" + strings.Join(ids, ", "))
+		b.WriteString("\n" + strings.Join(ids, t.T("cli.backup.comma")))
 	}
 	if len(i.Objects) > 1 {
 		names := make([]string, 0, 10)
@@ -339,10 +339,14 @@ func (w *watcher) text(i *judge.Incident) string {
 		if len(i.Objects) > 10 {
 			names = append(names, "…")
 		}
-		b.WriteString("\n" + t.T("server.watch.objects", fault.Args{"objects": strings.Join(names, ", ")}))
+		b.WriteString("\n" + t.T("server.watch.objects", fault.Args{"objects": strings.Join(names, t.T("cli.backup.comma"))}))
 	}
 	if i.Count > len(i.Reasons) {
 		b.WriteString("\n" + t.T("server.watch.count", fault.Args{"count": i.Count}))
+	}
+	if i.Severity >= judge.High && w.s.options.Keeping != nil && slices.ContainsFunc(i.TXIDs, func(id uint64) bool { return w.fate[id] == "committed" }) {
+		before := i.Began.Add(-time.Millisecond).UTC().Format("2006-01-02T15:04:05.000Z07:00") // a record is written before the transaction commits
+		b.WriteString("\n" + t.T("server.watch.back", fault.Args{"command": code("howdah restore --to DIR --at " + before)}))
 	}
 	return b.String()
 }

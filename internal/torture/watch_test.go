@@ -79,7 +79,7 @@ func TestWhatIsOutOfOrderIsSaidToTheKeepersOnceWhateverIsKilled(t *testing.T) {
 	}
 	do(`SET application_name = 'psql'`)
 	do("CREATE ROLE \"back`door*\" SUPERUSER LOGIN PASSWORD 'hunter2'")
-	await(t, time.Minute, "a superuser to be announced", tells(1, "🔴", "back\\`door\\*", "committed", "psql"))
+	await(t, time.Minute, "a superuser to be announced", tells(1, "🔴", "back\\`door\\*", "committed", "psql", "howdah restore --to DIR --at 20"))
 	do(`BEGIN; ALTER ROLE howdah_app SUPERUSER`)
 	do(`ROLLBACK`)
 	await(t, time.Minute, "an attempt to be told as one", tells(1, "never took effect"))
