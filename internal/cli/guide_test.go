@@ -11,6 +11,7 @@ import (
 
 	"github.com/alecthomas/kong"
 
+	"howdah/internal/audit/judge"
 	"howdah/internal/config"
 	"howdah/internal/lang"
 )
@@ -62,6 +63,20 @@ func TestThePagesNameCommandsAndFlagsThatExist(t *testing.T) {
 				named++
 				for _, wrong := range misnamed(parser.Model.Node, strings.Fields(ourName.FindStringSubmatch(line)[1])) {
 					t.Errorf("%s: `%s`: %s", filepath.Base(page), strings.TrimSpace(line), wrong)
+				}
+			}
+		}
+	}
+	rules, err := judge.LoadRules(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, rule := range rules.All { // what an alert advises at 3 a.m. can be typed, too
+		for _, do := range rule.Do {
+			for _, m := range regexp.MustCompile("howdah [a-z][^`.:;]*").FindAllString(do, -1) {
+				named++
+				for _, wrong := range misnamed(parser.Model.Node, strings.Fields(m)[1:]) {
+					t.Errorf("rule %s: `%s`: %s", rule.ID, m, wrong)
 				}
 			}
 		}

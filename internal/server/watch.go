@@ -307,9 +307,10 @@ func (w *watcher) text(i *judge.Incident) string {
 			b.WriteString("- …\n")
 			break
 		}
-		b.WriteString("- " + plainWords(w.rules.Text(reason, say)) + "\n")
+		reason = plainReason(reason)
+		b.WriteString("- " + w.rules.Text(reason, say) + "\n")
 		if do := w.rules.Advice(reason, say); do != "" {
-			b.WriteString("  - " + plainWords(do) + "\n")
+			b.WriteString("  - " + do + "\n")
 		}
 	}
 	when := i.Began.UTC().Format("2006-01-02 15:04:05")
@@ -345,7 +346,7 @@ func (w *watcher) text(i *judge.Incident) string {
 		b.WriteString("\n" + t.T("server.watch.count", fault.Args{"count": i.Count}))
 	}
 	if i.Severity >= judge.High && w.s.options.Keeping != nil && slices.ContainsFunc(i.TXIDs, func(id uint64) bool { return w.fate[id] == "committed" }) {
-		before := i.Began.Add(-time.Millisecond).UTC().Format("2006-01-02T15:04:05.000Z07:00") // a record is written before the transaction commits
+		before := w.told[i.ID].Since.Add(-time.Millisecond).UTC().Format("2006-01-02T15:04:05.000Z07:00") // a record is written before the transaction commits
 		b.WriteString("\n" + t.T("server.watch.back", fault.Args{"command": code("howdah restore --to DIR --at " + before)}))
 	}
 	return b.String()
@@ -363,6 +364,18 @@ func code(name string) string {
 		return "–"
 	}
 	return "`" + name + "`"
+}
+
+// plainReason is a reason whose arguments are shown as they are: the sentences are those of the rules, the names are anybody's.
+func plainReason(r judge.Reason) judge.Reason {
+	out := judge.Reason{Key: r.Key, Args: make(map[string]string, len(r.Args))}
+	for name, value := range r.Args {
+		out.Args[name] = plainWords(value)
+	}
+	for _, why := range r.Why {
+		out.Why = append(out.Why, plainReason(why))
+	}
+	return out
 }
 
 // plainWords keeps what others named, a role or a table, from being read as Markdown.
