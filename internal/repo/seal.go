@@ -471,23 +471,16 @@ func Unseal(into, sealed []byte, keys *Keys) ([]byte, Head, error) {
 	if h.Size > maxWhole || h.Stored != int64(len(sealed)) {
 		return nil, h, fault.New(fault.Conflict, "repo.damaged")
 	}
-	if bytes.HasPrefix(sealed, []byte(ageMagic)) {
-		r, err := keys.Decrypt(bufio.NewReaderSize(bytes.NewReader(sealed), 4<<10))
-		if err != nil {
-			return nil, h, err
-		}
-		buffer := buffers.Get().(*[]byte) //nolint:forcetypeassert // nothing else is stored
-		defer buffers.Put(buffer)
-		if *buffer, err = readAll((*buffer)[:0], r, len(sealed)); err != nil {
-			return nil, h, decryptFault(err)
-		}
-		sealed = *buffer
+	frames, done, err := decrypted(sealed, keys)
+	if err != nil {
+		return nil, h, err
 	}
+	defer done()
 	at := len(into)
 	if cap(into)-at < int(h.Size) {
 		into = append(make([]byte, 0, at+int(h.Size)), into...)
 	}
-	plain, err := Decompress(into[:at:at+int(h.Size)], sealed)
+	plain, err := Decompress(into[:at:at+int(h.Size)], frames)
 	if err != nil {
 		return nil, h, err
 	}
@@ -495,6 +488,23 @@ func Unseal(into, sealed []byte, keys *Keys) ([]byte, Head, error) {
 		return nil, h, fault.New(fault.Conflict, "repo.damaged")
 	}
 	return into[:at+len(plain)], h, nil
+}
+
+// decrypted gives the frames of zstd in a sealed object, whole and authenticated where it is encrypted; done gives their memory back.
+func decrypted(sealed []byte, keys *Keys) (frames []byte, done func(), err error) {
+	if !bytes.HasPrefix(sealed, []byte(ageMagic)) {
+		return sealed, func() {}, nil
+	}
+	r, err := keys.Decrypt(bufio.NewReaderSize(bytes.NewReader(sealed), 4<<10))
+	if err != nil {
+		return nil, nil, err
+	}
+	buffer := buffers.Get().(*[]byte) //nolint:forcetypeassert // nothing else is stored
+	if *buffer, err = readAll((*buffer)[:0], r, len(sealed)); err != nil {
+		buffers.Put(buffer)
+		return nil, nil, decryptFault(err)
+	}
+	return *buffer, func() { buffers.Put(buffer) }, nil
 }
 
 // CheckSealed tells whether an object that was sealed whole is as it was written, byte for byte, and gives the first bytes of its content, as many as there are
@@ -508,19 +518,7 @@ func CheckSealed(sealed, begin []byte, keys *Keys) ([]byte, Head, error) {
 	if h.Stored != int64(len(sealed)) {
 		return nil, h, fault.New(fault.Conflict, "repo.damaged")
 	}
-	content := sealed
-	if bytes.HasPrefix(sealed, []byte(ageMagic)) {
-		r, err := keys.Decrypt(bufio.NewReaderSize(bytes.NewReader(sealed), 4<<10))
-		if err != nil {
-			return nil, h, err
-		}
-		buffer := buffers.Get().(*[]byte) //nolint:forcetypeassert // nothing else is stored
-		defer buffers.Put(buffer)
-		if *buffer, err = readAll((*buffer)[:0], r, len(sealed)); err != nil {
-			return nil, h, decryptFault(err)
-		}
-		content = *buffer
-	} else {
+	if !bytes.HasPrefix(sealed, []byte(ageMagic)) {
 		at := sumAt(sealed)
 		if at == 0 {
 			plain, h, err := Unseal(nil, sealed, keys)
@@ -534,6 +532,11 @@ func CheckSealed(sealed, begin []byte, keys *Keys) ([]byte, Head, error) {
 			return nil, h, fault.New(fault.Conflict, "repo.damaged")
 		}
 	}
+	frames, done, err := decrypted(sealed, keys)
+	if err != nil {
+		return nil, h, err
+	}
+	defer done()
 	d, _ := beginners.Get().(*zstd.Decoder)
 	if d == nil {
 		if d, err = zstd.NewReader(nil, zstd.WithDecoderConcurrency(1), zstd.WithDecoderLowmem(true), zstd.WithDecoderMaxMemory(math.MaxInt64)); err != nil {
@@ -541,7 +544,7 @@ func CheckSealed(sealed, begin []byte, keys *Keys) ([]byte, Head, error) {
 		}
 	}
 	defer beginners.Put(d)
-	if err := d.Reset(bytes.NewReader(content)); err != nil {
+	if err := d.Reset(bytes.NewReader(frames)); err != nil {
 		return nil, h, fault.Wrap(err, fault.Conflict, "repo.damaged")
 	}
 	n, err := io.ReadFull(d, begin)
