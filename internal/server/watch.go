@@ -77,7 +77,7 @@ func newWatch(s *Server) (*watcher, error) {
 	}
 	debug.FreeOSMemory() // compiling them leaves several times what is kept
 	w := &watcher{s: s, rules: rules, saved: time.Now(), told: map[string]told{}, due: map[string]*judge.Incident{}, fate: map[uint64]string{}}
-	w.judge = judge.New(rules, judge.Options{Owners: []string{cluster.Owner}, Marker: pg.MigrationName, Mask: audit.Mask})
+	w.judge = judge.New(rules, judge.Options{Owners: []string{cluster.Owner}, Apps: []string{cluster.App}, Marker: pg.MigrationName, Mask: audit.Mask})
 	raw, err := s.options.Cluster.ReadFile(watchFile)
 	if errors.Is(err, fs.ErrNotExist) {
 		return w, nil

@@ -16,8 +16,8 @@ func (j *Judge) derive(l *audit.Line, events []Event) []Event {
 	base := Event{Time: l.Time, Actor: l.User, Session: l.SessionID, App: l.App, Source: l.RemoteHost, DB: l.DB, TXID: l.TXID, Status: Unknown, Rows: -1}
 	if s == nil {
 		s = &session{Line: l.LineNum - 1}
-		if l.LineNum > 1 && l.User != "" && l.SessionStart.After(st.Began.Add(time.Second)) {
-			s.Line = 0 // its beginning should have been seen
+		if l.LineNum > 1 && l.User != "" && l.SessionStart.After(st.Began.Add(time.Second)) && l.Time.Sub(l.SessionStart) < forgetStrangers {
+			s.Line = 0 // its beginning should have been seen; an older session may have been forgotten
 		}
 		st.Sessions[l.SessionID] = s
 	}
@@ -89,7 +89,7 @@ func (j *Judge) record(events []Event, base *Event, s *session, l *audit.Line) [
 	e := &events[len(events)-1]
 	e.Kind, e.Class, e.Object, e.Records, e.Rows = lower(r.Command), r.Class, r.Type == "OBJECT", s.Records, r.Rows
 	e.ObjectType, e.ObjectName, e.Text = r.ObjectType, r.ObjectName, r.Statement
-	if r.Class == "READ" && !e.Object && !strings.Contains(r.Statement, "(") {
+	if e.Kind == "select" && !e.Object && !strings.Contains(r.Statement, "(") {
 		return events // nothing in it that a rule asks for
 	}
 	e.read(r.Statement)
@@ -165,6 +165,7 @@ func (j *Judge) logLine(events []Event, base *Event, s *session, l *audit.Line) 
 			return events
 		}
 		base.Set.judge()
+		base.Names = []string{base.Set.Name}
 		return append(events, *base)
 	case strings.HasPrefix(m, "statement: "):
 		return j.loggedStatement(events, base, s, l, m[len("statement: "):])

@@ -172,17 +172,21 @@ func (j *Judge) begins(e *Event, s *session) {
 	}
 	r.Logins++
 	r.Last = e.Time
-	r.Apps[s.App]++
-	r.Networks[s.Network]++
+	count(r.Apps, s.App)
+	count(r.Networks, s.Network)
 	r.Hours[hourOfWeek(e.Time)]++
 	if h.Interactive {
 		r.People++
 	}
-	st.Networks[s.Network]++
+	if len(st.Networks) < 100*many || st.Networks[s.Network] > 0 {
+		st.Networks[s.Network]++
+	}
 	p := st.Pairs[s.App+"|"+s.Network]
 	if p == nil {
 		p = &pair{}
-		st.Pairs[s.App+"|"+s.Network] = p
+		if len(st.Pairs) < 20*many {
+			st.Pairs[s.App+"|"+s.Network] = p
+		}
 	}
 	if p.Sessions == 0 || !sameDay(p.Last, e.Time) {
 		p.Days++
@@ -302,7 +306,11 @@ func (j *Judge) measure(e *Event, s *session) {
 	}
 	points := s.Points
 	why := s.Why
-	if changes := e.changes(); changes && h.Service && r.Changes == 0 && !h.Own {
+	switch {
+	case !e.changes() || h.Own:
+	case slices.Contains(j.options.Apps, e.Actor):
+		h.FirstChange = true
+	case h.Ready && h.Service && r.Changes == 0:
 		// The application's own life holds no such event at all, so this needs no guesswork.
 		h.FirstChange = true
 		points++
@@ -390,7 +398,7 @@ func (j *Judge) learn(e *Event, s *session) {
 		return
 	}
 	if e.Class != "" || !st.Audited {
-		r.Kinds[flavour(e)]++
+		count(r.Kinds, flavour(e))
 		if e.changes() {
 			r.Changes++
 		}
@@ -429,7 +437,9 @@ func (j *Judge) remember(e *Event) {
 		}
 	case "drop role":
 		for _, name := range e.Names {
-			delete(st.Roles, name)
+			if r := st.Roles[name]; r != nil && (r.Logins == 0 || r.Creator == e.Actor) {
+				delete(st.Roles, name) // any other may come back: the drop can be undone, and its habits are not to be lost by that
+			}
 		}
 		st.role(e.Actor).Admin++
 	case "grant role", "alter system":

@@ -13,6 +13,7 @@ import (
 type Options struct {
 	Learn  time.Duration       // how long habits are learned before they speak; 7 days when 0
 	Owners []string            // roles that migrations run as
+	Apps   []string            // roles that change rows and nothing else, ever: any other change by them alarms from the first day
 	Marker string              // what the application_name of our own migrations begins with
 	Mask   func(string) string // takes secrets out of what is said; nil: the lines are masked already
 }
@@ -274,7 +275,9 @@ func (j *Judge) sprayed(e *Event) int {
 	n := 0
 	for key, f := range j.state.Fails {
 		if strings.HasSuffix(key, suffix) && len(f.Times) > 0 && e.Time.Sub(f.Times[len(f.Times)-1]) <= burst {
-			n++
+			if n++; n >= 100 {
+				break // enough to say so; there can be very many
+			}
 		}
 	}
 	return n
@@ -293,8 +296,12 @@ func (j *Judge) incident(e *Event, s *session, v *Verdict) (*Incident, Change) {
 	var found *Incident
 	for i := len(st.Incidents) - 1; i >= 0 && found == nil; i-- {
 		old := st.Incidents[i]
-		if s.Incident != "" && old.ID == s.Incident || old.Key == key && e.Time.Sub(old.Last) <= together {
+		recent := e.Time.Sub(old.Last) <= together
+		switch {
+		case s.Incident != "" && old.ID == s.Incident, recent && old.Key == key:
 			found = old
+		case recent && e.Actor == "" && slices.ContainsFunc(e.Names, func(name string) bool { return slices.Contains(old.Objects, name) }):
+			found = old // what a reload or the catalogs show of what was seen being done
 		}
 	}
 	change := Grew

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"path"
 	"slices"
 	"strconv"
@@ -398,7 +399,7 @@ func exampleEvent(fields map[string]any) (Event, error) {
 // reason is the rule's sentence for an event.
 func (r *Rule) reason(e *Event) Reason {
 	args := map[string]string{}
-	for _, sentence := range r.Say {
+	for _, sentence := range r.texts() {
 		for {
 			_, rest, ok := strings.Cut(sentence, "{")
 			if !ok {
@@ -415,6 +416,12 @@ func (r *Rule) reason(e *Event) Reason {
 		}
 	}
 	return Reason{Key: r.ID, Args: args, Why: e.Habit.Why}
+}
+
+// texts are all that the rule says.
+func (r *Rule) texts() []string {
+	all := slices.Collect(maps.Values(r.Say))
+	return slices.AppendSeq(all, maps.Values(r.Do))
 }
 
 // word gives what a sentence calls {name}: short names for the usual, else any field.

@@ -36,7 +36,7 @@ func TestEveryRuleDoesAsItsExamplesSay(t *testing.T) {
 			continue
 		}
 		for _, l := range languages {
-			if text := rules.Text(rule.reason(&e), l); strings.ContainsAny(text, "{}") {
+			if text := rules.Text(rule.reason(&e), l) + rules.Advice(rule.reason(&e), l); strings.ContainsAny(text, "{}") {
 				t.Errorf("%s names something that is no field: %s", rule.ID, text)
 			}
 		}

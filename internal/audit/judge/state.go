@@ -118,10 +118,23 @@ func (st *State) role(name string) *role {
 	return r
 }
 
+// forgetStrangers is when a connection that has not logged in is forgotten: guessing leaves one each.
+const forgetStrangers = 10 * time.Minute
+
+// many bounds what clients can name as they like: applications, and networks that they come from.
+const many = 1000
+
+// count counts a key, unless there are too many of them.
+func count(m map[string]int, key string) {
+	if _, known := m[key]; known || len(m) < many {
+		m[key]++
+	}
+}
+
 // sweep forgets what is over, so that memory is bounded whatever the log brings. It is called now and then.
 func (st *State) sweep() {
 	for id, s := range st.Sessions {
-		if st.Now.Sub(s.Seen) > 48*time.Hour {
+		if idle := st.Now.Sub(s.Seen); idle > 48*time.Hour || !s.LoggedIn && idle > forgetStrangers {
 			delete(st.Sessions, id)
 		}
 	}
@@ -136,9 +149,9 @@ func (st *State) sweep() {
 			delete(st.Refused, name)
 		}
 	}
-	if len(st.Made) > 50_000 {
+	for keep := 30 * 24 * time.Hour; len(st.Made) > 50_000 && keep > time.Minute; keep /= 4 {
 		for name, m := range st.Made {
-			if st.Now.Sub(m.At) > 30*24*time.Hour {
+			if st.Now.Sub(m.At) > keep {
 				delete(st.Made, name)
 			}
 		}

@@ -71,7 +71,7 @@ func TestHolesAndForgeries(t *testing.T) {
 	t.Parallel()
 	start := time.Date(2026, 9, 1, 9, 0, 0, 0, time.UTC)
 	line := func(session string, number, statement int64, change func(*audit.Line)) *audit.Line {
-		l := &audit.Line{Time: start.Add(time.Hour), SessionStart: start.Add(time.Minute), SessionID: session, LineNum: number, User: "anna", DB: "d", App: "psql", RemoteHost: "10.0.0.1",
+		l := &audit.Line{Time: start.Add(3 * time.Minute), SessionStart: start.Add(time.Minute), SessionID: session, LineNum: number, User: "anna", DB: "d", App: "psql", RemoteHost: "10.0.0.1",
 			Severity: "LOG", BackendType: "client backend", TXID: 7}
 		if statement > 0 {
 			l.Audit = &audit.Record{Type: "SESSION", StatementID: statement, SubstatementID: 1, Class: "DDL", Command: "COMMENT", Statement: "COMMENT ON TABLE t IS 'x'", Rows: -1}
