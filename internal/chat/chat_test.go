@@ -139,12 +139,28 @@ func TestPostsGetTheNextSeqAndARetryTheSameAnswer(t *testing.T) {
 	if err != nil || again.Seq != first.Seq || !again.At.Equal(first.At) {
 		t.Fatalf("first %v, again %v, %v", first, again, err)
 	}
+	farewell := Draft{room, newID(), "bye"} // whose answer is lost, and then its author leaves
+	said, err := h.Post(t.Context(), bob, farewell)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := h.Leave(t.Context(), bob, room); err != nil {
+		t.Fatal(err)
+	}
+	if again, err := h.Post(t.Context(), bob, farewell); err != nil || again.Seq != said.Seq {
+		t.Errorf("first %v, again %v, %v", said, again, err)
+	}
+	_, err = h.Post(t.Context(), bob, Draft{room, newID(), "one thing more"})
+	h.wantFault(err, "chat.not_member")
+	if err := h.Join(t.Context(), bob, room); err != nil {
+		t.Fatal(err)
+	}
 	other, err := h.Post(t.Context(), bob, d) // the same id from somebody else is another post
-	if err != nil || other.Seq != first.Seq+1 {
+	if err != nil || other.Seq != first.Seq+4 {
 		t.Fatalf("bob: %v %v", other, err)
 	}
 	log := h.wholeLog(ann, room)
-	if last := log[len(log)-2]; last.Message.Body != "hello\nthere" || last.By.ID != ann.ID {
+	if last := log[first.Seq-1]; last.Message.Body != "hello\nthere" || last.By.ID != ann.ID {
 		t.Errorf("stored %+v", last.Message)
 	}
 }

@@ -145,14 +145,15 @@ RETURNING at`
 const lockRooms = `SELECT id FROM chat.room WHERE id = ANY($1) ORDER BY id FOR NO KEY UPDATE`
 
 // storePostsCarefully judges and stores whatever the batch is: the posts of members take the next seqs of their rooms,
-// those that were stored before are found and answered like the first time, others are left out.
+// those that were stored before are found and answered like the first time, though their author may have left since; others are left out.
 const storePostsCarefully = `
 WITH post AS MATERIALIZED (
 	SELECT p.*, done.seq AS done_seq, done.at AS done_at
 	FROM unnest($1::bigint[], $2::bigint[], $3::uuid[], $4::text[], $5::text[]) WITH ORDINALITY
 	     AS p (room_id, author_id, client_id, body, mentions, ord)
-	JOIN chat.member m ON m.room_id = p.room_id AND m.person_id = p.author_id
+	LEFT JOIN chat.member m ON m.room_id = p.room_id AND m.person_id = p.author_id
 	LEFT JOIN chat.message done ON done.room_id = p.room_id AND done.author_id = p.author_id AND done.client_id = p.client_id
+	WHERE m.person_id IS NOT NULL OR done.seq IS NOT NULL
 ), fresh AS (
 	SELECT *, row_number() OVER (PARTITION BY room_id ORDER BY ord) AS n FROM post WHERE done_seq IS NULL
 ), room AS (
