@@ -110,7 +110,7 @@ func (d *Door) live(w http.ResponseWriter, r *http.Request) {
 func (s *socket) read(ctx context.Context, from *bufio.Reader) {
 	defer s.end()
 	// One that ended after it was looked up, and before this socket stood among those that are then hung up, is seen here.
-	if gone, err := s.door.accounts.Gone(ctx, s.session); err != nil {
+	if gone, err := s.door.gone(ctx, s.session); err != nil {
 		s.bye("away")
 	} else if len(gone) > 0 {
 		s.bye("session_ended")
@@ -339,9 +339,16 @@ func (d *Door) beat(ctx context.Context, now int64) {
 	if len(sessions) == 0 {
 		return
 	}
-	if gone, err := d.accounts.Gone(ctx, sessions...); err == nil && len(gone) > 0 { // else the next beat asks again
+	if gone, err := d.gone(ctx, sessions...); err == nil && len(gone) > 0 { // else the next beat asks again
 		d.Ended(gone, 0)
 	}
+}
+
+// gone are those sessions that no longer hold. A database that does not answer must not stop the heart.
+func (d *Door) gone(ctx context.Context, sessions ...int64) ([]int64, error) {
+	ctx, cancel := context.WithTimeout(ctx, 15*time.Second)
+	defer cancel()
+	return d.accounts.Gone(ctx, sessions...)
 }
 
 // take obeys one frame. Frames of one socket are taken one after the other, but for posts, which do not wait.
