@@ -35,8 +35,9 @@ bench: howdah ## measure the chat room (some minutes; a quiet machine is best)
 matrix: ## the tests of all that touches PostgreSQL on version 17, in a chroot of Debian's next release (as root; kept in the cache folder)
 	@./.ci/matrix
 
-torture: ## kill everything at random, 300 rounds (about an hour)
-	$(GO) test ./internal/torture -run TestTorture -torture.rounds=300 -timeout 3h -v
+torture: ## kill everything at random, 300 rounds of most (some hours)
+	$(GO) test ./internal/torture -run 'TestTorture|TestARestoreInPlaceToAnyMoment' -torture.rounds=300 -timeout 6h -v
+	$(GO) test ./internal/keeper -run 'TestAPrune|TestAPush' -keeper.kills=2400 -timeout 3h -v
 
 bucket: ## the stories of the keeper once more, with encryption: in a folder, and in S3 (some minutes)
 	for repos in age s3; do $(GO) test ./internal/keeper -keeper.repos=$$repos -timeout 60m -run \

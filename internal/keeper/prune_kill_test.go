@@ -6,12 +6,15 @@ import (
 	"context"
 	"errors"
 	"io"
+	"math/rand/v2"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"howdah/internal/fault"
 	"howdah/internal/repo"
@@ -53,6 +56,35 @@ func (d *dying) Remove(ctx context.Context, names ...string) error {
 		}
 	}
 	return nil
+}
+
+// copyTo makes a repo elsewhere that holds the same.
+func (a *archived) copyTo(to Place) *repo.Repo {
+	a.t.Helper()
+	r := to.open(a.t, nil)
+	for info, err := range a.r.List(a.t.Context(), "main/") {
+		var in io.ReadCloser
+		if err == nil {
+			in, err = a.r.Open(a.t.Context(), info.Name, 0, -1)
+		}
+		if err != nil {
+			a.t.Fatal(err)
+		}
+		out, err := r.Create(a.t.Context(), info.Name)
+		if err == nil {
+			_, err = io.Copy(out, in)
+		}
+		if err == nil {
+			err = out.Commit(a.t.Context())
+		}
+		if err = errors.Join(err, in.Close()); err != nil {
+			a.t.Fatal(err)
+		}
+	}
+	if filepath.IsAbs(to.Address) {
+		giveTo(a.t, nil, to.Address)
+	}
+	return r
 }
 
 // A prune is killed before each of its removals, one after the other; each time all that is listed is whole, and the next one leaves what is not ours and nothing else. One that meets a
@@ -182,6 +214,67 @@ func TestAPruneThatIsKilledOrMeetsARestoreLeavesWhatIsListedWhole(t *testing.T) 
 		t.Error(err, whole())
 	}
 	sound(r, 0) // what is in a folder that is no backup's is not looked at
+
+	// The program itself is killed at moments that nobody has chosen, in a folder and in a bucket, and the next one ends what it began.
+	for _, where := range []string{"folder", "bucket"} {
+		var takes time.Duration // that nobody kills
+		cut := 0
+		for round := range 1 + max(3, *kills/8) {
+			at := Place{Address: place(t)}
+			if where == "bucket" {
+				at = inBucket(t)
+			}
+			r := a.copyTo(at)
+			prune := func() *exec.Cmd {
+				cmd := exec.CommandContext(t.Context(), a.program, "prune", "--json", "--keep", "0d", "--keep-physical", "1", "--data", place(t), "--repo", at.Address)
+				cmd.Env = append(os.Environ(), "AWS_ACCESS_KEY_ID="+at.AccessKey, "AWS_SECRET_ACCESS_KEY="+at.SecretKey)
+				return cmd
+			}
+			before := names(r, "main/")
+			begun, cmd := time.Now(), prune()
+			if round > 0 {
+				if err := cmd.Start(); err != nil {
+					t.Fatal(err)
+				}
+				moment := time.NewTimer(time.Duration(rand.Int64N(int64(takes))))
+				<-moment.C
+				if err := cmd.Process.Kill(); err != nil && !errors.Is(err, os.ErrProcessDone) {
+					t.Fatal(err)
+				}
+				_ = cmd.Wait()
+				left := names(r, "main/")
+				if len(left) < len(before) {
+					cut++
+				}
+				if v, err := Verify(t.Context(), r, "main", VerifyOptions{}); err != nil || !v.Sound() {
+					t.Errorf("killed with %d of %d objects left: %+v, %v", len(left), len(before), v, err)
+				}
+				if p, err := PlanRestore(t.Context(), r, "main", Target{}); err != nil || p.Backup.ID != second.ID {
+					t.Errorf("killed with %d of %d objects left: %+v, %v", len(left), len(before), p, err)
+				}
+				cmd = prune()
+			}
+			if out, err := cmd.CombinedOutput(); err != nil {
+				t.Fatalf("%v\n%s", err, out)
+			}
+			if takes == 0 {
+				takes = time.Since(begun)
+			}
+			v, err := Verify(t.Context(), r, "main", VerifyOptions{})
+			if err != nil || !v.Sound() || len(names(r, "main/base/"+first.ID+"/")) > 1 { // notes.txt is not ours
+				t.Errorf("%+v, %v; %v", v, err, names(r, "main/base/"))
+			}
+			if round == max(3, *kills/8) { // what is left comes back
+				copied := *a
+				copied.r, copied.place = r, at
+				h, _ := copied.restore(copied.plan(Target{}))
+				if n := h.ask(`SELECT count(*)::text FROM grown`); n != "6" {
+					t.Errorf("%s rows came back", n)
+				}
+			}
+		}
+		t.Logf("%s: a prune takes %s; %d were killed between the first removal and the last", where, takes.Round(time.Millisecond), cut)
+	}
 
 	// cluster.json is damaged, or missing: that is found, and nothing else is lost by it.
 	for _, content := range []string{`{"format": 1, "system_ident`, ""} {

@@ -476,7 +476,7 @@ func (s *Status) lookAtChain(ctx context.Context, opt StatusOptions, r *repo.Rep
 	}
 	out.Missing = known.missing
 	for _, m := range out.Missing {
-		args := fault.Args{"place": r.String(), "first": m.First, "last": m.Last, "n": m.Count, "after": Moment(m.After.Local().Truncate(time.Second)), "id": m.Backup}
+		args := fault.Args{"place": r.String(), "first": m.First, "last": m.Last, "n": int(m.Count), "after": Moment(m.After.Local().Truncate(time.Second)), "id": m.Backup}
 		if m.Backup == "" {
 			to := m.After
 			if out.To, out.ToTold = &to, false; to.Before(*out.From) { // it is the backup's own
