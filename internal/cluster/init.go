@@ -141,7 +141,11 @@ func (c *Cluster) build(ctx context.Context, tmp string) error {
 	if err := c.single(ctx, data, "postgres", rolesSQL(verifiers)); err != nil {
 		return err
 	}
-	database := "REVOKE CREATE ON SCHEMA public FROM PUBLIC;\n\n"
+	database := "REVOKE CREATE ON SCHEMA public FROM PUBLIC;\n\n" +
+		// What the watch compares with the log: names and powers of roles and who wrote them, but no passwords (audit/catalog.Grants). Rights on a shared catalog
+		// are a database's own.
+		"GRANT SELECT (oid, xmin, rolname, rolsuper, rolcreaterole, rolcreatedb, rolreplication, rolbypassrls, rolcanlogin) ON pg_authid TO " + Watcher + ";\n\n" +
+		"GRANT SELECT (oid, xmin, umuser, umserver) ON pg_user_mapping TO " + Watcher + ";\n\n"
 	if c.in.PgAudit {
 		database += "CREATE EXTENSION pgaudit;\n\n"
 	}

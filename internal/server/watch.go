@@ -34,6 +34,9 @@ type watcher struct {
 	told map[string]told // by incident
 	due  map[string]*judge.Incident
 	fate map[uint64]string // what became of transactions: committed, aborted, or "" while they run
+
+	seen    []*judge.Snapshot // the catalogs as they were at the last look, to be compared when the log of that moment has surely been read
+	blinded bool              // the catalogs could not be read, and that was said
 }
 
 // watched are the watch's figures.
@@ -133,9 +136,21 @@ func (w *watcher) run(ctx context.Context) {
 	}()
 	ticker := time.NewTicker(tellPace)
 	defer ticker.Stop()
+	looks := time.NewTicker(lookPace)
+	defer looks.Stop()
+	looked := make(chan look)
+	looking := false
 	failing := false
 	for {
 		select {
+		case <-looks.C:
+			if !looking {
+				looking = true
+				go w.look(ctx, w.judge.Transactions(), looked)
+			}
+		case l := <-looked:
+			looking = false
+			w.compare(l)
 		case r := <-heard:
 			w.take(r.Batch)
 			close(r.taken)
@@ -171,20 +186,7 @@ func (w *watcher) take(b audit.Batch) {
 	}
 	for i := range b.Lines {
 		for _, v := range w.judge.Line(&b.Lines[i]) {
-			if v.Incident == nil || v.Change == judge.Nothing {
-				continue
-			}
-			if v.Change == judge.Began {
-				w.s.watched.incidents.Add(1)
-			}
-			if v.Change != judge.Grew {
-				log.Warn("out of order", "incident", v.Incident.ID, "severity", v.Severity.String(), "rule", v.Rule, "role", v.Incident.Actor,
-					"from", v.Incident.Source, "application", v.Incident.App, "database", v.Incident.DB, "what", w.rules.Text(v.Reason, "en"))
-			}
-			w.due[v.Incident.ID] = v.Incident
-			if was := w.told[v.Incident.ID]; was.Count == 0 || v.Change == judge.Louder && v.Event.Time.Sub(was.Since) > anewAfter {
-				w.told[v.Incident.ID] = told{Since: v.Event.Time, Count: was.Count + 1}
-			}
+			w.found(v)
 		}
 	}
 	behind := int64(0)
@@ -194,6 +196,24 @@ func (w *watcher) take(b audit.Batch) {
 	w.s.watched.behind.Store(behind)
 	w.s.watched.lines.Add(int64(len(b.Lines)))
 	w.at = b.Position
+}
+
+// found notes what is to be told.
+func (w *watcher) found(v judge.Verdict) {
+	if v.Incident == nil || v.Change == judge.Nothing {
+		return
+	}
+	if v.Change == judge.Began {
+		w.s.watched.incidents.Add(1)
+	}
+	if v.Change != judge.Grew {
+		w.s.options.Log.Warn("out of order", "incident", v.Incident.ID, "severity", v.Severity.String(), "rule", v.Rule, "role", v.Incident.Actor,
+			"from", v.Incident.Source, "application", v.Incident.App, "database", v.Incident.DB, "what", w.rules.Text(v.Reason, "en"))
+	}
+	w.due[v.Incident.ID] = v.Incident
+	if was := w.told[v.Incident.ID]; was.Count == 0 || v.Change == judge.Louder && v.Event.Time.Sub(was.Since) > anewAfter {
+		w.told[v.Incident.ID] = told{Since: v.Event.Time, Count: was.Count + 1}
+	}
 }
 
 // tell says what is due, as soon as it is known what became of it.

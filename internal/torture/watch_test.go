@@ -121,6 +121,15 @@ func TestWhatIsOutOfOrderIsSaidToTheKeepersOnceWhateverIsKilled(t *testing.T) {
 		}
 	}
 	await(t, time.Minute, "a probe to be told", func() bool { return strings.Contains(strings.Join(said(), ""), cluster.App) })
+
+	await(t, 2*time.Minute, "the catalogs to be known", func() bool {
+		raw, err := os.ReadFile(filepath.Join(h.dir, "watch.json"))
+		return err == nil && strings.Contains(string(raw), `"Scope":"howdah"`)
+	})
+	do(`SET pgaudit.log = 'none'`) // no record of what comes now
+	do(`CREATE ROLE unseen SUPERUSER`)
+	do(`RESET pgaudit.log`)
+	await(t, 2*time.Minute, "what the log does not say to be told from the catalogs", func() bool { return strings.Contains(strings.Join(said(), ""), "unseen") })
 	h.end(h.run, syscall.SIGINT)
 	h.noFaults()
 	if n := h.logged("out of order", cluster.Owner); n != 0 {

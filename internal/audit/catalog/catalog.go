@@ -38,15 +38,26 @@ UNION ALL SELECT 'publication', pubname::text, xmin, CASE WHEN puballtables THEN
 UNION ALL SELECT 'policy', p.polname || ' ' || p.polrelid::pg_catalog.regclass, p.xmin, '' FROM pg_catalog.pg_policy p
 UNION ALL SELECT 'default rights', pg_catalog.pg_get_userbyid(defaclrole) || ' ' || defaclnamespace || ' ' || defaclobjtype::text, xmin, defaclacl::text FROM pg_catalog.pg_default_acl`
 
-// Read takes two snapshots over one connection: of the catalogs that the cluster shares, and of the connection's database. It needs to read pg_authid. Of the
+// Grants are what a role needs for Read: names and powers of roles, but not their passwords, and which user mappings there are, but not what stands in them.
+// They are to be given in the database that is read: rights on shared catalogs, too, are a database's own.
+func Grants(role string) []string {
+	to := " TO " + pgx.Identifier{role}.Sanitize()
+	return []string{
+		"GRANT SELECT (oid, xmin, rolname, rolsuper, rolcreaterole, rolcreatedb, rolreplication, rolbypassrls, rolcanlogin) ON pg_catalog.pg_authid" + to,
+		"GRANT SELECT (oid, xmin, umuser, umserver) ON pg_catalog.pg_user_mapping" + to,
+	}
+}
+
+// Read takes two snapshots over one connection: of the catalogs that the cluster shares, and of the connection's database. It needs Grants. Of the
 // transactions it finds out when they committed, where PostgreSQL keeps that (track_commit_timestamp); they are what Judge.Transactions names.
 func Read(ctx context.Context, conn *pgx.Conn, transactions []uint32) ([]*judge.Snapshot, error) {
 	var both []*judge.Snapshot
 	err := pgx.BeginTxFunc(ctx, conn, pgx.TxOptions{IsoLevel: pgx.RepeatableRead, AccessMode: pgx.ReadOnly}, func(tx pgx.Tx) error {
 		var at time.Time
-		var database string
+		var database, epoch string
 		var times bool
-		if err := tx.QueryRow(ctx, "SELECT pg_catalog.clock_timestamp(), pg_catalog.current_database()::text, pg_catalog.current_setting('track_commit_timestamp')::bool").Scan(&at, &database, &times); err != nil {
+		if err := tx.QueryRow(ctx, `SELECT pg_catalog.clock_timestamp(), pg_catalog.current_database()::text, pg_catalog.current_setting('track_commit_timestamp')::bool,
+			CASE WHEN pg_catalog.pg_is_in_recovery() THEN 'standby' ELSE pg_catalog.left(pg_catalog.pg_walfile_name(pg_catalog.pg_current_wal_lsn()), 8) END`).Scan(&at, &database, &times, &epoch); err != nil {
 			return err
 		}
 		var commits []time.Time
@@ -82,7 +93,7 @@ func Read(ctx context.Context, conn *pgx.Conn, transactions []uint32) ([]*judge.
 			if err != nil {
 				return err
 			}
-			s := &judge.Snapshot{At: at.UTC(), Scope: part.scope, Rows: all}
+			s := &judge.Snapshot{At: at.UTC(), Epoch: epoch, Scope: part.scope, Rows: all}
 			for _, c := range commits {
 				s.Commits = append(s.Commits, c.UTC())
 			}

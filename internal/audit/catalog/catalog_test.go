@@ -56,7 +56,7 @@ func TestWhatIsChangedBehindTheLogsBack(t *testing.T) {
 		t.Fatal(err)
 	}
 	j := judge.New(rules, judge.Options{})
-	watch := session()
+	admin, watch := session(), session()
 	marks := 0
 	var at audit.Position
 	// look reads the log to a mark behind everything that was done, and then compares the catalogs.
@@ -64,7 +64,7 @@ func TestWhatIsChangedBehindTheLogsBack(t *testing.T) {
 		t.Helper()
 		marks++
 		mark := fmt.Sprintf("mark %d", marks)
-		do(watch, "COMMENT ON DATABASE postgres IS '"+mark+"'")
+		do(admin, "COMMENT ON DATABASE postgres IS '"+mark+"'")
 		seen := errors.New("seen")
 		err := audit.Follow(t.Context(), s.LogDir(), at, func(b audit.Batch) error {
 			at = b.Position
@@ -97,7 +97,9 @@ func TestWhatIsChangedBehindTheLogsBack(t *testing.T) {
 		slices.Sort(found)
 		return found
 	}
-	do(watch, "CREATE EXTENSION pgaudit", "CREATE ROLE monitor LOGIN")
+	do(admin, "CREATE EXTENSION pgaudit", "CREATE ROLE monitor LOGIN", "CREATE ROLE watch")
+	do(admin, catalog.Grants("watch")...)
+	do(watch, "SET ROLE watch") // it needs no more than that
 	if found := look(); len(found) > 0 {
 		t.Errorf("the first look finds %v", found)
 	}

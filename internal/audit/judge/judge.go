@@ -2,6 +2,7 @@ package judge
 
 import (
 	"fmt"
+	"hash/fnv"
 	"slices"
 	"strings"
 	"time"
@@ -306,8 +307,10 @@ func (j *Judge) incident(e *Event, s *session, v *Verdict) (*Incident, Change) {
 	}
 	change := Grew
 	if found == nil {
-		st.Serial++
-		found = &Incident{ID: fmt.Sprintf("%s-%d", e.Time.UTC().Format("20060102T150405Z"), st.Serial), Began: e.Time, Key: key,
+		// The same act has the same name whenever it is judged again, whatever else was found in between.
+		name := fnv.New32a()
+		fmt.Fprint(name, key, "|", e.Session, "|", v.Rule, "|", e.ObjectName, "|", e.Time.UnixMilli())
+		found = &Incident{ID: fmt.Sprintf("%s-%08x", e.Time.UTC().Format("20060102T150405Z"), name.Sum32()), Began: e.Time, Key: key,
 			Actor: e.Actor, App: e.App, Source: e.Source, DB: e.DB}
 		st.Incidents = append(st.Incidents, found)
 		change = Began

@@ -10,6 +10,7 @@ import (
 // Snapshot is what a database's catalogs hold at a moment, of what changes who may do what. Package catalog takes it.
 type Snapshot struct {
 	At      time.Time
+	Epoch   string // another one is another history: it went back to a backup, or a standby took over
 	Scope   string // a database, or "" for the catalogs that all databases share
 	Rows    []Row
 	Commits []time.Time // when the transactions committed that Transactions named; nil without track_commit_timestamp
@@ -94,14 +95,14 @@ func (j *Judge) Transactions() []uint32 {
 func (j *Judge) Reconcile(now *Snapshot) []Verdict {
 	st := &j.state
 	before := st.Catalogs[now.Scope]
-	st.Catalogs[now.Scope] = &Snapshot{At: now.At, Scope: now.Scope, Rows: now.Rows}
+	st.Catalogs[now.Scope] = &Snapshot{At: now.At, Epoch: now.Epoch, Scope: now.Scope, Rows: now.Rows}
 	for _, row := range now.Rows {
 		if row.Type == "role" {
 			has := strings.Fields(row.Says)
 			j.Know(row.Name, slices.Contains(has, "superuser"), slices.Contains(has, "createrole"), slices.Contains(has, "login"))
 		}
 	}
-	if before == nil {
+	if before == nil || before.Epoch != now.Epoch {
 		return nil
 	}
 	commits := map[time.Time]bool{}
@@ -116,7 +117,11 @@ func (j *Judge) Reconcile(now *Snapshot) []Verdict {
 	}
 	var verdicts []Verdict
 	found := func(kind string, row *Row, detail string) {
-		verdicts = append(verdicts, j.Event(Event{Kind: kind, Time: now.At, DB: now.Scope, ObjectType: row.Type, ObjectName: row.Name, Names: []string{row.Name},
+		when := now.At
+		if kind == Unexplained && !row.Committed.IsZero() {
+			when = row.Committed
+		}
+		verdicts = append(verdicts, j.Event(Event{Kind: kind, Time: when, DB: now.Scope, ObjectType: row.Type, ObjectName: row.Name, Names: []string{row.Name},
 			TXID: uint64(row.XMin), Detail: detail})...)
 	}
 	for i := range now.Rows {

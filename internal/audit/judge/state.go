@@ -23,9 +23,8 @@ type State struct {
 	Made      map[string]made // objects of databases, and who made them
 	Fails     map[string]*fails
 	Refused   map[string][]time.Time
-	Sizes     map[string][]int // records of the last sessions of a role with a program
-	Incidents []*Incident      // newest last; old ones are dropped
-	Serial    int
+	Sizes     map[string][]int  // records of the last sessions of a role with a program
+	Incidents []*Incident       // newest last; old ones are dropped
 	Ledger    map[uint32]*entry // transactions that records name
 	Before    []time.Time       // records without a transaction that end in one: CREATE EXTENSION
 	Dropped   map[string]time.Time

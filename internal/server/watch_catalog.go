@@ -1,0 +1,82 @@
+package server
+
+import (
+	"context"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"howdah/internal/audit/catalog"
+	"howdah/internal/audit/judge"
+	"howdah/internal/cluster"
+)
+
+// lookPace is how often the catalogs are read. A look takes milliseconds; what no record explains is told by the one after it.
+const lookPace = 15 * time.Second
+
+// look is what the catalogs held, or why they could not be read.
+type look struct {
+	snapshots []*judge.Snapshot
+	err       error
+}
+
+// look reads the catalogs as the watcher's role, which may read who made a role and what it may do, and nothing else.
+func (w *watcher) look(ctx context.Context, transactions []uint32, looked chan<- look) {
+	l := look{}
+	reading, cancel := context.WithTimeout(ctx, lookPace)
+	defer cancel()
+	l.snapshots, l.err = func() ([]*judge.Snapshot, error) {
+		dsn, err := w.s.options.Cluster.DSN(cluster.Watcher, cluster.Database)
+		if err != nil {
+			return nil, err
+		}
+		conf, err := pgx.ParseConfig(dsn)
+		if err != nil {
+			return nil, err
+		}
+		conf.RuntimeParams["application_name"] = "howdah watch"
+		conn, err := pgx.ConnectConfig(reading, conf)
+		if err != nil {
+			return nil, err
+		}
+		defer func() { _ = conn.Close(reading) }()
+		return catalog.Read(reading, conn, transactions)
+	}()
+	select {
+	case looked <- l:
+	case <-ctx.Done():
+	}
+}
+
+// compare judges what the look before this one saw: by now the log of that moment has been read, and this one knows when its transactions committed.
+func (w *watcher) compare(now look) {
+	if now.err != nil {
+		if w.s.why() == nil && !w.blinded { // while the database is away that is said elsewhere
+			w.blinded = true
+			w.s.options.Log.Warn("the watch cannot compare the catalogs with the log", "error", now.err)
+		}
+		w.seen = nil
+		return
+	}
+	w.blinded = false
+	before := w.seen
+	w.seen = now.snapshots
+	if w.s.watched.behind.Load() > 0 {
+		return // the log is not read that far: a later look will do
+	}
+	found := false
+	for i, snapshot := range before {
+		if i < len(now.snapshots) {
+			snapshot.Commits = now.snapshots[i].Commits
+		}
+		for _, v := range w.judge.Reconcile(snapshot) {
+			w.found(v)
+			found = true
+		}
+	}
+	if found { // or it would be found again after a kill
+		if err := w.save(); err != nil {
+			w.s.options.Log.Error("what the watch has learned could not be written", "error", err)
+		}
+	}
+}
