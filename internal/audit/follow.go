@@ -26,7 +26,7 @@ type Position struct {
 	Offset int64     `json:"offset"` // the first byte that was not read
 	Head   string    `json:"head"`   // SHA-256, in hexadecimal, of the first HeadLen bytes
 	Length int       `json:"length"` // of Head
-	Start  time.Time `json:"start"`  // time of the file's first line: files are read in this order
+	Start  time.Time `json:"start"`  // time of the file's first line (of the latest so far): files are read in this order
 }
 
 // Batch is what Follow has read.
@@ -64,7 +64,7 @@ const (
 // needs no database. It returns ctx's error, take's error or a fault; a caller may go on later from the last position that it stored. Lines that another program
 // left half written are handed on when they are whole; those that never become whole are named in Skipped.
 func Follow(ctx context.Context, dir string, from Position, take func(Batch) error) error {
-	f := &follower{dir: dir, at: from, take: take, known: map[string]logFile{}}
+	f := &follower{dir: dir, at: from, take: take, known: map[string]logFile{}, done: map[string]int64{}}
 	defer f.close()
 	if err := f.scan(); err != nil {
 		return err
@@ -122,7 +122,8 @@ type follower struct {
 	file *os.File // at.File; nil before its first line is there
 
 	known   map[string]logFile
-	order   []logFile // with a first line, oldest first
+	order   []logFile        // with a first line, oldest first
+	done    map[string]int64 // sizes of the files that were read to their ends
 	scanned time.Time
 	mtime   time.Time // of the folder
 
@@ -270,6 +271,7 @@ func (f *follower) lost() error {
 	skipped := Skipped{File: f.at.File, Offset: f.at.Offset, Length: -1, Why: fault.New(fault.NotFound, "audit.log_gone", fault.Args{"file": f.at.File, "offset": f.at.Offset})}
 	f.close()
 	f.buffer, f.over = f.buffer[:0], 0
+	delete(f.done, f.at.File)
 	old := f.at
 	// A file that was truncated in place has begun anew, and so comes later in the order; or, when its first line is not there yet, it will.
 	f.at = Position{Start: old.Start}
@@ -328,8 +330,15 @@ func (f *follower) rescan() error {
 // is read up to its end after the next was seen is whole.
 func (f *follower) next() (bool, error) {
 	present := logFile{name: f.at.File, start: f.at.Start}
+	if f.file != nil {
+		if info, err := f.file.Stat(); err == nil {
+			present.size, present.mtime = info.Size(), info.ModTime()
+		}
+	}
 	for _, file := range f.order {
-		if !present.start.IsZero() && !present.before(file) || f.reads(file) {
+		// A clock that was put back must not end the reading: what was written to last comes later, too, whenever its first line claims to be from.
+		later := present.start.IsZero() || present.before(file) || f.file != nil && !file.mtime.Before(present.mtime)
+		if size, done := f.done[file.name]; !later || done && size == file.size || f.reads(file) {
 			continue
 		}
 		if f.file != nil {
@@ -354,7 +363,13 @@ func (f *follower) next() (bool, error) {
 			return false, fault.New(fault.Unavailable, "audit.log_file", fault.Args{"file": filepath.Join(f.dir, file.name)})
 		}
 		f.close()
+		if f.at.File != "" && f.at.File != file.name {
+			f.done[f.at.File] = f.at.Offset
+		}
 		f.file, f.at, f.over, f.buffer = opened, Position{File: file.name, Start: file.start}, 0, f.buffer[:0]
+		if present.start.After(file.start) {
+			f.at.Start = present.start
+		}
 		return true, nil
 	}
 	return false, nil

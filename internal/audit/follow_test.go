@@ -235,16 +235,28 @@ func TestALogIsFollowedThroughAllThatHappensToIt(t *testing.T) {
 	r.until(31, 1)
 	r.inOrder(30, 31)
 
+	// The clock was put back.
+	l.at = l.at.Add(-24 * time.Hour)
+	l.rotate("c-clock.json")
+	l.lines(1)
+	r.until(32, 1)
+	r.inOrder(32, 32)
+	l.at = l.at.Add(24 * time.Hour)
+	l.rotate("c-right.json")
+	l.lines(1)
+	r.until(33, 1)
+	r.inOrder(33, 33)
+
 	// The file of the position is gone while nobody looks.
 	at = r.stop()
 	l.rotate("d-sixth.json")
 	l.lines(1)
-	if err := os.Remove(filepath.Join(dir, "c-fifth.json")); err != nil {
+	if err := os.Remove(filepath.Join(dir, "c-right.json")); err != nil {
 		t.Fatal(err)
 	}
 	r = follow(t, dir, at)
-	r.until(32, 1)
-	r.inOrder(32, 32)
+	r.until(34, 1)
+	r.inOrder(34, 34)
 	if len(r.skipped) != 1 || !fault.HasKey(r.skipped[0].Why, "audit.log_gone") {
 		t.Errorf("%v", r.skipped)
 	}
