@@ -261,10 +261,10 @@ func TestWhenPgWALFillsTheDiskIsToldFromTheSizeOfItsSegments(t *testing.T) {
 func TestADrillIsRefusedWhereThereIsNoRoom(t *testing.T) {
 	t.Parallel()
 	dir := filepath.Join(t.TempDir(), "not", "there", "yet")
-	if err := drillRoom(&Plan{Write: 1 << 60}, dir); !fault.HasKey(err, "keeper.drill_no_room") {
+	if err := drillRoom(&Plan{Backup: &Backup{}, Write: 1 << 60}, dir); !fault.HasKey(err, "keeper.drill_no_room") {
 		t.Error(err)
 	}
-	if err := drillRoom(&Plan{Write: 1}, dir); err != nil {
+	if err := drillRoom(&Plan{Backup: &Backup{}, Write: 1}, dir); err != nil {
 		t.Error(err)
 	}
 	if left := left(t, filepath.Dir(filepath.Dir(dir))); len(left) != 0 {
