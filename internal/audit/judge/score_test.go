@@ -67,8 +67,8 @@ func (c tally) String() string {
 		c.found, c.acts, c.graveFound, c.grave, c.alarms, c.days, float64(c.alarms)/c.days, c.twinsAlarmed, c.twins)
 }
 
-// TestTheTimeline replays the days of a small shop: after a week of learning come acts and look-alikes. The second half of the days was held out while rules and
-// weights were chosen.
+// TestTheTimeline replays the days of a small shop: after a week of learning come acts and look-alikes.
+// The labels were known to who wrote the rules: the score says that they do what they are for, not how they do on days that nobody has seen.
 func TestTheTimeline(t *testing.T) {
 	t.Parallel()
 	rules := ours(t)
@@ -146,10 +146,10 @@ func TestTheTimeline(t *testing.T) {
 		}
 		return c
 	}
-	learned, chosen, held, all := score(0, 7), score(7, 13), score(13, 19), score(0, 19)
+	learned, early, late, all := score(0, 7), score(7, 13), score(13, 19), score(0, 19)
 	t.Logf("learning days:  %s", learned)
-	t.Logf("days 8 to 13:   %s", chosen)
-	t.Logf("days 14 to 19:  %s (held out)", held)
+	t.Logf("days 8 to 13:   %s", early)
+	t.Logf("days 14 to 19:  %s", late)
 	t.Logf("all:            %s", all)
 	if float64(all.found) < 0.95*float64(all.acts) || all.graveFound < all.grave || float64(all.alarms) > 0.2*all.days {
 		t.Errorf("below what is promised: %s", all)
@@ -318,7 +318,7 @@ func firstWeek(t testing.TB, rules *Rules) []byte {
 }
 
 // TestTheScenarios: what PostgreSQL logged of each act is found, and its harmless twin is silent, with the log that the seed asks for (A) and with more (B); by a judge that
-// has learned a week, and by one that has learned nothing. Every second scenario was held out while rules were chosen.
+// has learned a week, and by one that has learned nothing. They were known to who wrote the rules.
 func TestTheScenarios(t *testing.T) {
 	t.Parallel()
 	rules := ours(t)
@@ -330,9 +330,9 @@ func TestTheScenarios(t *testing.T) {
 	type count struct{ found, acts, grave, graveFound, alarmed, twins int }
 	score := map[string]*count{}
 	for n, s := range scenarios {
-		half := "chosen"
+		half := "even"
 		if n%2 == 1 {
-			half = "held out"
+			half = "odd"
 		}
 		for _, config := range []string{"A", "B"} {
 			for _, mind := range []string{"learned", "fresh"} {
