@@ -64,6 +64,8 @@ func TestOtherActs(t *testing.T) {
 		{"ci", "ci-runner", "10.20.20.6", 15, false, []string{"CREATE DATABASE ci_901", "DROP DATABASE ci_901"}},
 		{"dba_anna", "psql", office, 15, true, []string{"DROP DATABASE shop"}},
 		{"vault", "vault", "10.20.20.8", 3, false, []string{`CREATE ROLE "v-token-x-1" WITH LOGIN PASSWORD <REDACTED>`, `GRANT readonly TO "v-token-x-1"`, `DROP ROLE IF EXISTS "v-token-x-1"`}},
+		{"dba_anna", "psql", office, 15, false, []string{"CREATE TABLE scratch.payments(i int)", "DROP TABLE scratch.payments CASCADE"}},
+		{"dba_anna", "psql", office, 15, true, []string{"CREATE TABLE scratch.payments(i int)", "DROP TABLE shop.payments CASCADE"}},
 		{"vault", "vault", "10.20.20.8", 3, true, []string{`GRANT dba_anna TO "v-token-report-00001"`}},
 	} {
 		j := New(rules, Options{})

@@ -294,9 +294,7 @@ func (j *Judge) measure(e *Event, s *session) {
 	case strings.HasPrefix(e.Kind, "drop ") && e.Kind != "drop role" || e.Kind == "truncate table":
 		h.Own = len(e.Names) > 0
 		for _, name := range e.Names {
-			if st.Made[e.DB+" "+bare(name)].By != e.Actor {
-				h.Own = false
-			}
+			h.Own = h.Own && st.Made[e.DB+" "+bare(name)].is(e.Actor, e.full(name))
 		}
 	}
 
@@ -386,6 +384,19 @@ func (j *Judge) alike(name string) string {
 // bare is an object's name without its schema.
 func bare(name string) string { return name[strings.LastIndexByte(name, '.')+1:] }
 
+// full is an object's name with its schema, where the statement or pgAudit says it.
+func (e *Event) full(name string) string {
+	if logged := strings.ReplaceAll(e.ObjectName, `"`, ""); bare(logged) == name {
+		return logged
+	}
+	return name
+}
+
+// is tells whether the actor made what goes by this name. Whoever makes a table in a schema of their own has not made the one of that name in another schema.
+func (m made) is(actor, name string) bool {
+	return m.By == actor && (m.Name == name || bare(m.Name) == m.Name || bare(name) == name)
+}
+
 // learn takes an event that was found in order into the habits.
 func (j *Judge) learn(e *Event, s *session) {
 	st := &j.state
@@ -458,7 +469,8 @@ func (j *Judge) remember(e *Event) {
 			name = e.Names[0]
 		}
 		if name != "" {
-			st.Made[e.DB+" "+bare(strings.ReplaceAll(name, `"`, ""))] = made{By: e.Actor, At: e.Time}
+			name = strings.ReplaceAll(name, `"`, "")
+			st.Made[e.DB+" "+bare(name)] = made{By: e.Actor, Name: e.full(name), At: e.Time}
 		}
 	case "drop table", "drop view", "drop materialized view", "drop schema":
 		for _, name := range e.Names {

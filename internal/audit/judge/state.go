@@ -74,8 +74,9 @@ type pair struct {
 }
 
 type made struct {
-	By string
-	At time.Time
+	By   string
+	Name string // with its schema, where that is known
+	At   time.Time
 }
 
 type fails struct {
