@@ -37,6 +37,7 @@ type Verdict struct {
 	Event    *Event
 	Incident *Incident // nil when it does not alarm
 	Change   Change
+	Muted    string // whose mute covers it: the name of the incident that was answered so
 }
 
 // Change says what a verdict did to its incident.
@@ -68,6 +69,9 @@ type Incident struct {
 	TXIDs    []uint64  `json:"txids,omitempty"`
 	Undone   []uint64  `json:"undone,omitempty"` // of these, those that were rolled back
 	Key      string    `json:"key"`
+	Acts     []Act     `json:"acts,omitempty"`  // what of it can be muted
+	Loud     []string  `json:"loud,omitempty"`  // rules that spoke and cannot
+	Muted    string    `json:"muted,omitempty"` // every verdict so far is covered by a mute, this incident's: nobody is told
 }
 
 // New makes a judge without memory.
@@ -160,8 +164,10 @@ func (j *Judge) judge(e *Event) []Verdict {
 	}
 	if alarms {
 		for i := range verdicts {
-			if verdicts[i].Severity.Alarms() {
-				verdicts[i].Incident, verdicts[i].Change = j.incident(e, s, &verdicts[i])
+			if v := &verdicts[i]; v.Severity.Alarms() {
+				rule := rules[slices.IndexFunc(rules, func(r *Rule) bool { return r.ID == v.Rule })]
+				v.Muted = j.muted(rule, e, v.Severity)
+				v.Incident, v.Change = j.incident(e, s, v, rule.mutable(e, v.Severity))
 			}
 		}
 		if e.Session != "" && s.Actor != "" {
@@ -288,7 +294,7 @@ func (j *Judge) sprayed(e *Event) int {
 const together = 30 * time.Minute
 
 // incident finds or begins what a verdict belongs to.
-func (j *Judge) incident(e *Event, s *session, v *Verdict) (*Incident, Change) {
+func (j *Judge) incident(e *Event, s *session, v *Verdict, mutable bool) (*Incident, Change) {
 	st := &j.state
 	key := e.Actor + "|" + network(e.Source)
 	if e.Actor == "" && e.Source == "" {
@@ -311,7 +317,7 @@ func (j *Judge) incident(e *Event, s *session, v *Verdict) (*Incident, Change) {
 		name := fnv.New32a()
 		fmt.Fprint(name, key, "|", e.Session, "|", v.Rule, "|", e.ObjectName, "|", e.Time.UnixMilli())
 		found = &Incident{ID: fmt.Sprintf("%s-%08x", e.Time.UTC().Format("20060102T150405Z"), name.Sum32()), Began: e.Time, Key: key,
-			Actor: e.Actor, App: e.App, Source: e.Source, DB: e.DB}
+			Actor: e.Actor, App: e.App, Source: e.Source, DB: e.DB, Muted: v.Muted}
 		st.Incidents = append(st.Incidents, found)
 		change = Began
 	}
@@ -330,6 +336,23 @@ func (j *Judge) incident(e *Event, s *session, v *Verdict) (*Incident, Change) {
 	}
 	if e.TXID != 0 && len(found.TXIDs) < 200 && !slices.Contains(found.TXIDs, e.TXID) {
 		found.TXIDs = append(found.TXIDs, e.TXID)
+	}
+	if v.Muted != "" && found.Muted == "" {
+		return found, change // it is part of what is told, and makes it no louder
+	}
+	if v.Muted == "" && found.Muted != "" {
+		found.Muted, found.Severity, change = "", v.Severity, Louder // from here on somebody is told, of this before all
+		at := slices.Index(found.Rules, v.Rule)
+		if at >= 0 {
+			found.Rules, found.Reasons = slices.Delete(found.Rules, at, at+1), slices.Delete(found.Reasons, at, at+1)
+		}
+		found.Rules, found.Reasons = slices.Insert(found.Rules, 0, v.Rule), slices.Insert(found.Reasons, 0, v.Reason)
+	}
+	switch act := actOf(v.Rule, e); {
+	case !mutable:
+		found.Loud = appendNew(found.Loud, v.Rule)
+	case e.Actor == found.Actor && network(e.Source) == network(found.Source) && len(found.Acts) < mostActs && !slices.Contains(found.Acts, act):
+		found.Acts = append(found.Acts, act)
 	}
 	if !slices.Contains(found.Rules, v.Rule) && len(found.Rules) < 50 {
 		found.Rules = append(found.Rules, v.Rule)

@@ -29,6 +29,7 @@ type State struct {
 	Before    []time.Time       // records without a transaction that end in one: CREATE EXTENSION
 	Dropped   map[string]time.Time
 	Catalogs  map[string]*Snapshot // by Scope
+	Mutes     []Mute               `json:",omitempty"` // oldest first
 }
 
 // session is a session that runs.
@@ -171,6 +172,7 @@ func (st *State) sweep() {
 			delete(st.Dropped, name)
 		}
 	}
+	st.Mutes = slices.DeleteFunc(st.Mutes, func(m Mute) bool { return st.Now.Sub(m.Until) > keepMutes })
 	st.Before = slices.DeleteFunc(st.Before, func(at time.Time) bool { return st.Now.Sub(at) > 48*time.Hour })
 	st.Incidents = slices.DeleteFunc(st.Incidents, func(i *Incident) bool { return st.Now.Sub(i.Last) > 24*time.Hour })
 }
