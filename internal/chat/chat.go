@@ -16,6 +16,7 @@ package chat
 
 import (
 	"context"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -71,6 +72,7 @@ type Message struct {
 	Mentions []string // the handles in Body that name somebody
 	Edited   bool
 	Deleted  bool
+	Alert    *Alert // nil: it tells of no incident
 }
 
 // EventKind is what changed.
@@ -78,16 +80,17 @@ type EventKind string
 
 // The kinds of events, as chat.change and the live protocol name them.
 const (
-	Posted  EventKind = "post"
-	Edited  EventKind = "edit"
-	Deleted EventKind = "delete"
-	Joined  EventKind = "join"  // Person; By somebody else: was invited
-	Left    EventKind = "leave" // Person; By somebody else: was removed
-	RoleSet EventKind = "role"  // Person, Role
-	Renamed EventKind = "room"  // Name, Topic
+	Posted   EventKind = "post"
+	Edited   EventKind = "edit"
+	Deleted  EventKind = "delete"
+	Joined   EventKind = "join"   // Person; By somebody else: was invited
+	Left     EventKind = "leave"  // Person; By somebody else: was removed
+	RoleSet  EventKind = "role"   // Person, Role
+	Renamed  EventKind = "room"   // Name, Topic
+	Answered EventKind = "answer" // somebody answered an alert
 )
 
-// Event is one change in a room. Message is set for posts, edits and deletions, and is the message as it was when the
+// Event is one change in a room. Message is set for posts, edits, deletions and answers, and is the message as it was when the
 // event was read: one that healed late shows the newest words.
 type Event struct {
 	Room    int64
@@ -178,9 +181,10 @@ func rooms(ctx context.Context, q pg.Queryer, sql string, args ...any) ([]Room, 
 
 // Mine lists the rooms that me is a member of: named ones by name, then direct ones by the other's name.
 func (r *Rooms) Mine(ctx context.Context, me account.Person) ([]Room, error) {
-	return rooms(ctx, r.db, `
+	found, err := rooms(ctx, r.db, `
 		SELECT `+roomColumns+` FROM chat.room r `+roomTables+`
 		WHERE m.role IS NOT NULL ORDER BY r.kind = 'direct', lower(coalesce(nullif(r.name, ''), o.name)), r.id`, me.ID)
+	return slices.DeleteFunc(found, func(r Room) bool { return !May(Read, standing(me, r.Kind, r.Role)) }), err
 }
 
 // PublicRooms lists the rooms that everybody may join. A guest finds none: guests come in by invitation.

@@ -5,7 +5,6 @@ import (
 	"crypto/sha256"
 	"fmt"
 	"slices"
-	"strings"
 
 	"github.com/jackc/pgx/v5"
 
@@ -76,23 +75,8 @@ func (r *Rooms) SettleOps(ctx context.Context, topic string) (room int64, house 
 // Announce says something to those who run the house. The same key again gives what was said under it these words instead, as something that grows is told in
 // one place; the same words again are success. A house that is not set up has nobody to hear it: then heard is false.
 func (r *Rooms) Announce(ctx context.Context, topic, key, text string) (heard bool, err error) {
-	room, house, err := r.SettleOps(ctx, topic)
-	if err != nil || room == 0 {
-		return false, err
-	}
-	for len(text) > MaxBody {
-		text = strings.ToValidUTF8(text[:MaxBody-len("…")], "") + "…"
-	}
-	said, err := r.Post(ctx, house, Draft{Room: room, ClientID: idOf(key), Body: text})
-	if err != nil {
-		return false, err
-	}
-	now, err := messages(ctx, r.db, `x.room_id = $1 AND x.seq = $2`, room, said.Seq)
-	if err != nil || len(now) == 0 || now[0].Body == text || now[0].Deleted {
-		return err == nil, err
-	}
-	_, err = r.Edit(ctx, house, Draft{Room: room, ClientID: idOf(key, text), Body: text}, said.Seq)
-	return err == nil, err
+	heard, _, err = r.announce(ctx, topic, key, text, nil)
+	return heard, err
 }
 
 // idOf is a client id that follows from words: who announces something again after a crash does not say it twice.

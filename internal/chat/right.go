@@ -23,10 +23,11 @@ const (
 	Leave     Action = "leave"      // go
 	NewRoom   Action = "new_room"   // make a public or private room
 	NewDirect Action = "new_direct" // open a direct room
+	Respond   Action = "answer"     // answer an alert of the house
 )
 
 // Actions lists them all.
-var Actions = []Action{Read, Join, Post, Invite, Moderate, Rename, SetRole, Leave, NewRoom, NewDirect}
+var Actions = []Action{Read, Join, Post, Invite, Moderate, Rename, SetRole, Leave, NewRoom, NewDirect, Respond}
 
 // Standing is all that permission depends on.
 type Standing struct {
@@ -38,12 +39,12 @@ type Standing struct {
 // May is the whole law of rooms; its test is the table that the guide shows. In short: members speak; who runs the
 // house runs every public room and every private one that they are in; a private room that they are not in is not
 // there for them, and a direct one is nobody's but two people's; guests are where they were invited, and no more. In #ops
-// all that is said stays, and who is there follows from the ranks of the house.
+// all that is said stays, and who is there follows from the ranks of the house: who has lost theirs hears no more, also before they are taken out.
 func May(a Action, s Standing) bool {
 	in := s.Room != account.None
 	full := s.House.AtLeast(account.Member) // not a guest of the house
 	if s.Kind == Ops && a != NewRoom && a != NewDirect {
-		return in && (a == Read || a == Post)
+		return in && s.House.AtLeast(account.Admin) && (a == Read || a == Post || a == Respond)
 	}
 	power := s.Room
 	if s.House.AtLeast(account.Admin) && !power.AtLeast(account.Admin) && s.Kind != Direct && (in || s.Kind == Public) {

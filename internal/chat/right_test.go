@@ -8,7 +8,7 @@ import (
 )
 
 // The table of who may do what. A column is a rank in the room, a letter an action:
-// r read, j join, p post, i invite, m moderate, n rename, s set roles, l leave, N new room, D new direct room.
+// r read, j join, p post, i invite, m moderate, n rename, s set roles, l leave, N new room, D new direct room, a answer an alert.
 const rights = `
 house   kind     none      guest   member   admin     owner
 owner   public   rjimnsND  rpimnslND rpimnslND rpimnslND rpimnslND
@@ -23,14 +23,14 @@ owner   direct   ND        rpND    rpND     rpND      rpND
 admin   direct   ND        rpND    rpND     rpND      rpND
 member  direct   ND        rpND    rpND     rpND      rpND
 guest   direct   -         rp      rp       rp        rp
-owner   ops      ND        rpND    rpND     rpND      rpND
-admin   ops      ND        rpND    rpND     rpND      rpND
-member  ops      ND        rpND    rpND     rpND      rpND
-guest   ops      -         rp      rp       rp        rp
+owner   ops      ND        rpaND   rpaND    rpaND     rpaND
+admin   ops      ND        rpaND   rpaND    rpaND     rpaND
+member  ops      ND        ND      ND       ND        ND
+guest   ops      -         -       -        -         -
 `
 
 func TestRights(t *testing.T) {
-	letters := map[Action]string{Read: "r", Join: "j", Post: "p", Invite: "i", Moderate: "m", Rename: "n", SetRole: "s", Leave: "l", NewRoom: "N", NewDirect: "D"}
+	letters := map[Action]string{Read: "r", Join: "j", Post: "p", Invite: "i", Moderate: "m", Rename: "n", SetRole: "s", Leave: "l", NewRoom: "N", NewDirect: "D", Respond: "a"}
 	ranks := []account.Role{account.None, account.Guest, account.Member, account.Admin, account.Owner}
 	rows := strings.Split(strings.TrimSpace(rights), "\n")[1:]
 	for _, row := range rows {

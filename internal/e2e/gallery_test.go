@@ -5,8 +5,11 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
+
+	"howdah/internal/chat"
 )
 
 var gallery = flag.String("gallery", "", "write a picture of every page, in both languages and themes and at two sizes, into this `folder`")
@@ -197,6 +200,8 @@ func furnish(t *testing.T, h *house) (me *person, scenes []scene) {
 		t.Fatal(err)
 	}
 
+	ops := alarm(t, h)
+
 	room := fmt.Sprint("/room/", lobby)
 	at := fmt.Sprintf("#m%d", seqs[6])
 	click := func(selector, then string) func(w *window) {
@@ -232,6 +237,7 @@ func furnish(t *testing.T, h *house) (me *person, scenes []scene) {
 				w.click(`.bar [popovertarget="side"]`)
 			}
 		}},
+		{name: "ops", path: ops, act: click("#lines .msg:last-child summary", `document.querySelector(".mute[open] .acts")`)},
 		{name: "room-outside", path: fmt.Sprint("/room/", outside)},
 		{name: "room-long", detail: true, path: fmt.Sprint("/room/", long)},
 		{name: "room-empty", detail: true, path: fmt.Sprint("/room/", empty)},
@@ -254,4 +260,42 @@ func furnish(t *testing.T, h *house) (me *person, scenes []scene) {
 		}},
 		{name: "invite", path: "/invite/" + token, out: true},
 	}
+}
+
+// alarm lets the house tell of three incidents, as another node would, and has two of them answered. It gives the room's path.
+func alarm(t *testing.T, h *house) string {
+	t.Helper()
+	rooms := chat.Open(t.Context(), h.db, h.db, nil)
+	defer rooms.Close()
+	titles := map[string]string{"en": "A schema was dropped with all that was in it", "zh-TW": "整個結構描述被刪除"}
+	for i, text := range []string{
+		"**🔴 Critical: A superuser was made**\n- anna makes “eve” a superuser\n  - Ask anna; if it was not she, DROP ROLE eve and change anna's password.\n\nRole `anna` from `198.51.100.77`, application `psql`, database `shop`, 2026-11-22 03:12:44 UTC\ntransaction 8841 (committed)",
+		"**🟠 High: Somebody guesses passwords**\n- 40 log-ins failed for `app` from 203.0.113.9\n\nRole `app` from `203.0.113.9`, application –, database `shop`, 2026-11-22 03:15:01 – 03:19:30 UTC",
+		"**🟠 High: A schema was dropped with all that was in it**\n- anna drops the schema archive, CASCADE\n\nRole `anna` from `10.20.30.4`, application `psql`, database `shop`, 2026-11-22 03:21:07 UTC\ntransaction 8847 (committed)",
+	} {
+		a := chat.Alert{Incident: fmt.Sprint("i", i), Part: 1, Severity: "high", Level: 4, Critical: i == 0, Rules: []chat.AlertRule{{ID: "r", Title: titles}}}
+		if i > 0 {
+			a.Cover = &chat.Cover{Actor: "anna", Network: "10.20.30.0/24", Acts: []chat.Act{{Rule: "r", Kind: "drop schema", App: "psql"}, {Rule: "r", Kind: "drop schema", App: ""}}}
+			a.Rules = append(a.Rules, chat.AlertRule{ID: "s", Title: map[string]string{"en": "A superuser was made", "zh-TW": "建立了超級使用者"}, Loud: true})
+		}
+		if _, _, err := rooms.Alert(t.Context(), "What the house has to say to those who run it", text, a); err != nil {
+			t.Fatal(err)
+		}
+	}
+	mine, err := rooms.Mine(t.Context(), h.owner.account)
+	if err != nil {
+		t.Fatal(err)
+	}
+	room := mine[slices.IndexFunc(mine, func(r chat.Room) bool { return r.Kind == chat.Ops })].ID
+	page, err := rooms.History(t.Context(), h.owner.account, room, chat.Cursor{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, what := range []chat.State{chat.Mine, chat.Muted} {
+		m := page.Messages[i]
+		if _, err := rooms.Answer(t.Context(), h.owner.account, chat.AnswerDraft{Room: room, Seq: m.Seq, ClientID: nextUUID(), What: what, Days: 7, Cover: m.Alert.Cover.ID()}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return fmt.Sprint("/room/", room)
 }

@@ -5,7 +5,6 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"io/fs"
 	"runtime/debug"
 	"slices"
@@ -16,6 +15,7 @@ import (
 
 	"howdah/internal/audit"
 	"howdah/internal/audit/judge"
+	"howdah/internal/chat"
 	"howdah/internal/cluster"
 	"howdah/internal/fault"
 	"howdah/internal/pg"
@@ -33,6 +33,10 @@ type watcher struct {
 
 	told map[string]told // by incident
 	due  map[string]*judge.Incident
+
+	answered int64     // how far the log of #ops was read for answers
+	asked    time.Time // when it was looked at last
+
 	fate map[uint64]string // what became of transactions: committed, aborted, or "" while they run
 
 	seen    []*judge.Snapshot // the catalogs as they were at the last look, to be compared when the log of that moment has surely been read
@@ -57,9 +61,10 @@ const (
 
 // told is how an incident was told last.
 type told struct {
-	Since time.Time `json:"since"` // of the event with which its newest message begins
-	Count int       `json:"count"` // messages about it
-	text  string
+	Since  time.Time `json:"since"`  // of the event with which its newest message begins
+	Louder time.Time `json:"louder"` // of the last event that made it louder
+	Count  int       `json:"count"`  // messages about it
+	text   string
 }
 
 // watchState is the form of the file.
@@ -68,6 +73,7 @@ type watchState struct {
 	Position audit.Position  `json:"position"`
 	Judge    json.RawMessage `json:"judge"`
 	Told     map[string]told `json:"told"`
+	Answered int64           `json:"answered"` // how far the log of #ops was read for answers
 }
 
 func newWatch(s *Server) (*watcher, error) {
@@ -96,7 +102,7 @@ func newWatch(s *Server) (*watcher, error) {
 		s.options.Log.Warn("what the watch had learned cannot be read; it begins with the oldest log", "file", watchFile, "error", err)
 		return w, nil
 	}
-	w.at = state.Position
+	w.at, w.answered = state.Position, state.Answered
 	if state.Told != nil {
 		w.told = state.Told
 	}
@@ -164,7 +170,7 @@ func (w *watcher) run(ctx context.Context) {
 			}
 			return
 		}
-		if err := w.tell(ctx); err != nil && !failing && ctx.Err() == nil {
+		if err := errors.Join(w.hear(ctx), w.tell(ctx)); err != nil && !failing && ctx.Err() == nil {
 			failing = true
 			log.Warn("what the watch has found is told when the database is back", "error", err)
 		} else if err == nil {
@@ -208,12 +214,19 @@ func (w *watcher) found(v judge.Verdict) {
 	}
 	if v.Change != judge.Grew {
 		w.s.options.Log.Warn("out of order", "incident", v.Incident.ID, "severity", v.Severity.String(), "rule", v.Rule, "role", v.Incident.Actor,
-			"from", v.Incident.Source, "application", v.Incident.App, "database", v.Incident.DB, "what", w.rules.Text(v.Reason, "en"))
+			"from", v.Incident.Source, "application", v.Incident.App, "database", v.Incident.DB, "what", w.rules.Text(v.Reason, "en"), "muted", v.Muted != "")
+	}
+	if v.Incident.Muted != "" {
+		return // somebody said that it is fine
 	}
 	w.due[v.Incident.ID] = v.Incident
-	if was := w.told[v.Incident.ID]; was.Count == 0 || v.Change == judge.Louder && v.Event.Time.Sub(was.Since) > anewAfter {
-		w.told[v.Incident.ID] = told{Since: v.Event.Time, Count: was.Count + 1}
+	was := w.told[v.Incident.ID]
+	if was.Count == 0 || v.Change == judge.Louder && v.Event.Time.Sub(was.Since) > anewAfter {
+		was = told{Since: v.Event.Time, Louder: v.Event.Time, Count: was.Count + 1}
+	} else if v.Change != judge.Grew {
+		was.Louder = v.Event.Time
 	}
+	w.told[v.Incident.ID] = was
 }
 
 // tell says what is due, as soon as it is known what became of it.
@@ -233,23 +246,54 @@ func (w *watcher) tell(ctx context.Context) error {
 		if w.open(incident) && time.Since(incident.Last) < fateWait {
 			continue // its transaction runs
 		}
-		text := w.text(incident)
-		if was := w.told[id]; was.text != text {
-			heard, err := rooms.Announce(ctx, w.s.options.Lang.T("web.ops.topic"), fmt.Sprintf("incident %s, message %d", id, was.Count), text)
-			if err != nil {
-				return err
-			}
-			if !heard { // nobody has an account yet
-				return nil
-			}
-			was.text = text
-			w.told[id] = was
+		if heard, err := w.say(ctx, rooms, incident); err != nil || !heard { // or nobody has an account yet
+			return err
 		}
 		if !w.open(incident) {
 			delete(w.due, id)
 		}
 	}
 	return nil
+}
+
+// say says in the room how an incident stands.
+func (w *watcher) say(ctx context.Context, rooms *chat.Rooms, i *judge.Incident) (heard bool, err error) {
+	for {
+		was, text := w.told[i.ID], w.text(i)
+		if was.text == text {
+			return true, nil
+		}
+		heard, answered, err := rooms.Alert(ctx, w.s.options.Lang.T("web.ops.topic"), text, w.alert(i, was.Count))
+		if err != nil || !heard {
+			return heard, err
+		}
+		if answered { // and it has grown louder since: that is told anew
+			w.told[i.ID] = told{Since: was.Louder, Louder: was.Louder, Count: was.Count + 1}
+			continue
+		}
+		was.text = text
+		w.told[i.ID] = was
+		return true, nil
+	}
+}
+
+// alert is what the room's page knows of an incident beside the words.
+func (w *watcher) alert(i *judge.Incident, part int) chat.Alert {
+	a := chat.Alert{Incident: i.ID, Part: part, Severity: i.Severity.String(), Level: int(i.Severity), Critical: i.Severity >= judge.Critical}
+	for _, id := range i.Rules {
+		rule := chat.AlertRule{ID: id, Loud: slices.Contains(i.Loud, id)}
+		if r := w.rules.ByID(id); r != nil {
+			rule.Title = r.Title
+		}
+		a.Rules = append(a.Rules, rule)
+	}
+	if mute := i.Cover(); mute != nil {
+		a.Cover = &chat.Cover{Actor: mute.Actor, Network: mute.Network}
+		for _, act := range mute.Acts {
+			a.Cover.Acts = append(a.Cover.Acts, chat.Act(act))
+		}
+	}
+	return a
 }
 
 func sortedKeys(m map[string]*judge.Incident) []string {
@@ -428,7 +472,7 @@ func (w *watcher) save() error {
 	if err := w.judge.Save(&learned); err != nil {
 		return err
 	}
-	raw, err := json.Marshal(watchState{1, w.at, learned.Bytes(), w.told})
+	raw, err := json.Marshal(watchState{1, w.at, learned.Bytes(), w.told, w.answered})
 	if err != nil {
 		return err
 	}

@@ -17,6 +17,7 @@ import (
 	"github.com/gobwas/ws"
 
 	"howdah/internal/account"
+	"howdah/internal/chat"
 	"howdah/internal/fault"
 	"howdah/internal/pg/pgtest"
 )
@@ -82,6 +83,8 @@ func TestTheAPIFromFirstRoomToLast(t *testing.T) {
 	gus.must("POST", path+"/leave", nil)
 	owner.must("GET", "/people", nil)
 
+	h.answers(owner, bob)
+
 	invite := owner.must("POST", "/invites", answer{"role": "guest", "room": room})
 	if !strings.Contains(invite["url"].(string), "/invite/") {
 		t.Error(invite)
@@ -103,6 +106,75 @@ func TestTheAPIFromFirstRoomToLast(t *testing.T) {
 		if pattern := method + " " + strings.TrimPrefix(path, "/api/v1"); !document().seen[pattern] && pattern != "DELETE /sessions/{session}" {
 			t.Errorf("no answer of %s was checked", pattern)
 		}
+	}
+}
+
+// answers is the table of who may answer an alert, and what a program sees of it.
+func (h *house) answers(owner, member *person) {
+	h.t.Helper()
+	ctx := h.t.Context()
+	admin, guest := h.newcomer(owner, "admin", account.Admin, nil), h.newcomer(owner, "guest", account.Member, nil)
+	me, err := h.acc.Person(ctx, owner.id)
+	if err == nil {
+		err = h.acc.SetRole(ctx, me, guest.id, account.Guest)
+	}
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	about := chat.Alert{Incident: "i", Part: 1, Severity: "high", Level: 4, Rules: []chat.AlertRule{{ID: "r", Title: map[string]string{"en": "R"}}, {ID: "s", Loud: true}},
+		Cover: &chat.Cover{Actor: "dba", Network: "10.0.0.0/24", Acts: []chat.Act{{Rule: "r", Kind: "drop table", App: "psql"}, {Rule: "r", Kind: "drop view", App: "psql"}}}}
+	if _, _, err := h.rooms.Alert(ctx, "topic", "**High**: tables were dropped", about); err != nil {
+		h.t.Fatal(err)
+	}
+	ops := int64(0)
+	for _, r := range owner.must("GET", "/rooms", nil)["rooms"].([]any) {
+		if room := answer(r.(map[string]any)); room["kind"] == "ops" {
+			ops = room.num("id")
+		}
+	}
+	path := fmt.Sprintf("/rooms/%d", ops)
+	seen := func(p *person) (m answer, alert answer) {
+		messages := p.must("GET", path+"/messages", nil)["messages"].([]any)
+		m = messages[len(messages)-1].(map[string]any)
+		return m, m["alert"].(map[string]any)
+	}
+	m, alert := seen(admin)
+	cover := alert["cover"].(map[string]any)
+	if rules := cover["rules"].([]any); alert["state"] != "open" || len(rules) != 1 || len(rules[0].(map[string]any)["kinds"].([]any)) != 2 || len(alert["loud"].([]any)) != 1 {
+		h.t.Errorf("%v", alert)
+	}
+	to := fmt.Sprintf("%s/messages/%d/answer", path, m.num("seq"))
+	for _, row := range []struct {
+		who  *person
+		what string
+		code int
+		key  string
+	}{
+		{member, "acknowledged", 404, "chat.no_room"}, {guest, "acknowledged", 404, "chat.no_room"}, {member, "muted", 404, "chat.no_room"},
+		{admin, "reopened", 409, "chat.not_answered"}, {admin, "closed", 400, "chat.answer"},
+		{admin, "mine", 200, ""}, {owner, "reopened", 200, ""}, {owner, "acknowledged", 200, ""}, {admin, "reopened", 200, ""}, {admin, "muted", 200, ""},
+	} {
+		body := answer{"client_id": newUUID(), "what": row.what}
+		if row.what == "muted" {
+			body["days"], body["cover"] = 30, cover["id"]
+		}
+		if row.key != "" {
+			row.who.refused(row.code, row.key, "POST", to, body)
+		} else if code, out := row.who.call("POST", to, body); code != row.code || out.num("seq") == 0 {
+			h.t.Errorf("%s by %d: %d %v", row.what, row.who.id, code, out)
+		}
+	}
+	if _, alert = seen(owner); alert["state"] != "muted" || len(alert["answers"].([]any)) != 5 {
+		h.t.Errorf("%v", alert)
+	}
+	owner.must("GET", path+"/since?seq=0", nil)
+	// Who runs the house no more neither sees nor answers it, also while they still stand in the room.
+	if err := h.acc.SetRole(ctx, me, admin.id, account.Member); err != nil {
+		h.t.Fatal(err)
+	}
+	admin.refused(404, "chat.no_room", "POST", to, answer{"client_id": newUUID(), "what": "reopened"})
+	if rooms := admin.must("GET", "/rooms", nil)["rooms"].([]any); len(rooms) != 0 {
+		h.t.Errorf("%v", rooms)
 	}
 }
 

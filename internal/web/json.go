@@ -40,6 +40,7 @@ type messageJSON struct {
 	Mentions []string   `json:"mentions,omitempty"`
 	Edited   bool       `json:"edited"`
 	Deleted  bool       `json:"deleted"`
+	Alert    *alertJSON `json:"alert,omitempty"`
 }
 
 type eventJSON struct {
@@ -78,7 +79,7 @@ func toRooms(rooms []chat.Room) []roomJSON {
 }
 
 func toMessage(m chat.Message) messageJSON {
-	out := messageJSON{Seq: m.Seq, At: m.At.UTC().Truncate(time.Millisecond), By: toPerson(m.By), ClientID: m.ClientID, Body: m.Body, Mentions: m.Mentions, Edited: m.Edited, Deleted: m.Deleted}
+	out := messageJSON{Seq: m.Seq, At: m.At.UTC().Truncate(time.Millisecond), By: toPerson(m.By), ClientID: m.ClientID, Body: m.Body, Mentions: m.Mentions, Edited: m.Edited, Deleted: m.Deleted, Alert: toAlert(m.Alert)}
 	if !m.Deleted {
 		out.HTML = render(m.Body, m.Mentions)
 	}

@@ -75,7 +75,7 @@ func (d *Door) fillRoom(v *visit, id, at int64) (ui.RoomPage, error) {
 	p := ui.RoomPage{Chrome: c, Room: pageRoom(room), Earlier: history.Earlier, Later: history.Later, Seq: history.Seq, At: at,
 		BodyLimit: chat.MaxBody, ClientID: newUUID()}
 	for _, m := range history.Messages {
-		p.Messages = append(p.Messages, ui.Message{Seq: m.Seq, At: m.At, By: pagePerson(m.By), Edited: m.Edited, Deleted: m.Deleted,
+		p.Messages = append(p.Messages, ui.Message{Seq: m.Seq, At: m.At, By: pagePerson(m.By), Edited: m.Edited, Deleted: m.Deleted, Alert: pageAlert(m.Alert, v.lang),
 			HTML: template.HTML(render(m.Body, m.Mentions))}) //nolint:gosec // render gives Markdown's own elements only; fuzzed
 	}
 	for _, e := range history.Events {
@@ -86,7 +86,7 @@ func (d *Door) fillRoom(v *visit, id, at int64) (ui.RoomPage, error) {
 	}
 	s := chat.Standing{House: me.Role, Kind: room.Kind, Room: room.Role}
 	p.May = ui.May{Post: chat.May(chat.Post, s), Join: chat.May(chat.Join, s), Leave: chat.May(chat.Leave, s), Invite: chat.May(chat.Invite, s),
-		Rename: chat.May(chat.Rename, s), Manage: chat.May(chat.SetRole, s), DeleteAny: chat.May(chat.Moderate, s)}
+		Rename: chat.May(chat.Rename, s), Manage: chat.May(chat.SetRole, s), DeleteAny: chat.May(chat.Moderate, s), Answer: chat.May(chat.Respond, s)}
 	p.Roles = roleNames(chat.MayGive(s))
 	return p, nil
 }
@@ -100,7 +100,10 @@ func roleNames(roles []account.Role) []string {
 }
 
 // inRoom runs a form's action and leads back to the room; what people can mend is shown there.
-func (d *Door) inRoom(act func(v *visit, room int64) error) handler {
+func (d *Door) inRoom(act func(v *visit, room int64) error) handler { return d.inRoomAt("", act) }
+
+// inRoomAt is inRoom, and leads back to a place in the room.
+func (d *Door) inRoomAt(place string, act func(v *visit, room int64) error) handler {
 	return func(v *visit) error {
 		id, err := v.number("room")
 		if err != nil {
@@ -111,7 +114,7 @@ func (d *Door) inRoom(act func(v *visit, room int64) error) handler {
 		}
 		err = act(v, id)
 		if err == nil {
-			redirect(v, fmt.Sprint("/room/", id))
+			redirect(v, fmt.Sprint("/room/", id, place))
 			return nil
 		}
 		if fault.Is(err, fault.NotFound) && fault.HasKey(err, "chat.no_room") {

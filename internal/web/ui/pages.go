@@ -56,6 +56,39 @@ type Message struct {
 	HTML    template.HTML // rendered from Markdown by the server, and safe
 	Edited  bool
 	Deleted bool
+	Alert   *Alert // nil: it is none
+}
+
+// Alert is what a message of the house lets people answer.
+type Alert struct {
+	Incident string
+	Critical bool
+	State    string // open, acknowledged, mine, muted
+	Answers  []Answer
+	Cover    *Cover   // what a mute would cover; nil: nothing can be muted
+	Loud     []string // titles of the rules that are never muted
+	ClientID string   // a fresh UUID, for the form
+}
+
+// Answer is one of an alert's, oldest first.
+type Answer struct {
+	By    string
+	What  string // acknowledged, mine, muted, reopened
+	At    time.Time
+	Until time.Time // of a mute
+	Note  string
+}
+
+// Cover is what a mute would cover.
+type Cover struct {
+	ID, Actor, Network string
+	Rules              []Covered
+}
+
+// Covered is a rule that would be silent, with the kinds of events and the applications for which it would be.
+type Covered struct {
+	Title       string
+	Kinds, Apps []string
 }
 
 // Event is something that happened in a room and is no message.
@@ -88,11 +121,13 @@ type May struct {
 	Rename    bool `json:"rename"` // name and topic
 	Manage    bool `json:"manage"` // roles of members, and removing them
 	DeleteAny bool `json:"deleteAny"`
+	Answer    bool `json:"answer"` // alerts of the house
 }
 
 // RoomPage ("room") is the application. Its forms:
 //
 //	POST /room/{id}/messages {client_id, body}   the composer without scripts
+//	POST /room/{id}/messages/{seq}/answer {client_id, what, days, cover}
 //	POST /room/{id}/join  /leave
 //	POST /room/{id}/settings {name, topic}
 //	POST /room/{id}/members {handle}             bring somebody in

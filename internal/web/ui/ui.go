@@ -169,6 +169,7 @@ func functions(locale lang.Locale) template.FuncMap {
 		"hue":     hue,
 		"dict":    dict,
 		"blank":   func() line { return line{} },
+		"noalert": func() alertForm { return alertForm{Alert: Alert{State: "open", Cover: &Cover{}}} },
 		"noroom":  func() roomEntry { return roomEntry{} },
 	}
 }

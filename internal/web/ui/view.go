@@ -22,7 +22,8 @@ type line struct {
 	New       bool   // what I have not read begins here
 	Continues bool
 	Clock     string
-	Saying    string // what happened; "" for a message
+	Saying    string     // what happened; "" for a message
+	Form      *alertForm // for an alert that I may answer
 }
 
 // Lines is the history as the template shows it. The scripts arrange again what they add, by the same rules.
@@ -33,6 +34,9 @@ func (p RoomPage) Lines() []line {
 	for _, l := range p.merged() {
 		m, at := l.Message, l.At.In(p.zone())
 		l.Clock = at.Format("15:04")
+		if m.Alert != nil && p.May.Answer && !m.Deleted {
+			l.Form = p.form(m)
+		}
 		date := at.Format(time.DateOnly)
 		if above == nil || above.At.In(p.zone()).Format(time.DateOnly) != date {
 			l.Day, l.Date = p.day(at), date
@@ -47,6 +51,47 @@ func (p RoomPage) Lines() []line {
 		above = &lines[len(lines)-1]
 	}
 	return lines
+}
+
+// alertForm is an alert as its message shows it; alert.js fills in the same.
+type alertForm struct {
+	Alert
+	Action  string
+	Said    []said
+	Caution bool // somebody explained what others should look at
+	Acts    []string
+}
+
+// said is one answer in words.
+type said struct{ Text, RFC, When string }
+
+func (p RoomPage) form(m Message) *alertForm {
+	f := &alertForm{Alert: *m.Alert, Action: fmt.Sprintf("/room/%d/messages/%d/answer", p.Room.ID, m.Seq)}
+	for _, a := range m.Alert.Answers {
+		args := fault.Args{"name": a.By}
+		if !a.Until.IsZero() {
+			args["until"] = p.Moment(a.Until)
+		}
+		text := p.Locale.T("web.js.alert.said."+a.What, args)
+		if a.Note != "" {
+			text = p.Locale.T("web.js.alert.note", fault.Args{"said": text, "note": a.Note})
+		}
+		f.Said = append(f.Said, said{text, p.RFC(a.At), p.Moment(a.At)})
+		f.Caution = f.Critical && f.State == "open" && a.What == "mine"
+	}
+	if f.Cover != nil {
+		comma := p.Locale.T("web.js.comma")
+		for _, r := range f.Cover.Rules {
+			apps := make([]string, len(r.Apps))
+			for i, app := range r.Apps {
+				if apps[i] = app; app == "" {
+					apps[i] = p.Locale.T("web.js.alert.noapp")
+				}
+			}
+			f.Acts = append(f.Acts, p.Locale.T("web.js.alert.app", fault.Args{"rule": r.Title, "kinds": strings.Join(r.Kinds, comma), "apps": strings.Join(apps, comma)}))
+		}
+	}
+	return f
 }
 
 // merged are messages and events in the order of the log.
@@ -323,7 +368,7 @@ func hue(id int64) string { return "h" + strconv.FormatInt(((id%8)+8)%8, 10) }
 func modules(page string) []string {
 	switch page {
 	case "room":
-		return []string{"room.js", "page.js", "live.js", "outbox.js", "sidebar.js", "history.js", "line.js", "pending.js", "composer.js", "panel.js", "actions.js"}
+		return []string{"room.js", "page.js", "live.js", "outbox.js", "sidebar.js", "history.js", "line.js", "pending.js", "composer.js", "panel.js", "actions.js", "alert.js"}
 	case "out":
 		return []string{"page.js"}
 	case "waiting":

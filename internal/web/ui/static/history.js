@@ -3,6 +3,7 @@
 // the line that is being read where it is.
 
 import { api, byId, clone, data, dayName, t, within } from "./page.js"
+import { saying } from "./alert.js"
 import { bury, fill, link, mine, moment, pointOut, seqOf, stamp, system, together } from "./line.js"
 import * as live from "./live.js"
 import * as outbox from "./outbox.js"
@@ -384,9 +385,12 @@ function apply(event, fresh) {
       button()
       see()
       break
+    case "answer":
     case "edit": {
       const line = message && find(message.seq)
       if (message && line) keep(() => write(line, message))
+      const answer = event.kind === "answer" && message?.alert?.answers.at(-1)
+      if (answer && fresh && answer.by.id !== data.me?.id) hint(saying(answer))
       break
     }
     case "delete": {
@@ -423,8 +427,13 @@ function divide(message, fresh) {
 /** Says a new line aloud for people who listen. Pages of history never come here. @param {Message} message */
 function announce(message) {
   const text = find(message.seq)?.querySelector(".body")?.textContent ?? ""
+  hint(t("announce", { name: message.by.name, text: text.slice(0, 400) }))
+}
+
+/** @param {string} text */
+function hint(text) {
   const one = document.createElement("p")
-  one.textContent = t("announce", { name: message.by.name, text: text.slice(0, 400) })
+  one.textContent = text
   announcements.append(one)
   while (announcements.childElementCount > 6) announcements.firstElementChild?.remove()
 }

@@ -1,5 +1,6 @@
 // What one line of the history looks like: a message, or something that happened in the room.
 
+import * as alert from "./alert.js"
 import { clock, clone, data, dateKey, paint, t, whole, within } from "./page.js"
 
 /** @typedef {import("./page.js").Message} Message */
@@ -32,6 +33,7 @@ export function fill(line, message) {
   within(line, ".body").innerHTML = markup.createHTML(message.html ?? "")
   pointOut(line)
   within(line, ".edited").hidden = !message.edited
+  if (message.alert) alert.show(line, message.alert)
 }
 
 /** Makes the mentions of me stand out: the server's markup is the same for everybody. @param {HTMLElement} line */

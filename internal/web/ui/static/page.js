@@ -4,10 +4,14 @@
 /** @typedef {{id: number, kind: string, name: string, topic: string, seq: number, read: number, unread: number,
  *    mentions: number, role: string, members: number, other?: Person}} Room */
 /** @typedef {{seq: number, at: string, by: Person, body?: string, html?: string, edited?: boolean, deleted?: boolean,
- *    client_id?: string, mentions?: string[]}} Message */
+ *    client_id?: string, mentions?: string[], alert?: Alert}} Message */
+/** @typedef {{id: string, title: Record<string, string>}} Rule */
+/** @typedef {{incident: string, part: number, severity: string, critical: boolean, state: string,
+ *    answers: {by: Person, what: string, at: string, until?: string, note?: string}[], loud: Rule[],
+ *    cover?: {id: string, actor: string, network: string, rules: (Rule & {kinds: string[], apps: string[]})[]}}} Alert */
 /** @typedef {{is: "event", room: number, seq: number, kind: string, at: string, by: Person, message?: Message,
  *    person?: Person, role?: string, name?: string, topic?: string}} RoomEvent */
-/** @typedef {{post: boolean, manage: boolean, deleteAny: boolean}} May */
+/** @typedef {{post: boolean, manage: boolean, deleteAny: boolean, answer: boolean}} May */
 /** @typedef {{locale: string, me: Person | null, rooms: Room[] | null, epoch: string, room: number,
  *    texts: Record<string, string | Record<string, string>>, seq?: number, earlier?: boolean, later?: boolean,
  *    at?: number, may?: May, roles?: string[] | null, limit?: number, self?: Room}} PageData */

@@ -1,6 +1,7 @@
 // The room page: puts the parts together.
 
 import { byId, data, t } from "./page.js"
+import * as alert from "./alert.js"
 import * as actions from "./actions.js"
 import * as composer from "./composer.js"
 import * as history from "./history.js"
@@ -46,6 +47,7 @@ pending.start((entry) => composer.back(entry.body))
 panel.start()
 composer.start(complain)
 actions.start(complain)
+alert.start(complain)
 outbox.start()
 live.on("state", state)
 // A reader from outside hears nothing live: events go to members.
