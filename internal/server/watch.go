@@ -12,6 +12,7 @@ import (
 	"strings"
 	"sync/atomic"
 	"time"
+	"unicode"
 
 	"howdah/internal/audit"
 	"howdah/internal/audit/judge"
@@ -39,6 +40,10 @@ type watcher struct {
 
 	fate map[uint64]string // what became of transactions: committed, aborted, or "" while they run
 
+	epoch   string    // of the database in which was told
+	wait    time.Time // the database is left alone until then
+	fatesAt time.Time // when fates were asked for last
+
 	seen    []*judge.Snapshot // the catalogs as they were at the last look, to be compared when the log of that moment has surely been read
 	blinded bool              // the catalogs could not be read, and that was said
 }
@@ -54,6 +59,10 @@ const (
 	watchSaving = 30 * time.Second
 	fateWait    = 10 * time.Minute // a transaction that takes longer is announced before it ends
 	tellPace    = 100 * time.Millisecond
+	growPace    = 2 * time.Second  // what grows and grows is said again after so long, then after twice that, ...
+	growRest    = time.Minute      // ... at most: each time is kept in the room's log
+	fatePace    = 2 * time.Second  // how often the fates of transactions that go on and on are asked for
+	tellLimit   = 30 * time.Second // for a database that does not answer; then it is left alone as long, and the log is read
 	mostReasons = 12
 	// An incident that becomes louder after so long is told anew, below what was said meanwhile: nobody looks again at a message that they have read.
 	anewAfter = 5 * time.Minute
@@ -64,7 +73,11 @@ type told struct {
 	Since  time.Time `json:"since"`  // of the event with which its newest message begins
 	Louder time.Time `json:"louder"` // of the last event that made it louder
 	Count  int       `json:"count"`  // messages about it
-	text   string
+
+	text string // as it was said; "" before that
+	at   time.Time
+	pace time.Duration // how long what only grows waits now
+	news bool          // there is more to say than that it grows
 }
 
 // watchState is the form of the file.
@@ -73,7 +86,9 @@ type watchState struct {
 	Position audit.Position  `json:"position"`
 	Judge    json.RawMessage `json:"judge"`
 	Told     map[string]told `json:"told"`
-	Answered int64           `json:"answered"` // how far the log of #ops was read for answers
+	Answered int64           `json:"answered"`      // how far the log of #ops was read for answers
+	Due      []string        `json:"due,omitempty"` // incidents that are still to be told, or told anew
+	Epoch    string          `json:"epoch"`         // of the database in which they were told
 }
 
 func newWatch(s *Server) (*watcher, error) {
@@ -102,9 +117,14 @@ func newWatch(s *Server) (*watcher, error) {
 		s.options.Log.Warn("what the watch had learned cannot be read; it begins with the oldest log", "file", watchFile, "error", err)
 		return w, nil
 	}
-	w.at, w.answered = state.Position, state.Answered
+	w.at, w.answered, w.epoch = state.Position, state.Answered, state.Epoch
 	if state.Told != nil {
 		w.told = state.Told
+	}
+	for _, id := range state.Due {
+		if i := w.judge.Incident(id); i != nil {
+			w.due[id] = i
+		}
 	}
 	return w, nil
 }
@@ -170,7 +190,7 @@ func (w *watcher) run(ctx context.Context) {
 			}
 			return
 		}
-		if err := errors.Join(w.hear(ctx), w.tell(ctx)); err != nil && !failing && ctx.Err() == nil {
+		if err := w.speak(ctx); err != nil && !failing && ctx.Err() == nil {
 			failing = true
 			log.Warn("what the watch has found is told when the database is back", "error", err)
 		} else if err == nil {
@@ -224,19 +244,58 @@ func (w *watcher) found(v judge.Verdict) {
 	if was.Count == 0 || v.Change == judge.Louder && v.Event.Time.Sub(was.Since) > anewAfter {
 		was = told{Since: v.Event.Time, Louder: v.Event.Time, Count: was.Count + 1}
 	} else if v.Change != judge.Grew {
-		was.Louder = v.Event.Time
+		was.Louder, was.news = v.Event.Time, true
 	}
 	w.told[v.Incident.ID] = was
 }
 
+// speak hears and says what is to be heard and said in the room. A database that does not answer does not keep the log from being read for long.
+func (w *watcher) speak(ctx context.Context) error {
+	rooms := w.s.rooms.Load()
+	if rooms == nil || w.s.why() != nil || time.Now().Before(w.wait) {
+		return nil // what is due stays due
+	}
+	limited, done := context.WithTimeout(ctx, tellLimit)
+	defer done()
+	w.remember(rooms.Epoch())
+	err := w.hear(limited, rooms)
+	if err == nil {
+		err = w.tell(limited, rooms)
+	}
+	if limited.Err() != nil {
+		w.wait = time.Now().Add(tellLimit)
+	}
+	return err
+}
+
+// remember notes in which state of the database was told what is told. When it went back to before that, it is told again: the room has forgotten it, and whoever
+// took the house back to before an accident reads there what it was.
+func (w *watcher) remember(epoch string) {
+	if epoch == "" || epoch == w.epoch {
+		return
+	}
+	if w.epoch != "" {
+		for id, was := range w.told {
+			if i := w.judge.Incident(id); i != nil && i.Muted == "" {
+				was.text = ""
+				w.told[id], w.due[id] = was, i
+			}
+		}
+		for _, i := range w.due {
+			for _, id := range i.TXIDs {
+				if w.fate[id] == "" {
+					w.fate[id] = "unknown" // that number is another transaction's now
+				}
+			}
+		}
+	}
+	w.epoch = epoch
+}
+
 // tell says what is due, as soon as it is known what became of it.
-func (w *watcher) tell(ctx context.Context) error {
+func (w *watcher) tell(ctx context.Context, rooms *chat.Rooms) error {
 	if len(w.due) == 0 {
 		return nil
-	}
-	rooms := w.s.rooms.Load()
-	if rooms == nil || w.s.why() != nil {
-		return nil // it stays due
 	}
 	if err := w.askFates(ctx); err != nil {
 		return err
@@ -249,7 +308,7 @@ func (w *watcher) tell(ctx context.Context) error {
 		if heard, err := w.say(ctx, rooms, incident); err != nil || !heard { // or nobody has an account yet
 			return err
 		}
-		if !w.open(incident) {
+		if was := w.told[id]; !w.open(incident) && was.text == w.text(incident) {
 			delete(w.due, id)
 		}
 	}
@@ -263,6 +322,9 @@ func (w *watcher) say(ctx context.Context, rooms *chat.Rooms, i *judge.Incident)
 		if was.text == text {
 			return true, nil
 		}
+		if was.text != "" && !was.news && time.Since(was.at) < was.pace {
+			return true, nil // it stays due
+		}
 		heard, answered, err := rooms.Alert(ctx, w.s.options.Lang.T("web.ops.topic"), text, w.alert(i, was.Count))
 		if err != nil || !heard {
 			return heard, err
@@ -271,7 +333,7 @@ func (w *watcher) say(ctx context.Context, rooms *chat.Rooms, i *judge.Incident)
 			w.told[i.ID] = told{Since: was.Louder, Louder: was.Louder, Count: was.Count + 1}
 			continue
 		}
-		was.text = text
+		was.text, was.at, was.news, was.pace = text, time.Now(), false, min(max(2*was.pace, growPace), growRest)
 		w.told[i.ID] = was
 		return true, nil
 	}
@@ -313,16 +375,19 @@ func (w *watcher) open(i *judge.Incident) bool {
 // askFates asks PostgreSQL what became of the transactions of what is due.
 func (w *watcher) askFates(ctx context.Context) error {
 	var ask []string
+	fresh := false
 	for _, i := range w.due {
 		for _, id := range i.TXIDs {
 			if w.fate[id] == "" {
 				ask = append(ask, strconv.FormatUint(id, 10))
+				fresh = fresh || time.Since(i.Last) < fatePace
 			}
 		}
 	}
-	if ask == nil {
+	if ask == nil || !fresh && time.Since(w.fatesAt) < fatePace {
 		return nil
 	}
+	w.fatesAt = time.Now()
 	type row struct {
 		ID     int64
 		Status *string
@@ -422,7 +487,7 @@ func code(name string) string {
 		if r == '`' || r < ' ' {
 			return '\''
 		}
-		return r
+		return seen(r)
 	}, name)
 	if name == "" {
 		return "–"
@@ -452,9 +517,17 @@ func plainWords(text string) string {
 		case strings.ContainsRune("\\`*_[]<>|~#@&", r):
 			b.WriteByte('\\')
 		}
-		b.WriteRune(r)
+		b.WriteRune(seen(r))
 	}
 	return b.String()
+}
+
+// seen shows what would not be seen, or would turn around what stands beside it, as a mark.
+func seen(r rune) rune {
+	if unicode.Is(unicode.Cf, r) || unicode.Is(unicode.Cc, r) || unicode.Is(unicode.Zl, r) || unicode.Is(unicode.Zp, r) {
+		return '\uFFFD'
+	}
+	return r
 }
 
 // save writes what was learned and how far was read, as one.
@@ -472,7 +545,7 @@ func (w *watcher) save() error {
 	if err := w.judge.Save(&learned); err != nil {
 		return err
 	}
-	raw, err := json.Marshal(watchState{1, w.at, learned.Bytes(), w.told, w.answered})
+	raw, err := json.Marshal(watchState{1, w.at, learned.Bytes(), w.told, w.answered, sortedKeys(w.due), w.epoch})
 	if err != nil {
 		return err
 	}

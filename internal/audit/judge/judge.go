@@ -370,6 +370,16 @@ func (j *Judge) incident(e *Event, s *session, v *Verdict, mutable bool) (*Incid
 	return found, change
 }
 
+// Incident finds an incident that is not long ago; nil when there is none of this name.
+func (j *Judge) Incident(id string) *Incident {
+	for _, i := range j.state.Incidents {
+		if i.ID == id {
+			return i
+		}
+	}
+	return nil
+}
+
 // Outcome says what became of a transaction: an incident whose every transaction was undone is an attempt, and no longer louder than that. It gives the
 // incidents that changed.
 func (j *Judge) Outcome(txid uint64, committed bool) []*Incident {

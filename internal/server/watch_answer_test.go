@@ -1,0 +1,71 @@
+package server
+
+import (
+	"log/slog"
+	"strings"
+	"testing"
+	"time"
+
+	"howdah/internal/audit"
+	"howdah/internal/chat"
+	"howdah/internal/cluster"
+)
+
+// TestWhatIsDueIsToldAfterARestart: what was found while the database was away, or while nobody had an account, is not forgotten with the process; nor is a mute.
+func TestWhatIsDueIsToldAfterARestart(t *testing.T) {
+	t.Parallel()
+	c, err := cluster.New(t.TempDir(), cluster.Installation{}, cluster.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	open := func() *watcher {
+		t.Helper()
+		w, err := newWatch(&Server{options: Options{Cluster: c, Log: slog.New(slog.DiscardHandler), Lang: "en"}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return w
+	}
+	start := time.Date(2026, 9, 1, 9, 0, 0, 0, time.UTC)
+	act := func(session string, at time.Time, sql string) audit.Batch {
+		return audit.Batch{Lines: []audit.Line{{Time: at, SessionStart: at, SessionID: session, LineNum: 1, User: "anna", DB: "d", App: "psql", RemoteHost: "10.0.0.1", Severity: "LOG",
+			BackendType: "client backend", Audit: &audit.Record{Type: "SESSION", StatementID: 1, SubstatementID: 1, Class: "ROLE", Command: strings.ToUpper("alter role"), Statement: sql, Rows: -1}}}}
+	}
+	w := open()
+	w.take(act("a", start, "ALTER ROLE kim VALID UNTIL 'infinity'"))
+	if len(w.due) != 1 {
+		t.Fatalf("%d incidents are due", len(w.due))
+	}
+	if err := w.save(); err != nil {
+		t.Fatal(err)
+	}
+	w = open()
+	if len(w.due) != 1 {
+		t.Fatalf("%d incidents are due after a restart", len(w.due))
+	}
+	for id, i := range w.due {
+		alert := w.alert(i, 1)
+		if alert.Incident != id || alert.Cover == nil || alert.Rules[0].Title["zh-TW"] == "" {
+			t.Fatalf("%+v", alert)
+		}
+		until := start.Add(24 * time.Hour)
+		w.answer(chat.AnswerRecord{Incident: id, Cover: alert.Cover, Answer: chat.Answer{What: chat.Muted, At: start.Add(time.Minute), Until: &until}})
+	}
+	clear(w.due)
+	if err := w.save(); err != nil {
+		t.Fatal(err)
+	}
+	w = open()
+	w.take(act("b", start.Add(time.Hour), "ALTER ROLE lee VALID UNTIL 'infinity'"))
+	if len(w.due) != 0 {
+		t.Error("what is muted is due")
+	}
+	w.take(act("c", start.Add(2*time.Hour), "ALTER ROLE lee SUPERUSER"))
+	if len(w.due) != 1 {
+		t.Error("what is never muted is not due")
+	}
+	// Names that would turn around or hide what stands beside them are shown as they are not.
+	if text := code("a\u202eb`c\nd") + plainWords("x\u200by*"); text != "`a\uFFFDb'c'd`x\uFFFDy\\*" {
+		t.Errorf("%q", text)
+	}
+}
