@@ -14,6 +14,7 @@ import (
 	"howdah/internal/config"
 	"howdah/internal/fault"
 	"howdah/internal/pg"
+	"howdah/internal/server"
 )
 
 // auditCmd is what a person asks of the watch; all of it works with everything else down.
@@ -21,6 +22,7 @@ type auditCmd struct {
 	Rules  auditRulesCmd  `cmd:"" help:"${help_audit_rules}"`
 	Fields auditFieldsCmd `cmd:"" help:"${help_audit_fields}"`
 	Replay auditReplayCmd `cmd:"" help:"${help_audit_replay}"`
+	Mutes  auditMutesCmd  `cmd:"" help:"${help_audit_mutes}"`
 }
 
 // auditRulesCmd are the rules.
@@ -156,6 +158,7 @@ func (auditFieldsCmd) Run(t *terminal) error {
 // auditReplayCmd judges logs again by today's rules.
 type auditReplayCmd struct {
 	ruleOptions
+	Mutes string   `name:"mutes" placeholder:"DIR" help:"${help_audit_replay_mutes}"`
 	Files []string `arg:"" name:"file" help:"${help_audit_replay_file}"`
 }
 
@@ -172,6 +175,19 @@ func (c *auditReplayCmd) Run(ctx context.Context, t *terminal) error {
 		return err
 	}
 	j := judge.New(rules, judge.Options{Owners: []string{cluster.Owner}, Marker: pg.MigrationName, Mask: audit.Mask})
+	if c.Mutes != "" {
+		house, err := cluster.New(c.Mutes, cluster.Installation{}, cluster.Options{})
+		if err != nil {
+			return err
+		}
+		mutes, err := server.Mutes(house)
+		if err != nil {
+			return err
+		}
+		for _, m := range mutes {
+			j.Mute(m)
+		}
+	}
 	incidents := map[string]*judge.Incident{}
 	var order []string
 	var did judge.Replayed
@@ -195,8 +211,12 @@ func (c *auditReplayCmd) Run(ctx context.Context, t *terminal) error {
 		}
 		all = append(all, found)
 		if !c.JSON {
-			t.say("cli.audit.found", fault.Args{"when": local(found.Began), "severity": t.lang.T("server.watch.severity." + found.Severity.String()), "role": found.Actor, "source": found.Source,
-				"app": found.App, "database": found.DB, "count": found.Count})
+			key := "cli.audit.found"
+			if found.Muted != "" {
+				key = "cli.audit.found.muted"
+			}
+			t.say(key, fault.Args{"when": local(found.Began), "severity": t.lang.T("server.watch.severity." + found.Severity.String()), "role": found.Actor, "source": found.Source,
+				"app": found.App, "database": found.DB, "count": found.Count, "incident": found.Muted})
 			for _, line := range found.Text {
 				t.say("cli.audit.found.line", fault.Args{"text": line})
 			}

@@ -1,11 +1,22 @@
 package server
 
 import (
+	"bytes"
 	"context"
+	"crypto/rand"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
 	"time"
 
 	"howdah/internal/audit/judge"
 	"howdah/internal/chat"
+	"howdah/internal/cluster"
+	"howdah/internal/fault"
 )
 
 // hearPace is how often the watch looks for what was answered in the room. A mute counts from the moment of its answer, whenever it is heard.
@@ -17,6 +28,9 @@ func (w *watcher) hear(ctx context.Context, rooms *chat.Rooms) error {
 		return nil
 	}
 	w.asked = time.Now()
+	if err := w.endMutes(ctx, rooms); err != nil {
+		return err
+	}
 	for {
 		answers, upTo, more, err := rooms.Answers(ctx, w.answered, 200)
 		if err != nil {
@@ -50,4 +64,104 @@ func (w *watcher) answer(a chat.AnswerRecord) {
 	case a.What == chat.Reopened:
 		w.judge.Unmute(a.Incident, a.At)
 	}
+}
+
+// unmuteFiles hold what was asked for at a terminal, each until the watch has done it: that needs no database, and nothing that runs.
+const unmuteFiles = "unmute-*.json"
+
+// unmute is one such wish.
+type unmute struct {
+	ID       string    `json:"id"` // of the answer that becomes of it
+	Incident string    `json:"incident"`
+	By       string    `json:"by"`
+	At       time.Time `json:"at"`
+}
+
+// Mutes are what the watch of a house is silent about, as it wrote them down last, which is when something was answered. It needs nothing that runs.
+func Mutes(c *cluster.Cluster) ([]judge.Mute, error) {
+	raw, err := c.ReadFile(watchFile)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	var state watchState
+	if err == nil {
+		err = json.Unmarshal(raw, &state)
+	}
+	j := judge.New(nil, judge.Options{})
+	if err == nil {
+		err = j.Load(bytes.NewReader(state.Judge))
+	}
+	if err != nil {
+		return nil, fault.Wrap(err, fault.Unavailable, "server.watch_file", fault.Args{"file": filepath.Join(c.Dir(), watchFile)})
+	}
+	wishes, _, err := unmutes(c)
+	for _, u := range wishes {
+		j.Unmute(u.Incident, u.At)
+	}
+	return j.Mutes(), err
+}
+
+// EndMute asks the watch of a house to end a mute: at once where it runs, else when it runs again. by is who asks.
+func EndMute(c *cluster.Cluster, incident, by string) error {
+	u := unmute{ID: newID(), Incident: incident, By: by, At: time.Now().UTC()}
+	name := strings.Replace(unmuteFiles, "*", u.ID, 1)
+	raw, err := json.Marshal(u)
+	if err == nil {
+		err = c.WriteFile(name, raw)
+	}
+	if err != nil {
+		return fault.Wrap(err, fault.Unavailable, "server.watch_file", fault.Args{"file": filepath.Join(c.Dir(), name)})
+	}
+	return nil
+}
+
+// unmutes reads the wishes, and tells the files that they stand in.
+func unmutes(c *cluster.Cluster) (wishes []unmute, files []string, err error) {
+	if files, err = fs.Glob(os.DirFS(c.Dir()), unmuteFiles); err != nil {
+		return nil, nil, err
+	}
+	for i, name := range files {
+		file := filepath.Join(c.Dir(), name)
+		files[i] = file
+		raw, err := os.ReadFile(file)
+		if err != nil {
+			return nil, nil, fault.Wrap(err, fault.Unavailable, "server.watch_file", fault.Args{"file": file})
+		}
+		var u unmute
+		if json.Unmarshal(raw, &u) == nil && u.ID != "" { // else it is none of ours
+			wishes = append(wishes, u)
+		}
+	}
+	return wishes, files, nil
+}
+
+// endMutes does what was asked for at a terminal, and says so in the room.
+func (w *watcher) endMutes(ctx context.Context, rooms *chat.Rooms) error {
+	wishes, files, err := unmutes(w.s.options.Cluster)
+	if err != nil || files == nil {
+		return err
+	}
+	var answers []chat.AnswerRecord
+	for _, u := range wishes {
+		w.judge.Unmute(u.Incident, u.At)
+		answers = append(answers, chat.AnswerRecord{ID: u.ID, Incident: u.Incident, Part: 1 << 30, Answer: chat.Answer{By: chat.Author{Name: u.By}, What: chat.Reopened, At: u.At}})
+	}
+	if err := rooms.Reanswer(ctx, answers); err != nil {
+		return err
+	}
+	if err := w.save(); err != nil {
+		return err
+	}
+	for _, file := range files {
+		err = errors.Join(err, os.Remove(file))
+	}
+	return err
+}
+
+// newID is a random UUID.
+func newID() string {
+	var b [16]byte
+	_, _ = rand.Read(b[:]) // it does not fail
+	b[6], b[8] = b[6]&0x0f|0x40, b[8]&0x3f|0x80
+	return fmt.Sprintf("%x-%x-%x-%x-%x", b[:4], b[4:6], b[6:8], b[8:10], b[10:])
 }

@@ -64,6 +64,17 @@ func TestWhatIsDueIsToldAfterARestart(t *testing.T) {
 	if len(w.due) != 1 {
 		t.Error("what is never muted is not due")
 	}
+	// At a terminal the mutes are listed, and ended, with nothing that runs.
+	mutes, err := Mutes(c)
+	if err != nil || len(mutes) != 1 || mutes[0].Actor != "anna" || !mutes[0].Until.Equal(start.Add(24*time.Hour)) {
+		t.Fatalf("%+v, %v", mutes, err)
+	}
+	if err := EndMute(c, mutes[0].Incident, "root"); err != nil {
+		t.Fatal(err)
+	}
+	if _, files, err := unmutes(c); err != nil || len(files) != 1 {
+		t.Errorf("%v, %v", files, err)
+	}
 	// Names that would turn around or hide what stands beside them are shown as they are not.
 	if text := code("a\u202eb`c\nd") + plainWords("x\u200by*"); text != "`a\uFFFDb'c'd`x\uFFFDy\\*" {
 		t.Errorf("%q", text)
