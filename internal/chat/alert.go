@@ -243,8 +243,12 @@ func (a *AnswerRecord) apply(ctx context.Context, tx pgx.Tx, room int64, actor A
 	}
 	for i, m := range told {
 		own := m.Seq == at || at == 0 && i == 0
-		if !own && (a.What == Reopened || m.Alert.State != AlertOpen) {
-			continue // what is closed was closed by its own answer
+		follows := AlertOpen
+		if a.What == Reopened {
+			follows = Muted
+		}
+		if !own && m.Alert.State != follows {
+			continue // what is closed was closed by its own answer; but the mute that ends was of all of them
 		}
 		m.Alert.take(a.Answer)
 		if _, err := tx.Exec(ctx, `UPDATE chat.message SET alert = $3 WHERE room_id = $1 AND seq = $2`, room, m.Seq, m.Alert.stored()); err != nil {

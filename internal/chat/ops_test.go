@@ -226,4 +226,10 @@ func TestAlertsAreAnsweredByWhoRunsTheHouseAndWhatWasAnsweredIsNotLost(t *testin
 	if again, _, _, err := h.Answers(ctx, upTo, 100); err != nil || len(again) != 4 {
 		t.Errorf("%+v, %v", again, err)
 	}
+	if _, err := answer(owner, Reopened, second, 0, ""); err != nil {
+		t.Fatal(err)
+	}
+	if m = said(); m[0].Alert.State != AlertOpen || m[2].Alert.State != AlertOpen {
+		t.Errorf("a mute was ended, and still stands there: %+v %+v", m[0].Alert, m[2].Alert)
+	}
 }
