@@ -43,6 +43,9 @@ bucket: ## the stories of the keeper once more, with encryption: in a folder, an
 	for repos in age s3; do $(GO) test ./internal/keeper -keeper.repos=$$repos -timeout 60m -run \
 	  'TestRestores|TestARestore|TestASegmentThatIsMissing|TestTablespaces|TestWhatALost|TestABackupIsTaken|TestIncrements|TestALostDisk|TestADrillShows|TestAfterAPrune' || exit; done
 
+holdout: ## plays the days and attacks of another shop anew, that the watch is measured by (as root; some minutes)
+	$(GO) test ./internal/audit/judge -run TestRecordTheHoldOut -judge.record testdata/holdout -timeout 30m -v
+
 fuzz: ## every parser of outside bytes, half a minute each
 	$(GO) test ./internal/web -run '^$$' -fuzz FuzzMarkdown -fuzztime 30s
 	$(GO) test ./internal/web -run '^$$' -fuzz FuzzFrames -fuzztime 30s
@@ -61,4 +64,4 @@ fuzz: ## every parser of outside bytes, half a minute each
 	$(GO) test ./internal/audit -run '^$$' -fuzz FuzzParseLine -fuzztime 30s
 	$(GO) test ./internal/audit -run '^$$' -fuzz FuzzMask -fuzztime 30s
 
-.PHONY: help up test deps check bench matrix torture bucket fuzz
+.PHONY: help up test deps check bench matrix torture bucket holdout fuzz

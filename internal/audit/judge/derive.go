@@ -56,11 +56,23 @@ func (j *Judge) derive(l *audit.Line, events []Event) []Event {
 			}
 			base.Text = l.Statement
 			base.read(l.Statement)
+			return append(events, base)
+		}
+		// What failed for another reason is judged where doing it would have been critical: a library that could not be loaded was meant to be.
+		for _, kind := range kindsIn(l.Statement) {
+			if grave[kind] && base.Kind == Failed {
+				base.Kind, base.Text = kind, l.Statement
+				base.read(l.Statement)
+			}
 		}
 		return append(events, base)
 	}
 	return events
 }
+
+// grave are the kinds of which an attempt matters, however it failed.
+var grave = map[string]bool{"create function": true, "create procedure": true, "create language": true, "create extension": true, "create role": true, "alter role": true,
+	"grant role": true, "alter system": true, "load": true, "copy": true, "do": true, "select": true, "alter database": true, "create foreign table": true}
 
 // hidesLines says whether a name holds what ends a line in a text log.
 func hidesLines(name string) bool {

@@ -131,6 +131,7 @@ type Habit struct {
 	NewApp      bool // the role was never seen with this application
 	NewKind     bool // the role never did this
 	NewHour     bool // the role is never active about this hour
+	NewFrom     bool // the role has not copied this table whole before, or once only
 	FirstChange bool // the actor is a program that never before changed a role or an object
 	Routine     bool // this application does such things from this network as a matter of course (deployments, automation)
 	Own         bool // the object was made by the same role, or does not outlive the session
@@ -168,6 +169,11 @@ func network(source string) string {
 	if addr.IsLoopback() {
 		return "loopback"
 	}
+	if addr.Is4() {
+		if at := strings.LastIndexByte(source, '.'); at > 0 && source[0] >= '0' && source[0] <= '9' {
+			return source[:at] + ".0/24"
+		}
+	}
 	bits := 24
 	if addr.Is6() {
 		bits = 48
@@ -177,6 +183,42 @@ func network(source string) string {
 		return source
 	}
 	return prefix.String()
+}
+
+// roams says whether a place that was not seen is none the less one of those that come and go: a neighbourhood (/16) of private addresses of which many parts
+// were seen, as pods and autoscaled machines have.
+func roams(seen map[string]int, place string) bool {
+	around := neighbourhood(place)
+	n := 0
+	if around != "" {
+		for other := range seen {
+			if strings.HasPrefix(other, around) {
+				n++
+			}
+		}
+	}
+	return n >= 5
+}
+
+// beside says whether some of what was seen lies in the same neighbourhood.
+func beside(seen map[string]int, place string) bool {
+	around := neighbourhood(place)
+	for other := range seen {
+		if around != "" && strings.HasPrefix(other, around) {
+			return true
+		}
+	}
+	return false
+}
+
+// neighbourhood is the beginning that the addresses of a private /16 have in common; "" for any other place.
+func neighbourhood(place string) string {
+	prefix, err := netip.ParsePrefix(place)
+	if err != nil || !prefix.Addr().Is4() || !prefix.Addr().IsPrivate() {
+		return ""
+	}
+	parts := strings.SplitAfterN(place, ".", 3)
+	return parts[0] + parts[1]
 }
 
 // program is an application's name without version, host and process: "DBeaver 24.1 - Main" and "DBeaver" are one.
@@ -195,10 +237,11 @@ func program(app string) string {
 	return app
 }
 
-// people's tools: who uses one sits at a keyboard. An empty application_name is none of the drivers' either.
+// people's tools: who uses one sits at a keyboard. An empty application_name says nothing: most drivers leave it so (psycopg, asyncpg, pgx), and psql never does
+// unless it is told to; then the role's own habit tells.
 var tools = map[string]bool{"psql": true, "pgcli": true, "pgadmin": true, "dbeaver": true, "datagrip": true, "navicat": true, "tableplus": true,
 	"heidisql": true, "postico": true, "beekeeper": true, "dbvisualizer": true, "toad": true, "adminer": true, "phppgadmin": true,
-	"intellij": true, "jetbrains": true, "azuredatastudio": true, "sqlworkbench": true, "squirrel": true, "excel": true, "": true}
+	"intellij": true, "jetbrains": true, "azuredatastudio": true, "sqlworkbench": true, "squirrel": true, "excel": true}
 
 func interactive(app string) bool { return tools[program(app)] }
 

@@ -152,6 +152,11 @@ func (e *Event) statement(s []token) {
 			name, _ := nameAt(s, i)
 			e.Names = append(e.Names, name)
 		}
+	case "insert", "update", "delete", "merge": // pgAudit names no table unless it is told to (pgaudit.log_relation)
+		name, _ := nameAt(s, skip(s, 1, "into", "from", "only"))
+		if name != "" {
+			e.Names = appendNew(e.Names, name)
+		}
 	case "truncate":
 		e.Names, _ = namesAt(s, skip(s, 1, "table", "only"))
 	}

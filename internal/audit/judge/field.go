@@ -73,6 +73,7 @@ var Fields = []Field{
 	{"habit.new_app", "the role was never seen with this application", func(e *Event) any { return &e.Habit.NewApp }},
 	{"habit.new_kind", "the role never did this", func(e *Event) any { return &e.Habit.NewKind }},
 	{"habit.new_hour", "the role is never active about this hour", func(e *Event) any { return &e.Habit.NewHour }},
+	{"habit.new_from", "the role has not copied this table whole before, or once only", func(e *Event) any { return &e.Habit.NewFrom }},
 	{"habit.first_change", "the actor is a program that never before changed a role or an object, or one that must not", func(e *Event) any { return &e.Habit.FirstChange }},
 	{"habit.routine", "this application does such things from this network as a matter of course: a deployment, automation", func(e *Event) any { return &e.Habit.Routine }},
 	{"habit.own", "the object was made by the same role, or does not outlive the session", func(e *Event) any { return &e.Habit.Own }},

@@ -36,6 +36,9 @@ func (e *Event) sensitivity() float64 {
 		if e.Set.Name != "" && !e.Set.Weakens && !e.Set.Runs {
 			return 0.6
 		}
+		if e.Role.Name == e.Actor && slices.Equal(e.Role.Gains, []string{"password"}) {
+			return 0.2 // one's own password
+		}
 		if len(e.Role.Gains)+len(e.Role.Loses) == 0 && e.Kind == "alter role" && !slices.Contains(e.Does, "rename") {
 			return 0.6
 		}
@@ -116,12 +119,12 @@ func (r *role) service() bool {
 // begins measures a session's beginning against what was learned and remembers it for all that the session does.
 func (j *Judge) begins(e *Event, s *session) {
 	st := &j.state
-	s.Actor, s.App, s.Network = e.Actor, program(e.App), network(e.Source)
+	s.Actor, s.App, s.Network, s.key = e.Actor, program(e.App), network(e.Source), ""
 	r := st.Roles[e.Actor]
-	h := Habit{Interactive: interactive(e.App)}
+	h := Habit{Interactive: interactive(e.App) || e.App == "" && r != nil && 2*r.People > r.Logins}
 	var points float64
 	var why []Reason
-	if st.Networks[s.Network] == 0 {
+	if st.Networks[s.Network] == 0 && !roams(st.Networks, s.Network) {
 		h.NewNetwork = true
 		points += 3
 		why = append(why, Reason{Key: "new.network", Args: map[string]string{"where": e.Source}})
@@ -139,7 +142,7 @@ func (j *Judge) begins(e *Event, s *session) {
 		case automation[s.App] && j.automated(s.Network):
 			heavy = 0.5 // a tool of deployments, from where deployments come
 		}
-		if n := r.Networks[s.Network]; n < 3 && r.Logins > 3 {
+		if n := r.Networks[s.Network]; n < 3 && r.Logins > 3 && !roams(r.Networks, s.Network) && !(roams(st.Networks, s.Network) && beside(r.Networks, s.Network)) {
 			h.NewSource = n == 0
 			points += heavy / float64(1+2*n)
 			if n == 0 && !h.NewNetwork {
@@ -181,11 +184,11 @@ func (j *Judge) begins(e *Event, s *session) {
 	if len(st.Networks) < 100*many || st.Networks[s.Network] > 0 {
 		st.Networks[s.Network]++
 	}
-	p := st.Pairs[s.App+"|"+s.Network]
+	p := st.Pairs[s.pair()]
 	if p == nil {
 		p = &pair{}
 		if len(st.Pairs) < 20*many {
-			st.Pairs[s.App+"|"+s.Network] = p
+			st.Pairs[s.pair()] = p
 		}
 	}
 	if p.Sessions == 0 || !sameDay(p.Last, e.Time) {
@@ -228,7 +231,7 @@ func (j *Judge) unlearn(s *session, at time.Time) {
 	if s.New.Interactive {
 		r.People = max(0, r.People-1)
 	}
-	if p := st.Pairs[s.App+"|"+s.Network]; p != nil {
+	if p := st.Pairs[s.pair()]; p != nil {
 		p.Sessions--
 	}
 }
@@ -243,7 +246,7 @@ func (j *Judge) measure(e *Event, s *session) {
 	h.Ready = j.ready()
 	r := st.role(e.Actor)
 
-	p := st.Pairs[s.App+"|"+s.Network]
+	p := st.Pairs[s.pair()]
 	switch {
 	case slices.Contains(j.options.Owners, e.Actor) && j.options.Marker != "" && strings.HasPrefix(e.App, j.options.Marker):
 		h.Routine = true
@@ -283,6 +286,9 @@ func (j *Judge) measure(e *Event, s *session) {
 			h.Own = true
 		}
 	}
+	if e.Kind == "reassign owned" || e.Kind == "drop owned" {
+		h.Own = len(e.Names) > 0 && !slices.ContainsFunc(e.Names, func(name string) bool { return st.Roles[name] == nil || st.Roles[name].Creator != e.Actor })
+	}
 	if e.Kind == "create role" && e.Role.Name != "" {
 		e.Role.Alike = j.alike(e.Role.Name)
 	}
@@ -298,8 +304,16 @@ func (j *Judge) measure(e *Event, s *session) {
 		}
 	}
 
+	for _, table := range e.From {
+		if r.Copied[table] < 2 {
+			h.NewFrom = true
+		}
+		if !h.Ready {
+			r.copied(table) // also when it alarms: what is done every day is told for two days and then is a habit
+		}
+	}
 	weight := e.sensitivity()
-	if weight == 0 || e.Class == "" && st.Audited && e.Kind != Login && e.Kind != Replication {
+	if weight == 0 || e.Status == Broken || e.Class == "" && st.Audited && e.Kind != Login && e.Kind != Replication {
 		return
 	}
 	points := s.Points
@@ -410,11 +424,14 @@ func (j *Judge) learn(e *Event, s *session) {
 	}
 	if e.Class != "" || !st.Audited {
 		count(r.Kinds, flavour(e))
+		for _, table := range e.From {
+			r.copied(table)
+		}
 		if e.changes() {
 			r.Changes++
 		}
 		if e.Class == "DDL" || e.Class == "ROLE" || e.Class == "" && weight(e.Kind) == 3 {
-			if p := st.Pairs[s.App+"|"+s.Network]; p != nil {
+			if p := st.Pairs[s.pair()]; p != nil {
 				p.Acts++
 			}
 		}
@@ -477,6 +494,14 @@ func (j *Judge) remember(e *Event) {
 			delete(st.Made, e.DB+" "+bare(name))
 		}
 	}
+}
+
+// copied counts that the role has copied a table whole.
+func (r *role) copied(table string) {
+	if r.Copied == nil {
+		r.Copied = map[string]int{}
+	}
+	count(r.Copied, table)
 }
 
 // ready says whether the learning time is over.

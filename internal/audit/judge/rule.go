@@ -75,6 +75,8 @@ type Rule struct {
 	from    string // the file
 	program cel.Program
 	gates   []gate
+	whole   bool     // the gates are all of the condition
+	asks    []string // what its sentences call {name}
 }
 
 // Sentence is a text that habits and doors use beside rules.
@@ -219,7 +221,8 @@ func (r *Rule) compile(env *cel.Env) error {
 	}
 	var err error
 	r.program, err = env.Program(ast, cel.EvalOptions(cel.OptOptimize))
-	r.gates = gates(when)
+	r.gates, r.whole = gates(when)
+	r.asks = r.names()
 	return err
 }
 
@@ -251,6 +254,9 @@ func (r *Rule) matches(view *view) bool {
 			return false
 		}
 	}
+	if r.whole {
+		return true
+	}
 	out, _, err := r.program.Eval(view)
 	return err == nil && out == types.True
 }
@@ -258,10 +264,13 @@ func (r *Rule) matches(view *view) bool {
 // severity is what the rule says of this event: less for a routine, and for what PostgreSQL refused.
 func (r *Rule) severity(e *Event) Severity {
 	s := r.Severity
+	if e.Status == Broken && s < Critical {
+		return Info // nothing came of it
+	}
 	if e.Habit.Routine && r.Routine != nil {
 		s = *r.Routine
 	}
-	if (e.Status == Denied || e.Status == RolledBack) && s > Medium && !strings.HasPrefix(r.ID, "probe.") {
+	if (e.Status == Denied || e.Status == RolledBack || e.Status == Broken) && s > Medium && !strings.HasPrefix(r.ID, "probe.") {
 		s = Medium // it did not happen, but somebody wanted it
 	}
 	return s
@@ -399,7 +408,16 @@ func exampleEvent(fields map[string]any) (Event, error) {
 
 // reason is the rule's sentence for an event.
 func (r *Rule) reason(e *Event) Reason {
-	args := map[string]string{}
+	args := make(map[string]string, len(r.asks))
+	for _, name := range r.asks {
+		args[name] = e.word(name)
+	}
+	return Reason{Key: r.ID, Args: args, Why: e.Habit.Why}
+}
+
+// names are what the rule's sentences call {name}.
+func (r *Rule) names() []string {
+	var names []string
 	for _, sentence := range r.texts() {
 		for {
 			_, rest, ok := strings.Cut(sentence, "{")
@@ -412,11 +430,11 @@ func (r *Rule) reason(e *Event) Reason {
 			}
 			sentence = tail
 			if name != "why" {
-				args[name] = e.word(name)
+				names = appendNew(names, name)
 			}
 		}
 	}
-	return Reason{Key: r.ID, Args: args, Why: e.Habit.Why}
+	return names
 }
 
 // texts are all that the rule says.

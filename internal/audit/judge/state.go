@@ -49,6 +49,16 @@ type session struct {
 	Points    float64 // the same as a number
 	Why       []Reason
 	Incident  string
+
+	key string // pair, put together once
+}
+
+// pair names the session's program and network in State.Pairs.
+func (s *session) pair() string {
+	if s.key == "" {
+		s.key = s.App + "|" + s.Network
+	}
+	return s.key
 }
 
 // role is what was learned of a login role.
@@ -60,9 +70,10 @@ type role struct {
 	Networks    map[string]int
 	Hours       [168]int // sessions by hour of the week, from Monday 00:00 UTC
 	Kinds       map[string]int
-	People      int // sessions with people's tools
-	Changes     int // what it has changed: roles, rights, objects that last
-	Admin       int // how often it has administered: made or changed roles, settings of the system, ...
+	Copied      map[string]int `json:",omitempty"` // tables that it copied whole
+	People      int            // sessions with people's tools
+	Changes     int            // what it has changed: roles, rights, objects that last
+	Admin       int            // how often it has administered: made or changed roles, settings of the system, ...
 	Super       bool
 	CanLogin    bool
 	Creator     string
