@@ -328,6 +328,9 @@ func (r *Rooms) Reanswer(ctx context.Context, answers []AnswerRecord) error {
 		}
 		room = ops.ID
 		for _, a := range answers {
+			if _, err := clientID(a.ID); err != nil {
+				continue // it is none of ours
+			}
 			_, known, err := pg.One[row](ctx, tx, `SELECT seq FROM chat.change WHERE room_id = $1 AND client_id = $2 AND kind = 'answer'`, ops.ID, a.ID)
 			if err != nil {
 				return err

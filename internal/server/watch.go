@@ -38,6 +38,10 @@ type watcher struct {
 	answered int64     // how far the log of #ops was read for answers
 	asked    time.Time // when it was looked at last
 
+	wishes    []unmute // what was asked for at a terminal, and is not said in the room yet
+	wishFiles []string
+	unread    bool // one of the files cannot be read, and that was said
+
 	fate map[uint64]string // what became of transactions: committed, aborted, or "" while they run
 
 	epoch   string    // of the database in which was told
@@ -251,6 +255,11 @@ func (w *watcher) found(v judge.Verdict) {
 
 // speak hears and says what is to be heard and said in the room. A database that does not answer does not keep the log from being read for long.
 func (w *watcher) speak(ctx context.Context) error {
+	look := time.Since(w.asked) >= hearPace
+	if look {
+		w.asked = time.Now()
+		w.obey()
+	}
 	rooms := w.s.rooms.Load()
 	if rooms == nil || w.s.why() != nil || time.Now().Before(w.wait) {
 		return nil // what is due stays due
@@ -258,9 +267,9 @@ func (w *watcher) speak(ctx context.Context) error {
 	limited, done := context.WithTimeout(ctx, tellLimit)
 	defer done()
 	w.remember(rooms.Epoch())
-	err := w.hear(limited, rooms)
-	if err == nil {
-		err = w.tell(limited, rooms)
+	err := w.tell(limited, rooms)
+	if look {
+		err = errors.Join(err, w.hear(limited, rooms))
 	}
 	if limited.Err() != nil {
 		w.wait = time.Now().Add(tellLimit)
@@ -275,6 +284,7 @@ func (w *watcher) remember(epoch string) {
 		return
 	}
 	if w.epoch != "" {
+		w.answered = 0 // all of it is read again: who answered first after it is not passed over
 		for id, was := range w.told {
 			if i := w.judge.Incident(id); i != nil && i.Muted == "" {
 				was.text = ""
@@ -418,16 +428,24 @@ func (w *watcher) askFates(ctx context.Context) error {
 	return nil
 }
 
+// gravest is the rule that gives an incident its title; nil when none of them is known any more.
+func (w *watcher) gravest(i *judge.Incident) (found *judge.Rule) {
+	for _, id := range i.Rules {
+		if rule := w.rules.ByID(id); rule != nil && (found == nil || rule.Severity > found.Severity) {
+			found = rule
+		}
+	}
+	return found
+}
+
 // text is an incident as people read it in the room.
 func (w *watcher) text(i *judge.Incident) string {
 	t, say := w.s.options.Lang, string(w.s.options.Lang)
 	var b strings.Builder
 	title := ""
-	for _, reason := range i.Reasons {
-		if rule := w.rules.ByID(reason.Key); rule != nil && title == "" {
-			if title = rule.Title[say]; title == "" {
-				title = rule.Title["en"]
-			}
+	if rule := w.gravest(i); rule != nil {
+		if title = rule.Title[say]; title == "" {
+			title = rule.Title["en"]
 		}
 	}
 	b.WriteString("**" + t.T("server.watch.title", fault.Args{"severity": t.T("server.watch.severity." + i.Severity.String()), "title": plainWords(title)}) + "**\n")

@@ -24,11 +24,7 @@ const hearPace = time.Second
 
 // hear takes in what people answered since.
 func (w *watcher) hear(ctx context.Context, rooms *chat.Rooms) error {
-	if time.Since(w.asked) < hearPace {
-		return nil
-	}
-	w.asked = time.Now()
-	if err := w.endMutes(ctx, rooms); err != nil {
+	if err := w.reopen(ctx, rooms); err != nil {
 		return err
 	}
 	for {
@@ -53,7 +49,11 @@ func (w *watcher) hear(ctx context.Context, rooms *chat.Rooms) error {
 
 // answer does what somebody answered.
 func (w *watcher) answer(a chat.AnswerRecord) {
-	w.s.options.Log.Info("an alert was answered", "incident", a.Incident, "by", a.By.Handle, "answer", string(a.What))
+	log := w.s.options.Log.Info
+	if i := w.judge.Incident(a.Incident); a.What == chat.Mine && i != nil && i.Severity >= judge.Critical {
+		log = w.s.options.Log.Warn // so says whoever has their account, too
+	}
+	log("an alert was answered", "incident", a.Incident, "by", a.By.Name, "answer", string(a.What))
 	switch {
 	case a.What == chat.Muted && a.Cover != nil && a.Until != nil:
 		mute := judge.Mute{Incident: a.Incident, By: a.By.Handle, From: a.At, Until: *a.Until, Actor: a.Cover.Actor, Network: a.Cover.Network}
@@ -123,28 +123,39 @@ func unmutes(c *cluster.Cluster) (wishes []unmute, files []string, err error) {
 	for i, name := range files {
 		file := filepath.Join(c.Dir(), name)
 		files[i] = file
-		raw, err := os.ReadFile(file)
-		if err != nil {
-			return nil, nil, fault.Wrap(err, fault.Unavailable, "server.watch_file", fault.Args{"file": file})
+		raw, wrong := os.ReadFile(file)
+		if wrong != nil {
+			err = errors.Join(err, fault.Wrap(wrong, fault.Unavailable, "server.watch_file", fault.Args{"file": file}))
+			continue
 		}
 		var u unmute
-		if json.Unmarshal(raw, &u) == nil && u.ID != "" { // else it is none of ours
+		if json.Unmarshal(raw, &u) == nil { // else it is none of ours
 			wishes = append(wishes, u)
 		}
 	}
-	return wishes, files, nil
+	return wishes, files, err
 }
 
-// endMutes does what was asked for at a terminal, and says so in the room.
-func (w *watcher) endMutes(ctx context.Context, rooms *chat.Rooms) error {
+// obey ends the mutes that somebody at a terminal wants ended.
+func (w *watcher) obey() {
 	wishes, files, err := unmutes(w.s.options.Cluster)
-	if err != nil || files == nil {
-		return err
+	if err != nil && !w.unread {
+		w.s.options.Log.Error("what was asked for at a terminal cannot be read", "error", err)
 	}
-	var answers []chat.AnswerRecord
 	for _, u := range wishes {
 		w.judge.Unmute(u.Incident, u.At)
-		answers = append(answers, chat.AnswerRecord{ID: u.ID, Incident: u.Incident, Part: 1 << 30, Answer: chat.Answer{By: chat.Author{Name: u.By}, What: chat.Reopened, At: u.At}})
+	}
+	w.wishes, w.wishFiles, w.unread = wishes, files, err != nil
+}
+
+// reopen says in the room which mutes were ended at a terminal.
+func (w *watcher) reopen(ctx context.Context, rooms *chat.Rooms) error {
+	if w.wishFiles == nil {
+		return nil
+	}
+	var answers []chat.AnswerRecord
+	for _, u := range w.wishes {
+		answers = append(answers, chat.AnswerRecord{ID: u.ID, Incident: u.Incident, Part: anyPart, Answer: chat.Answer{By: chat.Author{Name: u.By}, What: chat.Reopened, At: u.At}})
 	}
 	if err := rooms.Reanswer(ctx, answers); err != nil {
 		return err
@@ -152,11 +163,16 @@ func (w *watcher) endMutes(ctx context.Context, rooms *chat.Rooms) error {
 	if err := w.save(); err != nil {
 		return err
 	}
-	for _, file := range files {
+	var err error
+	for _, file := range w.wishFiles {
 		err = errors.Join(err, os.Remove(file))
 	}
+	w.wishes, w.wishFiles = nil, nil
 	return err
 }
+
+// anyPart is beyond every part of an incident.
+const anyPart = 1 << 30
 
 // newID is a random UUID.
 func newID() string {

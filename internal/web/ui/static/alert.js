@@ -1,6 +1,6 @@
 // Answering an alert of the house, under its message. The forms are plain ones; this sends them without leaving the page, and shows what others answered.
 
-import { Refusal, api, byId, clone, data, t, whole, within } from "./page.js"
+import { Refusal, api, byId, clone, data, moment, t, within } from "./page.js"
 import * as outbox from "./outbox.js"
 
 /** @typedef {import("./page.js").Alert} Alert */
@@ -10,7 +10,7 @@ const title = (rule) => rule.title[data.locale] || rule.title.en || rule.id
 
 /** What somebody answered, in words; view.go says it in the same. @param {Alert["answers"][0]} answer */
 export function saying(answer) {
-  const said = t("alert.said." + answer.what, { name: answer.by.name, until: answer.until ? whole(new Date(answer.until)) : "" })
+  const said = t("alert.said." + answer.what, { name: answer.by.name, until: answer.until ? moment(new Date(answer.until)) : "" })
   return answer.note ? t("alert.note", { said, note: answer.note }) : said
 }
 
@@ -42,7 +42,7 @@ export function show(line, alert) {
     text.textContent = saying(answer)
     const time = document.createElement("time")
     time.dateTime = answer.at
-    time.textContent = whole(new Date(answer.at))
+    time.textContent = moment(new Date(answer.at))
     one.append(text, " ", time)
     return one
   }))

@@ -58,9 +58,12 @@ const keyFormat = new Intl.DateTimeFormat("en-CA", { year: "numeric", month: "2-
 const thisYear = new Intl.DateTimeFormat(data.locale, { weekday: "long", month: "long", day: "numeric" })
 const otherYear = new Intl.DateTimeFormat(data.locale, { weekday: "long", year: "numeric", month: "long", day: "numeric" })
 const wholeFormat = new Intl.DateTimeFormat(data.locale, { dateStyle: "full", timeStyle: "short" })
+const momentFormat = new Intl.DateTimeFormat(data.locale === "en" ? "en-GB" : data.locale, { dateStyle: "medium", timeStyle: "short", hourCycle: "h23" })
 
 /** 14:05, in the person's own zone. @param {Date} at */
 export const clock = (at) => clockFormat.format(at)
+/** A date and time of day in lists, as Moment in view.go has it. @param {Date} at */
+export const moment = (at) => momentFormat.format(at)
 /** The whole moment in words. @param {Date} at */
 export const whole = (at) => wholeFormat.format(at)
 /** 2026-11-22, of the person's own day. @param {Date} at */
