@@ -198,3 +198,26 @@ func TestBriefBackupBench(t *testing.T) {
 		}
 	}
 }
+
+// TestBriefAuditBench runs every part once: real records are judged and stored, and an alert comes into the room.
+func TestBriefAuditBench(t *testing.T) {
+	options := bench.BriefAudit
+	var err error
+	if options.Program, err = os.Executable(); err != nil {
+		t.Fatal(err)
+	}
+	report, err := bench.Audit(t.Context(), options)
+	if err != nil {
+		t.Fatalf("%v: %s", err, first(lang.English.Fault(err)))
+	}
+	for _, name := range []string{"audit_pgbench", "audit_judged", "audit_trail", "audit_posts", "audit_alert_p50", "audit_alert_p99"} {
+		if !slices.ContainsFunc(report.Figures, func(f bench.Figure) bool { return f.Name == name && f.Value > 0 }) {
+			t.Errorf("%s is missing: %+v", name, report.Figures)
+		}
+	}
+	for _, f := range report.Figures {
+		if text := lang.English.T("bench.figure." + f.Name); text == "bench.figure."+f.Name {
+			t.Errorf("%s has no text", f.Name)
+		}
+	}
+}

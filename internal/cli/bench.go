@@ -16,6 +16,7 @@ type benchCmd struct {
 	Fill   benchFillCmd   `cmd:"" help:"${help_bench_fill}"`
 	WAL    benchWALCmd    `cmd:"" name:"wal" help:"${help_bench_wal}"`
 	Backup benchBackupCmd `cmd:"" help:"${help_bench_backup}"`
+	Audit  benchAuditCmd  `cmd:"" help:"${help_bench_audit}"`
 }
 
 // measuring are the options that all measurements have in common.
