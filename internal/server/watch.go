@@ -35,8 +35,10 @@ type watcher struct {
 	told map[string]told // by incident
 	due  map[string]*judge.Incident
 
-	answered int64     // how far the log of #ops was read for answers
-	asked    time.Time // when it was looked at last
+	answers  []chat.AnswerRecord // what was answered, oldest first: the database can go back to before it
+	forgot   bool                // it did so
+	answered int64               // how far the log of #ops was read for answers
+	asked    time.Time           // when it was looked at last
 
 	wishes    []unmute // what was asked for at a terminal, and is not said in the room yet
 	wishFiles []string
@@ -86,13 +88,14 @@ type told struct {
 
 // watchState is the form of the file.
 type watchState struct {
-	Format   int             `json:"format"` // 1
-	Position audit.Position  `json:"position"`
-	Judge    json.RawMessage `json:"judge"`
-	Told     map[string]told `json:"told"`
-	Answered int64           `json:"answered"`      // how far the log of #ops was read for answers
-	Due      []string        `json:"due,omitempty"` // incidents that are still to be told, or told anew
-	Epoch    string          `json:"epoch"`         // of the database in which they were told
+	Format   int                 `json:"format"` // 1
+	Position audit.Position      `json:"position"`
+	Judge    json.RawMessage     `json:"judge"`
+	Told     map[string]told     `json:"told"`
+	Answered int64               `json:"answered"`          // how far the log of #ops was read for answers
+	Due      []string            `json:"due,omitempty"`     // incidents that are still to be told, or told anew
+	Epoch    string              `json:"epoch"`             // of the database in which they were told
+	Answers  []chat.AnswerRecord `json:"answers,omitempty"` // what was answered, oldest first
 }
 
 func newWatch(s *Server) (*watcher, error) {
@@ -121,7 +124,7 @@ func newWatch(s *Server) (*watcher, error) {
 		s.options.Log.Warn("what the watch had learned cannot be read; it begins with the oldest log", "file", watchFile, "error", err)
 		return w, nil
 	}
-	w.at, w.answered, w.epoch = state.Position, state.Answered, state.Epoch
+	w.at, w.answered, w.epoch, w.answers = state.Position, state.Answered, state.Epoch, state.Answers
 	if state.Told != nil {
 		w.told = state.Told
 	}
@@ -266,8 +269,16 @@ func (w *watcher) speak(ctx context.Context) error {
 	}
 	limited, done := context.WithTimeout(ctx, tellLimit)
 	defer done()
-	w.remember(rooms.Epoch())
-	err := w.tell(limited, rooms)
+	var err error
+	if look {
+		var epoch string
+		if epoch, err = pg.Epoch(limited, w.s.pools[0]); err == nil {
+			w.remember(epoch)
+		}
+	}
+	if err == nil {
+		err = w.tell(limited, rooms)
+	}
 	if look {
 		err = errors.Join(err, w.hear(limited, rooms))
 	}
@@ -280,11 +291,11 @@ func (w *watcher) speak(ctx context.Context) error {
 // remember notes in which state of the database was told what is told. When it went back to before that, it is told again: the room has forgotten it, and whoever
 // took the house back to before an accident reads there what it was.
 func (w *watcher) remember(epoch string) {
-	if epoch == "" || epoch == w.epoch {
+	if epoch == w.epoch {
 		return
 	}
 	if w.epoch != "" {
-		w.answered = 0 // all of it is read again: who answered first after it is not passed over
+		w.forgot, w.answered = true, 0 // all of it is read again: who answered first after it is not passed over
 		for id, was := range w.told {
 			if i := w.judge.Incident(id); i != nil && i.Muted == "" {
 				was.text = ""
@@ -563,7 +574,7 @@ func (w *watcher) save() error {
 	if err := w.judge.Save(&learned); err != nil {
 		return err
 	}
-	raw, err := json.Marshal(watchState{1, w.at, learned.Bytes(), w.told, w.answered, sortedKeys(w.due), w.epoch})
+	raw, err := json.Marshal(watchState{1, w.at, learned.Bytes(), w.told, w.answered, sortedKeys(w.due), w.epoch, w.answers})
 	if err != nil {
 		return err
 	}

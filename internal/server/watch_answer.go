@@ -10,6 +10,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -26,6 +27,12 @@ const hearPace = time.Second
 func (w *watcher) hear(ctx context.Context, rooms *chat.Rooms) error {
 	if err := w.reopen(ctx, rooms); err != nil {
 		return err
+	}
+	if w.forgot { // what is answered is told again by now, but for what waits for its transaction
+		if err := rooms.Reanswer(ctx, w.answers); err != nil {
+			return err
+		}
+		w.forgot = len(w.due) > 0
 	}
 	for {
 		answers, upTo, more, err := rooms.Answers(ctx, w.answered, 200)
@@ -47,8 +54,19 @@ func (w *watcher) hear(ctx context.Context, rooms *chat.Rooms) error {
 	}
 }
 
+// mostAnswers and keepAnswers bound what is kept of answers beside the database. What is answered is about what was told, which is known for a day or two.
+const (
+	mostAnswers = 1000
+	keepAnswers = 30 * 24 * time.Hour
+)
+
 // answer does what somebody answered.
 func (w *watcher) answer(a chat.AnswerRecord) {
+	if slices.ContainsFunc(w.answers, func(known chat.AnswerRecord) bool { return known.ID == a.ID }) {
+		return // it is the room that heard it again
+	}
+	w.answers = slices.DeleteFunc(append(w.answers, a), func(old chat.AnswerRecord) bool { return a.At.Sub(old.At) > keepAnswers })
+	w.answers = w.answers[max(0, len(w.answers)-mostAnswers):]
 	log := w.s.options.Log.Info
 	if i := w.judge.Incident(a.Incident); a.What == chat.Mine && i != nil && i.Severity >= judge.Critical {
 		log = w.s.options.Log.Warn // so says whoever has their account, too

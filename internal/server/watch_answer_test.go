@@ -2,14 +2,101 @@ package server
 
 import (
 	"log/slog"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
+	"howdah/internal/account"
 	"howdah/internal/audit"
 	"howdah/internal/chat"
 	"howdah/internal/cluster"
+	"howdah/internal/pg"
+	"howdah/internal/pg/pgtest"
 )
+
+// TestAnAnswerOutlivesADatabaseThatGoesBack: the alert is told again in a database that knows nothing of it, and is answered there as it was; who answers there first is heard too.
+func TestAnAnswerOutlivesADatabaseThatGoesBack(t *testing.T) {
+	t.Parallel()
+	c, err := cluster.New(t.TempDir(), cluster.Installation{}, cluster.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := &Server{options: Options{Cluster: c, Log: slog.New(slog.DiscardHandler), Lang: "en"}}
+	w, err := newWatch(s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var rooms *chat.Rooms
+	me := account.Person{Handle: "olive", Name: "Olive", Role: account.Owner}
+	move := func() { // to another database
+		t.Helper()
+		db := pgtest.New(t)
+		rooms = chat.Open(t.Context(), db.App, db.Steady, nil)
+		t.Cleanup(rooms.Close)
+		if err := db.App.QueryRow(t.Context(), `INSERT INTO account.person (handle, name, role, password_hash) VALUES ('olive', 'Olive', 'owner', 'x') RETURNING id`).Scan(&me.ID); err != nil {
+			t.Fatal(err)
+		}
+		s.pools = []*pg.Pool{db.App}
+		s.rooms.Store(rooms)
+	}
+	speak := func() {
+		t.Helper()
+		w.asked = time.Time{} // it is time to listen again
+		if err := w.speak(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	said := func() (int64, []chat.Message) {
+		t.Helper()
+		mine, err := rooms.Mine(t.Context(), me)
+		if err != nil || len(mine) != 1 {
+			t.Fatal(mine, err)
+		}
+		page, err := rooms.History(t.Context(), me, mine[0].ID, chat.Cursor{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return mine[0].ID, page.Messages
+	}
+	move()
+	at := time.Now().UTC()
+	act := func(from, sql string) {
+		w.take(audit.Batch{Lines: []audit.Line{{Time: at, SessionStart: at, SessionID: from, LineNum: 1, User: "anna", DB: "d", App: "psql", RemoteHost: from, Severity: "LOG",
+			BackendType: "client backend", Audit: &audit.Record{Type: "SESSION", StatementID: 1, SubstatementID: 1, Class: "ROLE", Command: "ALTER ROLE", Statement: sql, Rows: -1}}}})
+		speak()
+	}
+	act("10.0.0.1", "ALTER ROLE kim VALID UNTIL 'infinity'")
+	act("10.9.0.1", "ALTER ROLE lee VALID UNTIL 'infinity'")
+	room, messages := said()
+	if len(messages) != 2 || messages[0].Alert == nil {
+		t.Fatalf("%+v", messages)
+	}
+	first := messages[0]
+	if _, err := rooms.Answer(t.Context(), me, chat.AnswerDraft{Room: room, Seq: first.Seq, ClientID: newID(), What: chat.Muted, Days: 7, Cover: first.Alert.Cover.ID()}); err != nil {
+		t.Fatal(err)
+	}
+	speak()
+	if len(w.judge.Mutes()) != 1 {
+		t.Fatal("the mute was not heard")
+	}
+
+	move()
+	speak()
+	speak()
+	room, messages = said()
+	again := slices.IndexFunc(messages, func(m chat.Message) bool { return m.Alert.Incident == first.Alert.Incident })
+	if len(messages) != 2 || again < 0 || messages[again].Alert.State != chat.Muted || messages[again].Alert.Answers[0].By.Name != "Olive" || messages[1-again].Alert.State != chat.AlertOpen {
+		t.Fatalf("%+v", messages)
+	}
+	if _, err := rooms.Answer(t.Context(), me, chat.AnswerDraft{Room: room, Seq: messages[again].Seq, ClientID: newID(), What: chat.Reopened}); err != nil {
+		t.Fatal(err)
+	}
+	speak()
+	if mutes := w.judge.Mutes(); len(mutes) != 1 || mutes[0].Until.After(time.Now().Add(time.Hour)) || len(w.answers) != 2 {
+		t.Errorf("%+v", mutes)
+	}
+}
 
 // TestWhatIsDueIsToldAfterARestart: what was found while the database was away, or while nobody had an account, is not forgotten with the process; nor is a mute.
 func TestWhatIsDueIsToldAfterARestart(t *testing.T) {
