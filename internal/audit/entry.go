@@ -54,25 +54,6 @@ type EntryRecord struct {
 	Rows           int64  `json:"rows"`
 }
 
-// Event is what was noticed while reading: traces that are missing.
-type Event struct {
-	Kind      string `json:"kind"`                 // one of the constants below
-	SessionID string `json:"session_id,omitempty"` // in which session
-	From      int64  `json:"from,omitempty"`       // the first and the last number that is missing
-	To        int64  `json:"to,omitempty"`
-	File      string `json:"file,omitempty"` // EventSkipped: where in the log
-	Offset    int64  `json:"offset,omitempty"`
-	Length    int64  `json:"length,omitempty"` // bytes; -1: nobody knows
-	Why       string `json:"why,omitempty"`    // key of the fault
-}
-
-// The kinds of events.
-const (
-	EventLineGap      = "line_gap"      // line_num counts the lines of a session without a gap: lines were removed
-	EventStatementGap = "statement_gap" // pgAudit's STATEMENT_ID begins with 1 and grows by at most one from record to record: records were removed or put in
-	EventSkipped      = "skipped"       // a line that is none, or a file that is gone
-)
-
 // entryOf makes an entry of a line that is masked already.
 func entryOf(l Line) Entry {
 	e := Entry{

@@ -16,6 +16,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"howdah/internal/fault"
@@ -31,7 +32,10 @@ import (
 //
 // What was read and how far it was read go into the files in one write, which counts only when its mark is there; so a watch that is killed at any moment loses nothing and
 // has nothing twice. It needs no database.
+//
+// It may be used by several goroutines at once.
 type Trail struct {
+	mutex       sync.Mutex
 	dir, source string
 	file        *os.File
 	size        int64
@@ -306,25 +310,28 @@ func (t *Trail) flush() error {
 }
 
 // Position is how far the log was read: where Follow goes on.
-func (t *Trail) Position() Position { return t.end.position }
+func (t *Trail) Position() Position {
+	t.mutex.Lock()
+	defer t.mutex.Unlock()
+	return t.end.position
+}
 
 // Head is the trail's end.
-func (t *Trail) Head() Head { return Head{t.end.seq, t.end.hash} }
+func (t *Trail) Head() Head {
+	t.mutex.Lock()
+	defer t.mutex.Unlock()
+	return Head{t.end.seq, t.end.hash}
+}
 
 // Append adds what was read of the log, with its secrets masked, and makes it durable. It gives back the lines that are new (a log that is read again from its beginning
 // adds nothing), masked, and what was noticed: lines and records that are missing, what could not be read. After an error the trail is to be opened anew.
 func (t *Trail) Append(b Batch) (fresh []Line, events []Event, err error) {
-	if t.broken {
-		return nil, nil, fault.New(fault.Internal, "audit.trail_broken")
-	}
-	if t.size > trailFileSize || time.Since(t.opened) > 24*time.Hour {
-		if err := t.begin(false); err != nil {
-			t.broken = true
-			return nil, nil, err
-		}
+	t.mutex.Lock()
+	defer t.mutex.Unlock()
+	if err := t.ready(); err != nil {
+		return nil, nil, err
 	}
 	defer func() { t.broken = t.broken || err != nil }()
-	t.buffer.Reset()
 	note := func(e Event, at time.Time) error {
 		events = append(events, e)
 		return t.add("entry", Entry{Time: at, SessionID: e.SessionID, Event: &e})
@@ -367,6 +374,9 @@ func (t *Trail) Append(b Batch) (fresh []Line, events []Event, err error) {
 
 // Close closes the files.
 func (t *Trail) Close() error {
+	t.mutex.Lock()
+	defer t.mutex.Unlock()
+	t.broken = true
 	if t.file == nil {
 		return nil
 	}

@@ -29,8 +29,13 @@ type watcher struct {
 	s     *Server
 	rules *judge.Rules
 	judge *judge.Judge
-	at    audit.Position
+	at    audit.Position // behind what was judged and is on the trail
 	saved time.Time
+
+	trail     *audit.Trail  // nil: it has to be opened
+	backlog   []audit.Batch // what was judged and waits for the trail
+	notes     []audit.Event // what else is to be put on it
+	trailWait time.Time     // it is not tried before
 
 	told map[string]told // by incident
 	due  map[string]*judge.Incident
@@ -96,6 +101,7 @@ type watchState struct {
 	Due      []string            `json:"due,omitempty"`     // incidents that are still to be told, or told anew
 	Epoch    string              `json:"epoch"`             // of the database in which they were told
 	Answers  []chat.AnswerRecord `json:"answers,omitempty"` // what was answered, oldest first
+	Notes    []audit.Event       `json:"notes,omitempty"`   // what is still to be put on the trail
 }
 
 func newWatch(s *Server) (*watcher, error) {
@@ -125,6 +131,7 @@ func newWatch(s *Server) (*watcher, error) {
 		return w, nil
 	}
 	w.at, w.answered, w.epoch, w.answers = state.Position, state.Answered, state.Epoch, state.Answers
+	w.notes = state.Notes
 	if state.Told != nil {
 		w.told = state.Told
 	}
@@ -160,9 +167,13 @@ func (w *watcher) run(ctx context.Context) {
 			r := reading{b, make(chan struct{})}
 			select {
 			case heard <- r:
-				<-r.taken
-				return nil
 			case <-ctx.Done():
+				return ctx.Err()
+			}
+			select {
+			case <-r.taken:
+				return nil
+			case <-ctx.Done(): // the trail could not take it, and it is read again
 				return ctx.Err()
 			}
 		})
@@ -174,6 +185,7 @@ func (w *watcher) run(ctx context.Context) {
 	looked := make(chan look)
 	looking := false
 	failing := false
+	var held chan struct{} // reading waits for the trail
 	for {
 		select {
 		case <-looks.C:
@@ -186,12 +198,21 @@ func (w *watcher) run(ctx context.Context) {
 			w.compare(l)
 		case r := <-heard:
 			w.take(r.Batch)
-			close(r.taken)
+			if w.keep(r.Batch) {
+				close(r.taken)
+			} else {
+				held = r.taken
+			}
 		case <-ticker.C:
+			if w.flush(); held != nil && len(w.backlog) < mostBacklog {
+				close(held)
+				held = nil
+			}
 		case err := <-over:
 			if ctx.Err() == nil {
 				log.Error("the watch ended; nothing is judged until howdah is started again", "error", err)
 			}
+			w.closeTrail()
 			if err := w.save(); err != nil {
 				log.Error("what the watch has learned could not be written", "error", err)
 			}
@@ -228,7 +249,6 @@ func (w *watcher) take(b audit.Batch) {
 	}
 	w.s.watched.behind.Store(behind)
 	w.s.watched.lines.Add(int64(len(b.Lines)))
-	w.at = b.Position
 }
 
 // found notes what is to be told.
@@ -242,6 +262,9 @@ func (w *watcher) found(v judge.Verdict) {
 	if v.Change != judge.Grew {
 		w.s.options.Log.Warn("out of order", "incident", v.Incident.ID, "severity", v.Severity.String(), "rule", v.Rule, "role", v.Incident.Actor,
 			"from", v.Incident.Source, "application", v.Incident.App, "database", v.Incident.DB, "what", w.rules.Text(v.Reason, "en"), "muted", v.Muted != "")
+	}
+	if v.Change != judge.Grew {
+		w.noteIncident(v.Incident)
 	}
 	if v.Incident.Muted != "" {
 		return // somebody said that it is fine
@@ -354,6 +377,7 @@ func (w *watcher) say(ctx context.Context, rooms *chat.Rooms, i *judge.Incident)
 			w.told[i.ID] = told{Since: was.Louder, Louder: was.Louder, Count: was.Count + 1}
 			continue
 		}
+		w.noteIncident(i)
 		was.text, was.at, was.news, was.pace = text, time.Now(), false, min(max(2*was.pace, growPace), growRest)
 		w.told[i.ID] = was
 		return true, nil
@@ -574,7 +598,7 @@ func (w *watcher) save() error {
 	if err := w.judge.Save(&learned); err != nil {
 		return err
 	}
-	raw, err := json.Marshal(watchState{1, w.at, learned.Bytes(), w.told, w.answered, sortedKeys(w.due), w.epoch, w.answers})
+	raw, err := json.Marshal(watchState{1, w.at, learned.Bytes(), w.told, w.answered, sortedKeys(w.due), w.epoch, w.answers, w.notes})
 	if err != nil {
 		return err
 	}

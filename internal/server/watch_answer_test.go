@@ -1,7 +1,11 @@
 package server
 
 import (
+	"bytes"
+	"encoding/json"
 	"log/slog"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -62,9 +66,18 @@ func TestAnAnswerOutlivesADatabaseThatGoesBack(t *testing.T) {
 	move()
 	at := time.Now().UTC()
 	act := func(from, sql string) {
-		w.take(audit.Batch{Lines: []audit.Line{{Time: at, SessionStart: at, SessionID: from, LineNum: 1, User: "anna", DB: "d", App: "psql", RemoteHost: from, Severity: "LOG",
-			BackendType: "client backend", Audit: &audit.Record{Type: "SESSION", StatementID: 1, SubstatementID: 1, Class: "ROLE", Command: "ALTER ROLE", Statement: sql, Rows: -1}}}})
+		b := audit.Batch{Lines: []audit.Line{{Time: at, SessionStart: at, SessionID: from, LineNum: 1, User: "anna", DB: "d", App: "psql", RemoteHost: from, Severity: "LOG",
+			BackendType: "client backend", Audit: &audit.Record{Type: "SESSION", StatementID: 1, SubstatementID: 1, Class: "ROLE", Command: "ALTER ROLE", Statement: sql, Rows: -1}}}}
+		w.take(b)
+		if !w.keep(b) {
+			t.Error("it reads no further")
+		}
 		speak()
+	}
+	// Where the trail cannot be written, people are told all the same.
+	trail := filepath.Join(c.Dir(), trailFolder)
+	if err := os.WriteFile(trail, nil, 0o600); err != nil {
+		t.Fatal(err)
 	}
 	act("10.0.0.1", "ALTER ROLE kim VALID UNTIL 'infinity'")
 	act("10.9.0.1", "ALTER ROLE lee VALID UNTIL 'infinity'")
@@ -93,6 +106,45 @@ func TestAnAnswerOutlivesADatabaseThatGoesBack(t *testing.T) {
 		t.Fatal(err)
 	}
 	speak()
+	if err := os.Remove(trail); err != nil {
+		t.Fatal(err)
+	}
+	if err := w.save(); err != nil { // and it is killed before it could write the trail
+		t.Fatal(err)
+	}
+	notes := len(w.notes)
+	if w.closeTrail(); len(w.backlog)+len(w.notes) != 0 {
+		t.Errorf("%d batches and %d notes are not on the trail", len(w.backlog), len(w.notes))
+	}
+	if next, err := newWatch(s); err != nil || len(next.notes) != notes || notes == 0 {
+		t.Errorf("%d notes are left after a kill, not %d: %v", len(next.notes), notes, err)
+	}
+	onTrail := map[string]int{}
+	for _, line := range trailLines(t, trail) {
+		var l struct {
+			Entry struct {
+				User  string
+				Event *audit.Event
+			}
+		}
+		if err := json.Unmarshal(line, &l); err != nil {
+			t.Fatal(err)
+		}
+		switch e := l.Entry.Event; {
+		case l.Entry.User == "anna":
+			onTrail["line"]++
+		case e != nil && e.Kind == audit.EventIncident && e.Incident.Rule == "role.no-expiry":
+			onTrail["incident"]++
+		case e != nil && e.Kind == audit.EventAnswer && e.Answer.By == "olive":
+			onTrail[e.Answer.What]++
+			if e.Answer.What == audit.Muted && (e.Answer.Mute == nil || e.Answer.Mute.Network != "10.0.0.0/24" || e.Answer.Until == nil) {
+				t.Errorf("%+v", e.Answer)
+			}
+		}
+	}
+	if onTrail["line"] != 2 || onTrail["incident"] < 2 || onTrail[audit.Muted] != 1 || onTrail[audit.Reopened] != 1 {
+		t.Errorf("%v", onTrail)
+	}
 	if mutes := w.judge.Mutes(); len(mutes) != 1 || mutes[0].Until.After(time.Now().Add(time.Hour)) || len(w.answers) != 2 {
 		t.Errorf("%+v", mutes)
 	}
@@ -166,4 +218,21 @@ func TestWhatIsDueIsToldAfterARestart(t *testing.T) {
 	if text := code("a\u202eb`c\nd") + plainWords("x\u200by*"); text != "`a\uFFFDb'c'd`x\uFFFDy\\*" {
 		t.Errorf("%q", text)
 	}
+}
+
+// trailLines are the lines of a trail's files.
+func trailLines(t *testing.T, dir string) (lines [][]byte) {
+	t.Helper()
+	files, err := filepath.Glob(filepath.Join(dir, "trail-*.jsonl"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, file := range files {
+		raw, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		lines = append(lines, bytes.Split(bytes.TrimSpace(raw), []byte("\n"))...)
+	}
+	return lines
 }

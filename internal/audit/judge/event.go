@@ -12,6 +12,8 @@ import (
 	"net/netip"
 	"strings"
 	"time"
+
+	"howdah/internal/audit"
 )
 
 // Kinds of events that are no statement. The kind of a statement is PostgreSQL's own command tag in lower case: "create role", "alter
@@ -153,11 +155,7 @@ type Rate struct {
 }
 
 // Reason is a sentence with its arguments; its text stands in the rule files, in both languages.
-type Reason struct {
-	Key  string            `json:"key"`
-	Args map[string]string `json:"args,omitempty"`
-	Why  []Reason          `json:"why,omitempty"` // what {why} stands for
-}
+type Reason = audit.Reason
 
 // network is the neighbourhood of an address: /24 of IPv4, /48 of IPv6, anything else as it is.
 func network(source string) string {

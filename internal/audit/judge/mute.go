@@ -3,6 +3,8 @@ package judge
 import (
 	"slices"
 	"time"
+
+	"howdah/internal/audit"
 )
 
 // Mute is what a person said is always fine from one source, until a moment. It covers what they were shown and nothing else: the acts that an incident had, by the
@@ -19,11 +21,7 @@ type Mute struct {
 }
 
 // Act is what a rule found: a kind of event, by an application.
-type Act struct {
-	Rule string `json:"rule"`
-	Kind string `json:"kind"`
-	App  string `json:"app"` // without version, host and process
-}
+type Act = audit.Act
 
 // mostActs bounds what one incident can offer to be muted.
 const mostActs = 30
@@ -38,7 +36,9 @@ func (r *Rule) mutable(e *Event, s Severity) bool {
 	return !r.Loud && e.Actor != "" && s < Critical && (r.Severity < Critical || lowered)
 }
 
-func actOf(rule string, e *Event) Act { return Act{rule, e.Kind, clip(program(e.App), 100)} }
+func actOf(rule string, e *Event) Act {
+	return Act{Rule: rule, Kind: e.Kind, App: clip(program(e.App), 100)}
+}
 
 // covers says whether a mute is for what a rule found of an event.
 func (m *Mute) covers(rule string, e *Event) bool {

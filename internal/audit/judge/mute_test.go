@@ -76,7 +76,7 @@ func TestAMuteIsNarrow(t *testing.T) {
 	wide := Mute{Incident: "wide", From: start, Until: start.AddDate(1, 0, 0), Actor: "carl", Network: "10.0.0.0/24"}
 	for _, rule := range rules.All {
 		for _, kind := range []string{"create role", "alter system", Forged, Gap, "login"} {
-			wide.Acts = append(wide.Acts, Act{rule.ID, kind, "psql"})
+			wide.Acts = append(wide.Acts, Act{Rule: rule.ID, Kind: kind, App: "psql"})
 		}
 	}
 	j.Mute(wide)
