@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 
@@ -54,7 +55,7 @@ func (v *Verification) problem(kind, file string, seq int64) {
 // files reads the files.
 func (v *Verification) files(dir string, heads []Head) error {
 	names, err := trailFiles(dir)
-	if err != nil {
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return trailFault(err, dir)
 	}
 	if len(names) == 0 {

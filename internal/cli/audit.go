@@ -22,7 +22,9 @@ type auditCmd struct {
 	Rules  auditRulesCmd  `cmd:"" help:"${help_audit_rules}"`
 	Fields auditFieldsCmd `cmd:"" help:"${help_audit_fields}"`
 	Replay auditReplayCmd `cmd:"" help:"${help_audit_replay}"`
+	Alerts auditAlertsCmd `cmd:"" help:"${help_audit_alerts}"`
 	Mutes  auditMutesCmd  `cmd:"" help:"${help_audit_mutes}"`
+	Verify auditVerifyCmd `cmd:"" help:"${help_audit_verify}"`
 }
 
 // auditRulesCmd are the rules.

@@ -27,13 +27,18 @@ type auditMutesListCmd struct {
 	JSON bool `name:"json" help:"${help_json}"`
 }
 
-// mutesOf reads the mutes of a house. It needs no database, and nothing that runs.
-func mutesOf(ctx context.Context, t *terminal, house *config.House) (*cluster.Cluster, []judge.Mute, error) {
+// house finds the folder of a house, as the account that it belongs to. It needs no database, and nothing that runs.
+func (t *terminal) house(ctx context.Context, house *config.House) (*cluster.Cluster, error) {
 	account, err := t.settleDown(ctx, house)
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
-	c, err := cluster.New(house.Data, cluster.Installation{}, cluster.Options{Account: account})
+	return cluster.New(house.Data, cluster.Installation{}, cluster.Options{Account: account})
+}
+
+// mutesOf reads the mutes of a house.
+func mutesOf(ctx context.Context, t *terminal, house *config.House) (*cluster.Cluster, []judge.Mute, error) {
+	c, err := t.house(ctx, house)
 	if err != nil {
 		return nil, nil, err
 	}

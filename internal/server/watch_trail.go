@@ -7,6 +7,7 @@ import (
 	"howdah/internal/audit"
 	"howdah/internal/audit/judge"
 	"howdah/internal/chat"
+	"howdah/internal/cluster"
 	"howdah/internal/fault"
 )
 
@@ -16,8 +17,11 @@ const (
 	trailFolder = "trail" // in the folder of the house
 	trailRetry  = time.Second
 	// A trail that cannot be written does not keep the watch from judging, up to so much: then it stops reading, and what is not read is still in PostgreSQL's log.
-	mostBacklog = 64 // batches, of a megabyte at most
+	mostBacklog = 16 // batches, of a megabyte of log at most
 )
+
+// TrailDir is where the trail of a house lies.
+func TrailDir(c *cluster.Cluster) string { return filepath.Join(c.Dir(), trailFolder) }
 
 // keep puts what was read on the trail, with what waits for it. It says whether more can be read.
 func (w *watcher) keep(b audit.Batch) bool {
@@ -49,7 +53,7 @@ func (w *watcher) flush() {
 
 func (w *watcher) write() (err error) {
 	if w.trail == nil {
-		if w.trail, err = audit.OpenTrail(filepath.Join(w.s.options.Cluster.Dir(), trailFolder), "main"); err != nil {
+		if w.trail, err = audit.OpenTrail(TrailDir(w.s.options.Cluster), "main"); err != nil {
 			w.trail = nil
 			return err
 		}

@@ -132,6 +132,11 @@ func pageAlert(in *chat.Alert, l lang.Locale) *ui.Alert {
 	return out
 }
 
+// watches says whether there is a page on which an incident can be looked at more closely.
+func (d *Door) watches() bool {
+	return slices.ContainsFunc(d.pages(), func(p page) bool { return p.pattern == "GET /watch" })
+}
+
 func (d *Door) apiAnswer(v *visit) (any, error) {
 	room, err := v.number("room")
 	if err != nil {

@@ -144,6 +144,7 @@ type RoomPage struct {
 	Members   []Member  // at most the first 200
 	Roles     []string  // that I may give in this room, highest first; empty when I may not
 	May       May
+	Watch     bool   // there is a page Watch, where an alert's incident can be looked at
 	BodyLimit int    // bytes of UTF-8 that a message may have
 	Body      string // what was refused, for who has no scripts
 	ClientID  string // a fresh UUID, for the composer without scripts

@@ -169,8 +169,14 @@ func functions(locale lang.Locale) template.FuncMap {
 		"hue":     hue,
 		"dict":    dict,
 		"blank":   func() line { return line{} },
-		"noalert": func() alertForm { return alertForm{Alert: Alert{State: "open", Cover: &Cover{}}} },
-		"noroom":  func() roomEntry { return roomEntry{} },
+		"noalert": func(watch bool) alertForm {
+			f := alertForm{Alert: Alert{State: "open", Cover: &Cover{}}}
+			if watch {
+				f.Look = "/watch"
+			}
+			return f
+		},
+		"noroom": func() roomEntry { return roomEntry{} },
 	}
 }
 

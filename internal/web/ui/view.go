@@ -2,6 +2,7 @@ package ui
 
 import (
 	"fmt"
+	"net/url"
 	"strconv"
 	"strings"
 	"time"
@@ -57,6 +58,7 @@ func (p RoomPage) Lines() []line {
 type alertForm struct {
 	Alert
 	Action  string
+	Look    string // path of the page with its incident; "" when there is none
 	Said    []said
 	Caution bool // somebody explained what others should look at
 	Acts    []string
@@ -67,6 +69,9 @@ type said struct{ Text, RFC, When string }
 
 func (p RoomPage) form(m Message) *alertForm {
 	f := &alertForm{Alert: *m.Alert, Action: fmt.Sprintf("/room/%d/messages/%d/answer", p.Room.ID, m.Seq)}
+	if p.Watch {
+		f.Look = "/watch?" + url.Values{"incident": {f.Incident}}.Encode()
+	}
 	for _, a := range m.Alert.Answers {
 		args := fault.Args{"name": a.By}
 		if !a.Until.IsZero() {

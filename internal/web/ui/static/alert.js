@@ -49,7 +49,7 @@ export function show(line, alert) {
   within(box, ".caution").hidden = !(alert.critical && alert.state === "open" && alert.answers.at(-1)?.what === "mine")
   const form = /** @type {HTMLFormElement} */ (within(box, "form"))
   form.action = `/room/${data.room}/messages/${line.dataset.seq}/answer`
-  within(form, "a").setAttribute("href", "/watch?incident=" + encodeURIComponent(alert.incident))
+  form.querySelector("a")?.setAttribute("href", "/watch?incident=" + encodeURIComponent(alert.incident))
   const cover = /** @type {HTMLInputElement} */ (within(form, "[name=cover]"))
   const id = alert.cover?.id ?? ""
   // What is confirmed is what was read: when it changes under the finger, it has to be opened again.

@@ -1,0 +1,79 @@
+package audit
+
+import (
+	"io"
+	"slices"
+)
+
+// Standing is how an incident stands by the trail: what was told of it last, and what was answered to it.
+type Standing struct {
+	Incident
+	Open    bool     `json:"open"`
+	Answers []Answer `json:"answers"` // oldest first
+}
+
+// severity orders package judge's names.
+var severity = []string{"", "none", "informational", "low", "medium", "high", "critical"}
+
+// tell brings it to a newer telling. One that is louder than what was answered is open again.
+func (s *Standing) tell(i *Incident) {
+	louder := slices.Index(severity, i.Severity) > slices.Index(severity, s.Severity) || slices.ContainsFunc(i.Reasons, func(r Reason) bool {
+		return !slices.ContainsFunc(s.Reasons, func(old Reason) bool { return old.Key == r.Key })
+	})
+	s.Open = s.Open || louder
+	if i.Muted != "" {
+		s.Open = false
+	}
+	s.Incident = *i
+}
+
+// answer brings it to an answer. That somebody says a critical act was theirs does not close it.
+func (s *Standing) answer(a Answer) {
+	if slices.ContainsFunc(s.Answers, func(old Answer) bool { return a.ID != "" && old.ID == a.ID }) {
+		return
+	}
+	s.Answers = append(s.Answers, a)
+	switch a.What {
+	case Acknowledged, Muted:
+		s.Open = false
+	case Mine:
+		s.Open = s.Open && s.Severity == "critical"
+	case Reopened:
+		s.Open = true
+	}
+}
+
+// Incidents reads a trail for its incidents, the oldest first. It needs no database.
+func Incidents(dir string) ([]*Standing, error) {
+	r := NewReader(dir)
+	defer r.Close()
+	var all []*Standing
+	byID := map[string]*Standing{}
+	for after := int64(0); ; {
+		part, err := r.Next(after, 10_000)
+		if err != nil && err != io.EOF {
+			return nil, err
+		}
+		if part.End.Seq == 0 {
+			return all, nil
+		}
+		after = part.End.Seq
+		for i := range part.Entries {
+			switch e := part.Entries[i].Event; {
+			case e == nil:
+			case e.Kind == EventIncident && e.Incident != nil:
+				s := byID[e.Incident.ID]
+				if s == nil {
+					s = &Standing{Answers: []Answer{}}
+					byID[e.Incident.ID] = s
+					all = append(all, s)
+				}
+				s.tell(e.Incident)
+			case e.Kind == EventAnswer && e.Answer != nil:
+				if s := byID[e.Answer.Incident]; s != nil {
+					s.answer(*e.Answer)
+				}
+			}
+		}
+	}
+}
