@@ -3,6 +3,7 @@
 package torture
 
 import (
+	"bytes"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -13,6 +14,7 @@ import (
 
 	"github.com/jackc/pgx/v5/pgconn"
 
+	"howdah/internal/audit"
 	"howdah/internal/cluster"
 )
 
@@ -134,5 +136,64 @@ func TestWhatIsOutOfOrderIsSaidToTheKeepersOnceWhateverIsKilled(t *testing.T) {
 	h.noFaults()
 	if n := h.logged("out of order", cluster.Owner); n != 0 {
 		t.Errorf("the house's own doings alarmed:\n%s", h.log())
+	}
+	h.wholeTrail()
+}
+
+// wholeTrail fails the test unless the trail is as it was written, has every audit record of the log that is left, and nothing twice.
+func (h *house) wholeTrail() {
+	h.t.Helper()
+	dir := filepath.Join(h.dir, "trail")
+	if v, err := audit.Verify(dir, nil); err != nil || len(v.Problems) > 0 {
+		h.t.Errorf("the trail: %+v, %v", v.Problems, err)
+	}
+	type line struct {
+		session string
+		number  int64
+	}
+	trail := map[line]int{}
+	r := audit.NewReader(dir)
+	defer r.Close()
+	for after := int64(0); ; {
+		part, err := r.Next(after, 1000)
+		if err != nil {
+			h.t.Fatal(err)
+		}
+		if part.End.Seq == 0 {
+			break
+		}
+		after = part.End.Seq
+		for _, e := range part.Entries {
+			if e.LineNum > 0 {
+				trail[line{e.SessionID, e.LineNum}]++
+			}
+		}
+	}
+	for l, n := range trail {
+		if n != 1 {
+			h.t.Errorf("line %d of session %s is on the trail %d times", l.number, l.session, n)
+		}
+	}
+	logs, err := filepath.Glob(filepath.Join(h.dir, "log", "*.json"))
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	records := 0
+	for _, name := range logs {
+		raw, err := os.ReadFile(name)
+		if err != nil {
+			h.t.Fatal(err)
+		}
+		for _, text := range bytes.Split(raw, []byte("\n")) {
+			if l, err := audit.ParseLine(text); err == nil && l.Audit != nil {
+				records++
+				if trail[line{l.SessionID, l.LineNum}] == 0 {
+					h.t.Errorf("a record of the log is not on the trail: %s", l.Audit.Statement)
+				}
+			}
+		}
+	}
+	if records == 0 {
+		h.t.Error("the log has no record")
 	}
 }
