@@ -22,6 +22,9 @@ type auditCmd struct {
 	Rules  auditRulesCmd  `cmd:"" help:"${help_audit_rules}"`
 	Fields auditFieldsCmd `cmd:"" help:"${help_audit_fields}"`
 	Replay auditReplayCmd `cmd:"" help:"${help_audit_replay}"`
+	Tail   auditTailCmd   `cmd:"" help:"${help_audit_tail}"`
+	Search auditSearchCmd `cmd:"" help:"${help_audit_search}"`
+	Show   auditShowCmd   `cmd:"" help:"${help_audit_show}"`
 	Alerts auditAlertsCmd `cmd:"" help:"${help_audit_alerts}"`
 	Mutes  auditMutesCmd  `cmd:"" help:"${help_audit_mutes}"`
 	Verify auditVerifyCmd `cmd:"" help:"${help_audit_verify}"`
@@ -217,10 +220,10 @@ func (c *auditReplayCmd) Run(ctx context.Context, t *terminal) error {
 			if found.Muted != "" {
 				key = "cli.audit.found.muted"
 			}
-			t.say(key, fault.Args{"when": local(found.Began), "severity": t.lang.T("server.watch.severity." + found.Severity.String()), "role": found.Actor, "source": found.Source,
-				"app": found.App, "database": found.DB, "count": found.Count, "incident": found.Muted})
+			t.say(key, fault.Args{"when": local(found.Began), "severity": t.lang.T("server.watch.severity." + found.Severity.String()), "role": oneLine(found.Actor), "source": oneLine(found.Source),
+				"app": oneLine(found.App), "database": oneLine(found.DB), "count": found.Count, "incident": found.Muted})
 			for _, line := range found.Text {
-				t.say("cli.audit.found.line", fault.Args{"text": line})
+				t.say("cli.audit.found.line", fault.Args{"text": oneLine(line)})
 			}
 		}
 	}

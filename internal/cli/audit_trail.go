@@ -76,12 +76,12 @@ func (t *terminal) alert(a alertJSON, rules *judge.Rules) {
 		}
 	}
 	t.say(key, fault.Args{"when": local(a.Began), "severity": t.lang.T("server.watch.severity." + a.Severity), "title": title, "incident": a.ID})
-	t.say("cli.audit.alert.who", fault.Args{"role": a.Actor, "source": a.Source, "app": a.App, "database": a.DB, "count": a.Count})
+	t.say("cli.audit.alert.who", fault.Args{"role": oneLine(a.Actor), "source": oneLine(a.Source), "app": oneLine(a.App), "database": oneLine(a.DB), "count": a.Count})
 	for _, line := range a.Text {
-		t.say("cli.audit.found.line", fault.Args{"text": line})
+		t.say("cli.audit.found.line", fault.Args{"text": oneLine(line)})
 	}
 	for _, answer := range a.Answers {
-		args := fault.Args{"name": answer.Name, "when": local(answer.At)}
+		args := fault.Args{"name": oneLine(answer.Name)}
 		if answer.Until != nil {
 			args["until"] = local(*answer.Until)
 		}

@@ -196,4 +196,32 @@ func (h *house) wholeTrail() {
 	if records == 0 {
 		h.t.Error("the log has no record")
 	}
+	// With everything down, the commands read the same files.
+	tool := func(args ...string) string {
+		h.t.Helper()
+		out, err := h.command(append([]string{"audit", "--lang", "en"}, args...)...).Output()
+		if err != nil {
+			h.t.Fatalf("howdah audit %v: %v\n%s", args, err, out)
+		}
+		return string(out)
+	}
+	tool("verify")
+	found := tool("search", "--class", "role", "--json", "unseen")
+	if found != "" {
+		h.t.Errorf("what was hidden from the log was found in it: %s", found)
+	}
+	found = tool("search", "--class", "role", "--role", "post*", "back`door")
+	at, _, _ := strings.Cut(found, " ")
+	if strings.Count(found, "\n") != 1 || !strings.Contains(tool("show", at), "→") || strings.Contains(found, "hunter2") {
+		h.t.Errorf("%s", found)
+	}
+	if newest := tool("tail", "--limit", "3"); strings.Count(newest, "\n") != 3 {
+		h.t.Errorf("%s", newest)
+	}
+	if alerts := tool("alerts"); !strings.Contains(alerts, "OPEN") || !strings.Contains(alerts, "unseen") {
+		h.t.Errorf("%s", alerts)
+	}
+	if mutes := tool("mutes"); !strings.Contains(mutes, "Mutes: 0") {
+		h.t.Errorf("%s", mutes)
+	}
 }
