@@ -81,9 +81,10 @@ const (
 
 // told is how an incident was told last.
 type told struct {
-	Since  time.Time `json:"since"`  // of the event with which its newest message begins
-	Louder time.Time `json:"louder"` // of the last event that made it louder
-	Count  int       `json:"count"`  // messages about it
+	Since  time.Time   `json:"since"`           // of the event with which its newest message begins
+	Louder time.Time   `json:"louder"`          // of the last event that made it louder
+	Count  int         `json:"count"`           // messages about it
+	Cover  *chat.Cover `json:"cover,omitempty"` // what was offered to be muted
 
 	text string // as it was said; "" before that
 	at   time.Time
@@ -272,7 +273,7 @@ func (w *watcher) found(v judge.Verdict) {
 	w.due[v.Incident.ID] = v.Incident
 	was := w.told[v.Incident.ID]
 	if was.Count == 0 || v.Change == judge.Louder && v.Event.Time.Sub(was.Since) > anewAfter {
-		was = told{Since: v.Event.Time, Louder: v.Event.Time, Count: was.Count + 1}
+		was = told{Since: v.Event.Time, Louder: v.Event.Time, Count: was.Count + 1, Cover: was.Cover}
 	} else if v.Change != judge.Grew {
 		was.Louder, was.news = v.Event.Time, true
 	}
@@ -369,15 +370,17 @@ func (w *watcher) say(ctx context.Context, rooms *chat.Rooms, i *judge.Incident)
 		if was.text != "" && !was.news && time.Since(was.at) < was.pace {
 			return true, nil // it stays due
 		}
-		heard, answered, err := rooms.Alert(ctx, w.s.options.Lang.T("web.ops.topic"), text, w.alert(i, was.Count))
+		about := w.alert(i, was.Count)
+		heard, answered, err := rooms.Alert(ctx, w.s.options.Lang.T("web.ops.topic"), text, about)
 		if err != nil || !heard {
 			return heard, err
 		}
 		if answered { // and it has grown louder since: that is told anew
-			w.told[i.ID] = told{Since: was.Louder, Louder: was.Louder, Count: was.Count + 1}
+			w.told[i.ID] = told{Since: was.Louder, Louder: was.Louder, Count: was.Count + 1, Cover: was.Cover}
 			continue
 		}
 		w.noteIncident(i)
+		was.Cover = about.Cover
 		was.text, was.at, was.news, was.pace = text, time.Now(), false, min(max(2*was.pace, growPace), growRest)
 		w.told[i.ID] = was
 		return true, nil
@@ -587,7 +590,7 @@ func seen(r rune) rune {
 func (w *watcher) save() error {
 	w.saved = time.Now()
 	for id, t := range w.told {
-		if w.due[id] == nil && time.Since(t.Since) > 48*time.Hour { // the judge has forgotten it before that
+		if w.due[id] == nil && time.Since(t.Since) > keepAnswers { // the judge has forgotten it long before that
 			delete(w.told, id)
 		}
 	}

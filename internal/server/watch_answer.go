@@ -76,11 +76,11 @@ func (w *watcher) answer(a chat.AnswerRecord) {
 	log("an alert was answered", "incident", a.Incident, "by", a.By.Name, "answer", string(a.What))
 	switch {
 	case a.What == chat.Muted && a.Cover != nil && a.Until != nil:
-		mute := judge.Mute{Incident: a.Incident, By: a.By.Handle, From: a.At, Until: *a.Until, Actor: a.Cover.Actor, Network: a.Cover.Network}
-		for _, act := range a.Cover.Acts {
-			mute.Acts = append(mute.Acts, judge.Act(act))
+		if mute, offered := w.mute(a); offered {
+			w.judge.Mute(mute)
+		} else {
+			w.s.options.Log.Warn("the room has a mute that was not offered there; it is not followed", "incident", a.Incident, "by", a.By.Name)
 		}
-		w.judge.Mute(mute)
 	case a.What == chat.Reopened:
 		w.judge.Unmute(a.Incident, a.At)
 	}
@@ -154,6 +154,25 @@ func unmutes(c *cluster.Cluster) (wishes []unmute, files []string, err error) {
 		}
 	}
 	return wishes, files, err
+}
+
+// mute is what an answer mutes: of what was offered, and for no longer than that. What the room says is what the database says, and whoever can write its rows could
+// write themselves a mute.
+func (w *watcher) mute(a chat.AnswerRecord) (m judge.Mute, offered bool) {
+	cover := w.told[a.Incident].Cover
+	if cover == nil || cover.Actor != a.Cover.Actor || cover.Network != a.Cover.Network {
+		return m, false
+	}
+	m = judge.Mute{Incident: a.Incident, By: a.By.Handle, From: a.At, Until: *a.Until, Actor: cover.Actor, Network: cover.Network}
+	if longest := time.Now().AddDate(0, 0, slices.Max(chat.MuteDays)); m.Until.After(longest) {
+		m.Until = longest
+	}
+	for _, act := range a.Cover.Acts {
+		if slices.Contains(cover.Acts, act) {
+			m.Acts = append(m.Acts, judge.Act(act))
+		}
+	}
+	return m, len(m.Acts) == len(a.Cover.Acts)
 }
 
 // obey ends the mutes that somebody at a terminal wants ended.

@@ -188,6 +188,16 @@ func TestWhatIsDueIsToldAfterARestart(t *testing.T) {
 			t.Fatalf("%+v", alert)
 		}
 		until := start.Add(24 * time.Hour)
+		was := w.told[id]
+		was.Cover = alert.Cover // as it is when it was told
+		w.told[id] = was
+		forged := *alert.Cover
+		forged.Acts = append(slices.Clone(forged.Acts), chat.Act{Rule: "role.powers", Kind: "alter role", App: "psql"})
+		w.answer(chat.AnswerRecord{ID: "forged", Incident: id, Cover: &forged, Answer: chat.Answer{What: chat.Muted, At: start.Add(time.Minute), Until: &until}})
+		w.answer(chat.AnswerRecord{ID: "never told", Incident: "x", Cover: alert.Cover, Answer: chat.Answer{What: chat.Muted, At: start.Add(time.Minute), Until: &until}})
+		if mutes := w.judge.Mutes(); len(mutes) != 0 {
+			t.Errorf("a mute that was never offered is followed: %+v", mutes)
+		}
 		w.answer(chat.AnswerRecord{Incident: id, Cover: alert.Cover, Answer: chat.Answer{What: chat.Muted, At: start.Add(time.Minute), Until: &until}})
 	}
 	clear(w.due)
