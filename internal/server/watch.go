@@ -42,6 +42,7 @@ type watcher struct {
 
 	answers  []chat.AnswerRecord // what was answered, oldest first: the database can go back to before it
 	forgot   bool                // it did so
+	reminded time.Time           // when it was told so last
 	answered int64               // how far the log of #ops was read for answers
 	asked    time.Time           // when it was looked at last
 

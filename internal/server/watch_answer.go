@@ -23,16 +23,19 @@ import (
 // hearPace is how often the watch looks for what was answered in the room. A mute counts from the moment of its answer, whenever it is heard.
 const hearPace = time.Second
 
+// remindPace is how often a database that went back is reminded of what was answered, while something is still to be told in it.
+const remindPace = 15 * time.Second
+
 // hear takes in what people answered since.
 func (w *watcher) hear(ctx context.Context, rooms *chat.Rooms) error {
 	if err := w.reopen(ctx, rooms); err != nil {
 		return err
 	}
-	if w.forgot { // what is answered is told again by now, but for what waits for its transaction
+	if w.forgot && (len(w.due) == 0 || time.Since(w.reminded) > remindPace) { // what is answered is told again by now, but for what waits for its transaction
 		if err := rooms.Reanswer(ctx, w.answers); err != nil {
 			return err
 		}
-		w.forgot = len(w.due) > 0
+		w.forgot, w.reminded = len(w.due) > 0, time.Now()
 	}
 	for {
 		answers, upTo, more, err := rooms.Answers(ctx, w.answered, 200)
