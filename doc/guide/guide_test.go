@@ -90,7 +90,7 @@ func (p *person) own(t *testing.T, path string) {
 
 func (p *person) bash(t *testing.T, script string) string {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(t.Context()), 5*time.Minute)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(t.Context()), 15*time.Minute)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, "bash", "-c", script)
 	cmd.Dir = p.dir
@@ -300,7 +300,7 @@ func backUp(t *testing.T, p *person, o *original, r *repo.Repo) (live, dumped st
 	}
 	again := time.NewTicker(50 * time.Millisecond)
 	defer again.Stop()
-	for deadline := time.Now().Add(time.Minute); ; <-again.C {
+	for deadline := time.Now().Add(5 * time.Minute); ; <-again.C {
 		var archived string
 		if err := o.conn.QueryRow(t.Context(), "SELECT coalesce(last_archived_wal, '') FROM pg_stat_archiver").Scan(&archived); err != nil {
 			t.Fatal(err)

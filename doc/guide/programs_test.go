@@ -3,6 +3,7 @@ package guide
 import (
 	"bytes"
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"os"
 	"os/exec"
@@ -32,8 +33,9 @@ func TestPostgreSQLsOwnProgramsDoWhatTheirManualSays(t *testing.T) {
 	openHouse(t, p)
 
 	script := "set -e\n" + strings.Join(commands(t, "by-hand.md"), "\n")
-	for _, port := range []string{"6543", "6544"} { // somebody may listen there
-		script = strings.ReplaceAll(script, port, freePort(t))
+	begin := 11000 + rand.IntN(2000) // somebody may listen at those of the page
+	for i, port := range []string{"6543", "6544"} {
+		script = strings.ReplaceAll(script, port, freePort(t, begin+2000*i))
 	}
 	if !in.PgAudit {
 		script = strings.ReplaceAll(script, "shared_preload_libraries", "# shared_preload_libraries")
@@ -79,7 +81,7 @@ func openHouse(t *testing.T, p *person) {
 	})
 	look := time.NewTicker(50 * time.Millisecond)
 	defer look.Stop()
-	late := time.After(3 * time.Minute)
+	late := time.After(5 * time.Minute)
 	for {
 		said, _ := os.ReadFile(log)
 		if bytes.Contains(said, []byte("/setup/")) {
@@ -99,12 +101,16 @@ func openHouse(t *testing.T, p *person) {
 SQL`)
 }
 
-func freePort(t *testing.T) string {
+// freePort is one below those that the system gives to outgoing connections, one of which could take it meanwhile.
+func freePort(t *testing.T, from int) string {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
+	for n := from; n < from+2000; n++ {
+		port := fmt.Sprint(n)
+		if l, err := net.Listen("tcp", "127.0.0.1:"+port); err == nil {
+			l.Close()
+			return port
+		}
 	}
-	defer l.Close()
-	return fmt.Sprint(l.Addr().(*net.TCPAddr).Port)
+	t.Fatal("no free port")
+	return ""
 }

@@ -115,14 +115,18 @@ func (l *baseline) run(window time.Duration, conns []*pgx.Conn, insert func(i in
 			}
 		})
 	}
-	timer := time.NewTimer(window)
+	timer := time.NewTicker(window)
 	defer timer.Stop()
 	var err error
-	select {
-	case <-timer.C:
-	case err = <-failed:
+	var n int64
+	for n == 0 && err == nil { // where the disk stalls, until something was stored
+		select {
+		case <-timer.C:
+			n = rows.Load()
+		case err = <-failed:
+		}
 	}
-	n, took := rows.Load(), time.Since(began)
+	took := time.Since(began)
 	stop.Store(true)
 	done.Wait()
 	if err == nil && len(failed) > 0 {

@@ -166,7 +166,7 @@ func (c *crew) against(ctx context.Context, a *audience, length, beat time.Durat
 	s := c.senders[0]
 	var stop, unrecorded atomic.Bool
 	var done sync.WaitGroup
-	_ = s.SetDeadline(time.Now().Add(length + 30*time.Second))
+	_ = s.SetDeadline(time.Now().Add(length + stalled))
 	done.Go(func() {
 		if err := s.speak(c.b.began, beat, &stop); err != nil {
 			a.failed <- fault.Wrap(err, fault.Unavailable, "bench.broken", fault.Args{"message": err.Error()})

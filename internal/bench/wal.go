@@ -299,9 +299,14 @@ func (b *walBench) noted(ctx context.Context) error {
 		if _, _, err := b.archive(ctx, names[:1], push); err != nil {
 			return err
 		}
-		for notes := 0; notes < len(names)-1; { // until the helper has been ahead of them all
+		for notes, looks := 0, 1; notes < len(names)-1; looks++ { // until the helper has been ahead of them all
 			if err := pause(ctx, 20*time.Millisecond); err != nil {
 				return err
+			}
+			if looks%500 == 0 { // it looks ahead for some seconds only, which a disk that stalls may take for itself
+				if err := b.run(ctx, push(names[0])...); err != nil {
+					return err
+				}
 			}
 			all, err := filepath.Glob(filepath.Join(b.dir, "spool", "*", "*.json"))
 			if err != nil {

@@ -82,7 +82,7 @@ func await(ts *testscript.TestScript, _ bool, args []string) {
 
 // setup URL: makes the owner through the set-up page, as a browser does, and an access token in $HOWDAH_TOKEN.
 func setUp(ts *testscript.TestScript, _ bool, args []string) {
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Minute)
 	defer cancel()
 	token, err := makeOwner(ctx, args[0])
 	ts.Check(err)
@@ -129,7 +129,7 @@ func makeOwner(ctx context.Context, setup string) (string, error) {
 
 // scratchpg: starts a PostgreSQL that is not Howdah's, for the rest of the script, and sets $ADMIN to its administrator's URL.
 func scratchPG(ts *testscript.TestScript, _ bool, _ []string) {
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Minute)
 	defer cancel()
 	s, err := cluster.NewScratch(ctx, cluster.ScratchOptions{})
 	ts.Check(err)

@@ -32,7 +32,7 @@ func watched(t *testing.T, c *Cluster) func(EventKind) Event {
 	})
 	next = func(kind EventKind) Event {
 		t.Helper()
-		deadline := time.NewTimer(20 * time.Second)
+		deadline := time.NewTimer(patience)
 		defer deadline.Stop()
 		select {
 		case e := <-events:
@@ -214,7 +214,7 @@ func TestStopWhileRecoveringFromACrash(t *testing.T) {
 			t.Fatal(err)
 		}
 		// No connection is taken from the crash to the end of the recovery.
-		deadline, tick := time.After(20*time.Second), time.NewTicker(time.Millisecond)
+		deadline, tick := time.After(patience), time.NewTicker(time.Millisecond)
 		for again := conn; again != nil; {
 			if again, err = pgx.Connect(t.Context(), dsn); err == nil {
 				again.Close(t.Context())
@@ -227,7 +227,7 @@ func TestStopWhileRecoveringFromACrash(t *testing.T) {
 		}
 		tick.Stop()
 		conn.Close(t.Context())
-		ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+		ctx, cancel := context.WithTimeout(t.Context(), patience)
 		if err := c.Stop(ctx, Fast); err != nil {
 			t.Error(err)
 		}

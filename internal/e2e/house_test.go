@@ -121,7 +121,7 @@ func (h *house) start() error {
 	case <-ready:
 		return nil
 	case <-h.done:
-	case <-time.After(time.Minute):
+	case <-time.After(patience):
 		_ = h.cmd.Process.Kill()
 		<-h.done
 	}
@@ -144,7 +144,7 @@ func (h *house) stop() error {
 	}
 	select {
 	case <-h.done:
-	case <-time.After(time.Minute):
+	case <-time.After(patience):
 		_ = h.cmd.Process.Kill()
 		return fmt.Errorf("howdah did not stop:\n%s", h.said)
 	}

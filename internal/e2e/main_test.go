@@ -20,7 +20,7 @@ import (
 
 // patience is how long a story waits for something that has to happen. It is long, so that a busy machine does not
 // fail a test; nothing waits longer than it must.
-const patience = 20 * time.Second
+const patience = 3 * time.Minute
 
 // stage is what the stories share: a folder, the built program, one browser, one house.
 var stage struct {
@@ -123,7 +123,7 @@ func openBrowser() (closeIt func(), err error) {
 		chromedp.Flag("hide-scrollbars", false),
 		chromedp.Flag("lang", "en-US"),
 		chromedp.WindowSize(1280, 800),
-		chromedp.WSURLReadTimeout(time.Minute),
+		chromedp.WSURLReadTimeout(patience),
 	)
 	ctx, cancel := chromedp.NewExecAllocator(context.Background(), options...)
 	browser, cancelBrowser := chromedp.NewContext(ctx)

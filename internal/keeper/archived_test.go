@@ -129,14 +129,10 @@ func (a *archived) await(h *house) {
 	if err != nil {
 		a.t.Fatal(err)
 	}
-	for deadline := time.Now().Add(60 * time.Second); ; {
-		if _, _, err := a.r.Head(a.t.Context(), object); err == nil {
-			return
-		}
-		if time.Now().After(deadline) {
-			a.t.Fatalf("%s was not archived: %s", segment, h.ask(`SELECT pg_stat_archiver::text FROM pg_stat_archiver`))
-		}
-	}
+	await(a.t, segment+" is archived", func() bool {
+		_, _, err := a.r.Head(a.t.Context(), object)
+		return err == nil
+	})
 }
 
 func (a *archived) backup() *Backup {

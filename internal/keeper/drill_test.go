@@ -27,20 +27,6 @@ type always struct{}
 
 func (always) Next(at time.Time) time.Time { return at }
 
-// await waits until something is so.
-func await(t testing.TB, what string, so func() bool) {
-	t.Helper()
-	tick := time.NewTicker(2 * time.Millisecond)
-	defer tick.Stop()
-	for deadline := time.After(2 * time.Minute); !so(); {
-		select {
-		case <-deadline:
-			t.Fatalf("waited in vain until %s", what)
-		case <-tick.C:
-		}
-	}
-}
-
 func left(t testing.TB, dir string) []string {
 	t.Helper()
 	var names []string

@@ -118,7 +118,7 @@ func awaitNobody(t *testing.T, s Server) {
 	defer conn.Close(t.Context())
 	again := time.NewTicker(20 * time.Millisecond)
 	defer again.Stop()
-	for deadline := time.Now().Add(time.Minute); ; <-again.C {
+	for deadline := time.Now().Add(5 * time.Minute); ; <-again.C {
 		var count int
 		err := conn.QueryRow(t.Context(), "SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()").Scan(&count)
 		if err != nil || time.Now().After(deadline) {

@@ -101,6 +101,22 @@ func (c *walFolder) push(t *testing.T, name string) error {
 	return Push(t.Context(), c.Settings, c.path(name), PushOptions{})
 }
 
+// pushAlong pushes a segment until all that are ready have gone along: with one push, unless the disk is so busy that its time for looking ahead is over before.
+func (c *walFolder) pushAlong(t *testing.T, asked string) {
+	t.Helper()
+	waltest.Await(t, "what is ready to go along", func() bool {
+		wantFault(t, c.push(t, asked), "")
+		for _, timeline := range []wal.Timeline{1, 2} {
+			for _, name := range c.files(t, wal.Segment, timeline) {
+				if _, err := os.Stat(filepath.Join(c.dir, "archive_status", name+".ready")); err == nil && name != asked && !c.noted(t, name) {
+					return false
+				}
+			}
+		}
+		return true
+	})
+}
+
 // stored is what lies in the repo under a name.
 func (c *walFolder) stored(t *testing.T, name string) []byte {
 	t.Helper()

@@ -144,7 +144,7 @@ func newWire(t *testing.T, endpoint string, cut func(up, down *atomic.Int64) boo
 
 func (w *wire) carry(client net.Conn) {
 	defer client.Close()
-	server, err := (&net.Dialer{Timeout: 5 * time.Second}).Dial("tcp", w.to)
+	server, err := (&net.Dialer{Timeout: time.Minute}).Dial("tcp", w.to)
 	if err != nil {
 		return
 	}

@@ -252,7 +252,7 @@ func TestDebiansClustersAreAdoptedKeptAndReleased(t *testing.T) {
 		}
 		return len(found)
 	}
-	await(t, 10*time.Minute, "the backups", func() bool {
+	await(t, patience, "the backups", func() bool {
 		return keeping.ended() || made("shop/base/*/backup.json") == 1 && made("shop/dump/*/dump.json") == 1 && made("toys/base/*/backup.json") == 1
 	})
 	if made("toys/dump/*") != 0 {
@@ -261,7 +261,7 @@ func TestDebiansClustersAreAdoptedKeptAndReleased(t *testing.T) {
 	k.do(0, "All is well", "status", "--cluster", "shop")
 	shop.psql(`INSERT INTO goods SELECT generate_series(1, 1000)`)
 	shop.psql(`SELECT pg_switch_wal()`)
-	await(t, 5*time.Minute, "the segment", func() bool { return made("shop/wal/*/*/*") >= 3 && shop.ready() == 0 })
+	await(t, patience, "the segment", func() bool { return made("shop/wal/*/*/*") >= 3 && shop.ready() == 0 })
 	k.do(0, "Nothing is wrong", "verify", "--cluster", "shop")
 	k.do(0, "postgres, template1", "backup", "all", "--cluster", "toys")
 	k.do(0, "All came back", "drill", "--cluster", "toys")
@@ -289,9 +289,9 @@ func TestDebiansClustersAreAdoptedKeptAndReleased(t *testing.T) {
 	if !strings.Contains(released, "stays") || !strings.Contains(released, place) {
 		t.Errorf("release said %s", released)
 	}
-	await(t, 5*time.Minute, "the keeping of shop to end", func() bool { return !k.keepers("shop") })
+	await(t, patience, "the keeping of shop to end", func() bool { return !k.keepers("shop") })
 	k.do(0, "", "release", toys.major+"/"+toys.name, "--yes")
-	await(t, 5*time.Minute, "the keeping of toys to end", func() bool { return !k.keepers("") })
+	await(t, patience, "the keeping of toys to end", func() bool { return !k.keepers("") })
 	h.end(keeping, syscall.SIGTERM)
 	shop.psql(`ALTER SYSTEM RESET archive_timeout`)
 	if got, want := settingLines(shop.auto()), settingLines(shopAuto); !slices.Equal(got, want) {

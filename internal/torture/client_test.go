@@ -57,7 +57,7 @@ type answer struct {
 }
 
 func newClient(name string, who person, rng *rand.Rand, l *ledger, addr string, rooms []int64, people []person, quiet <-chan struct{}) *client {
-	c := &client{name: name, who: who, addr: addr, rng: rng, ledger: l, rooms: rooms, people: people, web: newWeb(), quiet: quiet,
+	c := &client{name: name, who: who, addr: addr, rng: rng, ledger: l, rooms: rooms, people: people, web: newWeb(30 * time.Second), quiet: quiet,
 		views: map[int64]*view{}, answered: make(chan answer, 64)}
 	for _, r := range rooms {
 		c.views[r] = newView(r)

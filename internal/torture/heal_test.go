@@ -7,7 +7,6 @@ import (
 	"strings"
 	"syscall"
 	"testing"
-	"time"
 )
 
 // Who missed much comes back in one go: the events, or the word that it was too much, and then all that comes. Never a
@@ -35,7 +34,7 @@ func TestWhoMissedMuchIsBroughtUpToDate(t *testing.T) {
 		}
 		at, told := since, false
 		for at < top && !told {
-			f, err := s.receive(20 * time.Second)
+			f, err := s.receive(patience)
 			if err != nil {
 				t.Fatalf("who missed %s (from %d) got up to %d of %d, then: %v", name, since, at, top, err)
 			}
@@ -54,7 +53,7 @@ func TestWhoMissedMuchIsBroughtUpToDate(t *testing.T) {
 		t.Logf("who missed %s: seen up to %d of %d, told of a gap: %t", name, at, top, told)
 		top = writer.say(lobby, uuid(), "and then?").Seq
 		for {
-			f, err := s.receive(20 * time.Second)
+			f, err := s.receive(patience)
 			if err != nil {
 				t.Fatalf("after catching up: %v", err)
 			}
@@ -103,7 +102,7 @@ func TestKilledWhileTheClusterIsMade(t *testing.T) {
 		{"PostgreSQL starts", func() bool { _, ok := h.postmaster(); return ok }},
 	} {
 		p := h.up()
-		await(t, time.Minute, m.name, func() bool { return m.come() || p.ended() })
+		await(t, patience, m.name, func() bool { return m.come() || p.ended() })
 		h.kill(p)
 	}
 	owner := h.settle(h.start(), "anna")[0]

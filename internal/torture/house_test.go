@@ -13,6 +13,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -77,12 +78,18 @@ func houseIn(t testing.TB, base string, args ...string) *house {
 	return h
 }
 
+// addresses are those that freeAddress has given.
+var addresses sync.Map
+
 // freeAddress finds a port below those that the system gives to outgoing connections: while howdah is down, a client
 // that knocks at one of those can be connected to itself.
 func freeAddress(t testing.TB) string {
 	t.Helper()
 	for range 100 {
 		addr := fmt.Sprintf("127.0.0.1:%d", 20000+rand.IntN(12000))
+		if _, given := addresses.LoadOrStore(addr, true); given { // to a house that may be down for the moment
+			continue
+		}
 		if l, err := (&net.ListenConfig{}).Listen(context.Background(), "tcp", addr); err == nil {
 			l.Close()
 			return addr
@@ -95,7 +102,7 @@ func freeAddress(t testing.TB) string {
 // clear kills whatever is left of the house. SIGKILL to each again until none is there: a supervisor may be starting
 // another at this very moment.
 func (h *house) clear() {
-	ok := within(20*time.Second, func() bool {
+	ok := within(patience, func() bool {
 		left := householdOf(h.dir)
 		for _, p := range left {
 			_ = sendTo(p.pid, syscall.SIGKILL)
@@ -171,7 +178,7 @@ func (h *house) start() announcement {
 func (h *house) ready(p *program) announcement {
 	h.t.Helper()
 	var a announcement
-	await(h.t, time.Minute, "howdah to be ready", func() bool {
+	await(h.t, patience, "howdah to be ready", func() bool {
 		if p.ended() {
 			h.t.Fatalf("howdah ended: %v\n%s", p.err, h.tail(30))
 		}
@@ -203,7 +210,7 @@ func (h *house) wait(p *program) {
 	h.t.Helper()
 	select {
 	case <-p.done:
-	case <-time.After(90 * time.Second):
+	case <-time.After(patience):
 		h.t.Fatalf("howdah does not end\n%s", h.tail(30))
 	}
 }

@@ -85,19 +85,19 @@ func TestAFreshHouseIsKeptAndSaysWhenItIsNot(t *testing.T) {
 	side := freeAddress(t)
 	h := newHouse(t, "--backup-first", "100ms", "--metrics-listen", side, "--stream")
 	h.start()
-	await(t, time.Minute, "the house to be kept", func() bool {
+	await(t, patience, "the house to be kept", func() bool {
 		r := h.status()
 		return r.code == 0 && r.Repos[0].Stream != nil && r.Repos[0].Stream.Active && r.Repos[0].Physical != nil && r.Repos[0].Logical != nil && r.Repos[0].From != nil
 	})
 	h.switchWAL()
-	await(t, time.Minute, "the segment to be archived", func() bool { return h.status().Archive.Ready == 0 })
+	await(t, patience, "the segment to be archived", func() bool { return h.status().Archive.Ready == 0 })
 	conn := h.sql(cluster.Superuser)
 	var failures int
 	if err := conn.QueryRow(t.Context(), `SELECT failed_count FROM pg_stat_archiver`).Scan(&failures); err != nil || failures != 0 {
 		t.Errorf("archive_command failed %d times in a house that was made well: %v", failures, err)
 	}
 
-	await(t, time.Minute, "the metrics", func() bool {
+	await(t, patience, "the metrics", func() bool {
 		response, err := http.Get("http://" + side + "/metrics")
 		if err != nil {
 			t.Fatal(err)
@@ -118,7 +118,7 @@ func TestAFreshHouseIsKeptAndSaysWhenItIsNot(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		await(t, time.Minute, "the status after "+step.statement, func() bool {
+		await(t, patience, "the status after "+step.statement, func() bool {
 			r := h.status()
 			return r.code == step.code && r.has("keeper.status_slot_unbounded") == (step.code == 1)
 		})
@@ -130,14 +130,14 @@ func TestAFreshHouseIsKeptAndSaysWhenItIsNot(t *testing.T) {
 		t.Fatal(err)
 	}
 	h.switchWAL()
-	await(t, time.Minute, "the status to be red", func() bool {
+	await(t, patience, "the status to be red", func() bool {
 		r := h.status()
 		return r.code == 2 && r.has("repo.absent") && r.has("keeper.status_archiver") && r.has("keeper.status_stream_stopped") && r.Archive.Ready > 0
 	})
 	if err := os.Rename(repo+"-away", repo); err != nil {
 		t.Fatal(err)
 	}
-	await(t, 2*time.Minute, "the status to be green", func() bool { // PostgreSQL tries again after a minute at the longest
+	await(t, patience, "the status to be green", func() bool { // PostgreSQL tries again after a minute at the longest
 		r := h.status()
 		return r.code == 0 && r.Archive.Ready == 0 && !r.Archive.Failing && r.Repos[0].Stream.Active
 	})
@@ -153,12 +153,12 @@ func TestTheNextStartMakesTheFirstBackupThatWasKilled(t *testing.T) {
 	t.Parallel()
 	h := newHouse(t, "--backup-first", "50ms", "--backup-logical", "off", "--drill", "off")
 	p := h.up()
-	await(t, time.Minute, "the backup to begin", func() bool { _, all := h.baseBackups(); return len(all) > 0 || p.ended() })
+	await(t, patience, "the backup to begin", func() bool { _, all := h.baseBackups(); return len(all) > 0 || p.ended() })
 	h.kill(p)
 	before, tried := h.baseBackups()
 	t.Logf("killed with %d whole of %d", len(before), len(tried))
 	h.start()
-	await(t, time.Minute, "a whole backup and nothing else", func() bool {
+	await(t, patience, "a whole backup and nothing else", func() bool {
 		whole, all := h.baseBackups()
 		return len(whole) == 1 && len(all) == 1
 	})
@@ -186,7 +186,7 @@ func TestAHouseFromBeforeIsRestartedOnceToArchive(t *testing.T) {
 		t.Fatalf("PostgreSQL is %d and was %d: it does not archive", now, old)
 	}
 	h.switchWAL()
-	await(t, time.Minute, "WAL to be archived", func() bool { r := h.status(); return r.Archive.Ready == 0 && !r.has("keeper.status_not_archiving") })
+	await(t, patience, "WAL to be archived", func() bool { r := h.status(); return r.Archive.Ready == 0 && !r.has("keeper.status_not_archiving") })
 	h.kill(h.run)
 	h.start()
 	if again, _ := h.postmaster(); again != now {

@@ -102,7 +102,7 @@ func TestFullDiskIsToldAndLosesNothing(t *testing.T) {
 	acked := map[string]int64{}
 	var refused []string // client ids, to be sent again
 	var why error
-	await(t, 2*time.Minute, "the disk to be full for the database", func() bool {
+	await(t, patience, "the disk to be full for the database", func() bool {
 		id := uuid()
 		seq, err := h.post(owner, lobby, id, body)
 		if err == nil {
@@ -120,7 +120,7 @@ func TestFullDiskIsToldAndLosesNothing(t *testing.T) {
 	t.Logf("acknowledged %d, then refused: %v", len(acked), why)
 	waiting := page.until("the page to be told", func(f frame) bool { return f.Is == "waiting" })
 	t.Logf("the page says %s", waiting.Message)
-	await(t, 20*time.Second, "/healthz to name the disk", func() bool { return strings.Contains(h.health(), "disk_full") })
+	await(t, patience, "/healthz to name the disk", func() bool { return strings.Contains(h.health(), "disk_full") })
 	for range 50 {
 		id := uuid()
 		if seq, err := h.post(owner, lobby, id, body); err == nil {
@@ -144,7 +144,7 @@ func TestFullDiskIsToldAndLosesNothing(t *testing.T) {
 	for _, id := range refused {
 		acked[id] = h.mustPost(owner, lobby, id, body)
 	}
-	await(t, time.Minute, "/healthz to be well again", func() bool { return h.health() == "" })
+	await(t, patience, "/healthz to be well again", func() bool { return h.health() == "" })
 	v := h.everything(owner, lobby)
 	if v.seq != first+int64(len(acked)) {
 		t.Errorf("the log ends at %d; it began at %d, and %d posts were acknowledged", v.seq, first, len(acked))
@@ -179,7 +179,7 @@ func TestFullDiskAtStartAndStop(t *testing.T) {
 	h.empty()
 	p := h.up()
 	// It may wait with its waiting page or give up; it must say why.
-	await(t, time.Minute, "up to say that the disk is full", func() bool {
+	await(t, patience, "up to say that the disk is full", func() bool {
 		return strings.Contains(h.tail(30), "disk") && (p.ended() || strings.Contains(h.health(), "disk_full")) || p.ended()
 	})
 	if !strings.Contains(h.tail(30), "is full") && !strings.Contains(h.tail(30), "disk_full") {
@@ -220,11 +220,11 @@ func TestTooManyOpenFilesIsSurvived(t *testing.T) {
 		}
 		crowd = append(crowd, c)
 	}
-	await(t, time.Minute, "howdah to say that it has too many files open", func() bool { return h.logged("too_many_files") > 0 })
+	await(t, patience, "howdah to say that it has too many files open", func() bool { return h.logged("too_many_files") > 0 })
 	for i := range 20 {
 		id := uuid()
 		var f frame
-		if !within(time.Minute, func() bool { f = page.say(lobby, id, fmt.Sprint("with ", i)); return f.Is == "ok" }) {
+		if !within(patience, func() bool { f = page.say(lobby, id, fmt.Sprint("with ", i)); return f.Is == "ok" }) {
 			t.Fatalf("who is in cannot talk: %+v", f)
 		}
 	}
@@ -235,7 +235,7 @@ func TestTooManyOpenFilesIsSurvived(t *testing.T) {
 		c.Close()
 	}
 	crowd = nil
-	await(t, time.Minute, "new ones to be let in", func() bool { return h.health() == "" })
+	await(t, patience, "new ones to be let in", func() bool { return h.health() == "" })
 	seq := h.mustPost(owner, lobby, uuid(), "after")
 	page.until("the post", func(f frame) bool { return f.Is == "event" && f.event.Seq == seq })
 	h.end(h.run, syscall.SIGINT)
@@ -274,7 +274,7 @@ func TestTooManyConnectionsIsSurvived(t *testing.T) {
 		}
 	}
 	take()
-	await(t, time.Minute, "howdah to have lost its connections", func() bool {
+	await(t, patience, "howdah to have lost its connections", func() bool {
 		if _, err := super.Exec(t.Context(), `SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'howdah_app'`); err != nil {
 			t.Fatal(err)
 		}

@@ -86,6 +86,10 @@ func needRoot(t testing.TB, why string) {
 	}
 }
 
+// patience is what a healthy part has for anything: a machine that is ten times slower, with a disk that stalls, must not fail a test.
+// Nothing is waited for that long but what never comes.
+const patience = 5 * time.Minute
+
 // await looks until holds is true and fails the test after the time given.
 func await(t testing.TB, patience time.Duration, what string, holds func() bool) {
 	t.Helper()

@@ -32,16 +32,16 @@ func (r *refusal) Error() string {
 }
 
 // newWeb is an HTTP client that keeps no connection to a server that will be killed.
-func newWeb() *http.Client {
+func newWeb(timeout time.Duration) *http.Client {
 	return &http.Client{
-		Timeout:       30 * time.Second,
+		Timeout:       timeout,
 		Transport:     &http.Transport{MaxIdleConnsPerHost: 2, IdleConnTimeout: 5 * time.Second},
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}
 }
 
 // web is one for set-up and checks; each client has its own.
-var web = newWeb()
+var web = newWeb(patience)
 
 // call asks the JSON API. Any answer but success is a *refusal.
 func call(ctx context.Context, c *http.Client, addr, token, method, path string, in, out any) error {
@@ -94,7 +94,7 @@ func (h *house) must(p person, method, path string, in, out any) {
 
 // try asks once and gives the refusal, if it is one.
 func (h *house) try(p person, method, path string, in, out any) error {
-	ctx, cancel := context.WithTimeout(h.t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(h.t.Context(), time.Minute)
 	defer cancel()
 	return call(ctx, web, h.addr, p.token, method, path, in, out)
 }
@@ -202,7 +202,7 @@ func uuid() string {
 
 // health asks /healthz: "" when people can talk, else the key of the reason, or what went wrong with asking.
 func (h *house) health() string {
-	ctx, cancel := context.WithTimeout(h.t.Context(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(h.t.Context(), 30*time.Second)
 	defer cancel()
 	r, err := http.NewRequestWithContext(ctx, "GET", "http://"+h.addr+"/healthz", nil)
 	if err != nil {

@@ -66,7 +66,7 @@ func TestARestoreInPlaceToAnyMomentHoldsWhatWasSaidByThen(t *testing.T) {
 	h := newHouse(t, "--backup-first", "50ms", "--backup-logical", "off", "--drill", "off")
 	anna := h.settle(h.start(), "anna")[0]
 	lobby := h.lobby(anna)
-	await(t, 5*time.Minute, "a base backup", func() bool { done, _ := h.baseBackups(); return len(done) > 0 })
+	await(t, patience, "a base backup", func() bool { done, _ := h.baseBackups(); return len(done) > 0 })
 	var before []told // all of the rounds before, which undo has brought back
 	for round := range max(1, *rounds/8) {
 		said := h.talk(anna, lobby, round, 5+rand.IntN(60))

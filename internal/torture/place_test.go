@@ -74,7 +74,7 @@ func TestARestoreInPlaceGoesBackAndForthWhoeverIsKilled(t *testing.T) {
 	whole := func(n int) func() bool {
 		return func() bool { done, _ := h.baseBackups(); return len(done) >= n }
 	}
-	await(t, time.Minute, "a base backup", whole(1))
+	await(t, patience, "a base backup", whole(1))
 	first := h.mustPost(anna, lobby, uuid(), "first")
 	at := h.moment()
 	h.mustPost(anna, lobby, uuid(), "second")
@@ -94,9 +94,9 @@ func TestARestoreInPlaceGoesBackAndForthWhoeverIsKilled(t *testing.T) {
 	}
 	// What a page knows of the other life counts for nothing; who is connected goes on.
 	page.until("what is said now", func(f frame) bool { return f.Is == "event" && f.event.Seq == first+1 })
-	await(t, time.Minute, "a base backup on the new timeline", whole(2))
+	await(t, patience, "a base backup on the new timeline", whole(2))
 	h.switchWAL()
-	await(t, time.Minute, "the new timeline in the archive", func() bool {
+	await(t, patience, "the new timeline in the archive", func() bool {
 		return h.inHouse("repo/main/wal/00000002/*/*.zst") && h.inHouse("repo/main/wal/00000002.history.zst")
 	})
 	var status struct{ Aside []struct{ ID string } }
@@ -110,7 +110,7 @@ func TestARestoreInPlaceGoesBackAndForthWhoeverIsKilled(t *testing.T) {
 	if seq := h.mustPost(anna, lobby, uuid(), "third"); seq != first+2 {
 		t.Errorf("seq %d", seq)
 	}
-	await(t, time.Minute, "a base backup on the third timeline", whole(3))
+	await(t, patience, "a base backup on the third timeline", whole(3))
 	h.keeper("restore", "forget", "--yes")
 	if h.inHouse("before-*") || h.inHouse("restored-*") {
 		t.Error("something lies aside")
@@ -118,13 +118,13 @@ func TestARestoreInPlaceGoesBackAndForthWhoeverIsKilled(t *testing.T) {
 
 	// The restore is killed while it works: nothing has changed, and the next one clears away what it left.
 	restore := h.launch(h.command("restore", "--in-place", "--at", at, "--yes"))
-	await(t, time.Minute, "the restore to work", func() bool { return h.inHouse("restored-*/unfinished-restore/pgdata") || restore.ended() })
+	await(t, patience, "the restore to work", func() bool { return h.inHouse("restored-*/unfinished-restore/pgdata") || restore.ended() })
 	h.kill(restore)
 	h.mustSay(anna, lobby, "first", "second", "third")
 
 	// All three are killed in the moment in which the two are to change places: the next start finishes it.
 	restore = h.launch(h.command("restore", "--in-place", "--at", at, "--yes"))
-	await(t, time.Minute, "the restore to ask", func() bool { return h.inHouse("replacement.json") || restore.ended() })
+	await(t, patience, "the restore to ask", func() bool { return h.inHouse("replacement.json") || restore.ended() })
 	h.kill(h.run)
 	h.kill(restore)
 	if h.logged("was killed before it changed anything") != 1 {
@@ -144,7 +144,7 @@ func TestARestoreInPlaceGoesBackAndForthWhoeverIsKilled(t *testing.T) {
 	h.kill(h.run)
 	if postmaster, running := h.postmaster(); running {
 		_ = sendTo(postmaster, syscall.SIGKILL)
-		gone(t, postmaster, time.Minute)
+		gone(t, postmaster)
 	}
 	if out := h.keeper("restore", "--in-place", "--latest", "--yes"); !strings.Contains(out, "howdah up") {
 		t.Error(out)
@@ -220,7 +220,7 @@ func TestOneGoesBackToBeforeAMigration(t *testing.T) {
 	h := newHouse(t, "--backup-first", "50ms", "--backup-logical", "off")
 	anna := h.settle(h.start(), "anna")[0]
 	lobby := h.lobby(anna)
-	await(t, time.Minute, "a base backup", func() bool { done, _ := h.baseBackups(); return len(done) > 0 })
+	await(t, patience, "a base backup", func() bool { done, _ := h.baseBackups(); return len(done) > 0 })
 	h.mustPost(anna, lobby, uuid(), "with the old version")
 	var version int
 	if err := h.sql(cluster.Superuser).QueryRow(t.Context(), `SELECT max(version_id) FROM public.howdah_schema`).Scan(&version); err != nil {
@@ -248,7 +248,7 @@ func TestOneGoesBackToBeforeAMigration(t *testing.T) {
 
 	// Back to the old version: it refuses the new schema, and with the state before the migration it goes on.
 	h.program = ""
-	if p := h.up(); !within(time.Minute, p.ended) || p.err == nil || h.logged("belongs to a newer Howdah") != 1 {
+	if p := h.up(); !within(patience, p.ended) || p.err == nil || h.logged("belongs to a newer Howdah") != 1 {
 		t.Errorf("the old version took the new schema: %v\n%s", p.err, h.tail(10))
 	}
 	h.keeper("restore", "--in-place", "--name", point, "--yes")
@@ -258,7 +258,7 @@ func TestOneGoesBackToBeforeAMigration(t *testing.T) {
 		t.Error("the schema is the new one")
 	}
 	h.switchWAL()
-	await(t, time.Minute, "the WAL to be archived", func() bool { return h.status().Archive.Ready == 0 })
+	await(t, patience, "the WAL to be archived", func() bool { return h.status().Archive.Ready == 0 })
 	h.end(h.run, syscall.SIGINT)
 	h.empty()
 

@@ -10,7 +10,6 @@ import (
 	"strings"
 	"syscall"
 	"testing"
-	"time"
 )
 
 // process is one line of what /proc knows; see proc(5).
@@ -107,7 +106,7 @@ func sendTo(pid int, signal syscall.Signal) error {
 }
 
 // gone waits until a process has ended.
-func gone(t testing.TB, pid int, patience time.Duration) {
+func gone(t testing.TB, pid int) {
 	t.Helper()
 	await(t, patience, fmt.Sprintf("process %d to end", pid), func() bool {
 		p, ok := look(pid)

@@ -13,7 +13,6 @@ import (
 	"strings"
 	"syscall"
 	"testing"
-	"time"
 
 	"github.com/jackc/pgx/v5"
 
@@ -47,7 +46,7 @@ func TestStartedAsRootNothingRunsAsRoot(t *testing.T) {
 	if err := sendTo(pid, syscall.SIGKILL); err != nil {
 		t.Fatal(err)
 	}
-	await(t, time.Minute, "PostgreSQL to be started again", func() bool {
+	await(t, patience, "PostgreSQL to be started again", func() bool {
 		now, ok := h.postmaster()
 		return ok && now != pid && h.health() == ""
 	})

@@ -37,7 +37,7 @@ type frame struct {
 }
 
 func dial(ctx context.Context, addr, token string) (*socket, error) {
-	d := ws.Dialer{Timeout: 10 * time.Second, Header: ws.HandshakeHeaderHTTP(http.Header{"Authorization": {"Bearer " + token}})}
+	d := ws.Dialer{Timeout: time.Minute, Header: ws.HandshakeHeaderHTTP(http.Header{"Authorization": {"Bearer " + token}})}
 	conn, early, _, err := d.Dial(ctx, "ws://"+addr+"/api/v1/live")
 	if err != nil {
 		return nil, err

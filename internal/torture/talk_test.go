@@ -21,7 +21,7 @@ func (h *house) mustPost(p person, room int64, clientID, body string) int64 {
 	h.t.Helper()
 	var seq int64
 	var err error
-	if !within(time.Minute, func() bool {
+	if !within(patience, func() bool {
 		seq, err = h.post(p, room, clientID, body)
 		return err == nil || unlessPassing(err) != nil
 	}) || err != nil {
@@ -81,7 +81,7 @@ func (h *house) open(p person, room int64) *page {
 	go func() {
 		defer close(g.frames)
 		for {
-			f, err := s.receive(5 * time.Minute)
+			f, err := s.receive(2 * patience)
 			if err != nil {
 				g.err = err
 				return
@@ -96,11 +96,11 @@ func (h *house) open(p person, room int64) *page {
 	return g
 }
 
-var errTooLate = errors.New("not within a minute")
+var errTooLate = errors.New("waited in vain")
 
 // await gives the first frame for which holds is true.
 func (g *page) await(holds func(frame) bool) (frame, error) {
-	deadline := time.After(time.Minute)
+	deadline := time.After(patience)
 	for {
 		select {
 		case f, ok := <-g.frames:

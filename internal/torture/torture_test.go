@@ -153,8 +153,8 @@ func (k *killer) calm() bool {
 
 // until waits for what all clients should come to when nothing disturbs them any more.
 func (k *killer) until(what string, holds func() bool) {
-	if k.calm() && !within(time.Minute, func() bool { return holds() || !k.calm() }) {
-		k.ledger.violation("a minute was not enough for the clients to %s", what)
+	if k.calm() && !within(patience, func() bool { return holds() || !k.calm() }) {
+		k.ledger.violation("waited in vain for the clients to %s", what)
 	}
 }
 
@@ -192,8 +192,8 @@ func (k *killer) round(n int) {
 // healthy waits until something is acknowledged that was begun from now on, and tells how long that took.
 func (k *killer) healthy() time.Duration {
 	began := time.Now()
-	if !within(90*time.Second, func() bool { return k.ledger.ackedSince(began) || k.h.run.ended() || !k.calm() }) {
-		k.ledger.violation("people cannot talk again after 90 s; /healthz says %q\n%s", k.h.health(), k.h.tail(20))
+	if !within(patience, func() bool { return k.ledger.ackedSince(began) || k.h.run.ended() || !k.calm() }) {
+		k.ledger.violation("people cannot talk again; /healthz says %q\n%s", k.h.health(), k.h.tail(20))
 	}
 	if k.h.run.ended() {
 		k.ledger.violation("howdah ended by itself: %v\n%s", k.h.run.err, k.h.tail(20))
@@ -224,18 +224,18 @@ func (k *killer) shootPostmaster() {
 		if err := sendTo(pid, syscall.SIGKILL); err != nil {
 			k.h.t.Error(err)
 		}
-		gone(k.h.t, pid, 20*time.Second)
+		gone(k.h.t, pid)
 	}
 }
 
 func (k *killer) killPostmaster() {
-	await(k.h.t, time.Minute, "PostgreSQL to run", func() bool { _, ok := k.h.postmaster(); return ok })
+	await(k.h.t, patience, "PostgreSQL to run", func() bool { _, ok := k.h.postmaster(); return ok })
 	k.shootPostmaster()
 }
 
 func (k *killer) killBackend() {
 	var list []process
-	if !within(time.Minute, func() bool { list = k.h.backends(cluster.App); return len(list) > 0 || !k.calm() }) {
+	if !within(patience, func() bool { list = k.h.backends(cluster.App); return len(list) > 0 || !k.calm() }) {
 		k.ledger.violation("howdah has no connection to PostgreSQL")
 		return
 	}

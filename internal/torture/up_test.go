@@ -24,7 +24,7 @@ func TestSecondUpAttachesAndLeaves(t *testing.T) {
 	a := h.start()
 	first := h.run
 	second := h.aside("up")
-	await(t, 20*time.Second, "the second to say where the first is", func() bool {
+	await(t, patience, "the second to say where the first is", func() bool {
 		return strings.Contains(second.words(), a.URL) && strings.Contains(second.words(), a.Setup)
 	})
 	h.end(second.program, syscall.SIGINT)
@@ -32,7 +32,7 @@ func TestSecondUpAttachesAndLeaves(t *testing.T) {
 		t.Fatalf("the first does not serve any more: %s", why)
 	}
 	third := h.aside("up")
-	await(t, 20*time.Second, "the third to attach", func() bool { return strings.Contains(third.words(), a.URL) })
+	await(t, patience, "the third to attach", func() bool { return strings.Contains(third.words(), a.URL) })
 	h.end(first, syscall.SIGINT)
 	h.wait(third.program)
 	if third.err != nil {
@@ -70,7 +70,7 @@ func (c *commandAside) words() string {
 func (h *house) empty() {
 	h.t.Helper()
 	// PostgreSQL's logger is the last: it ends by itself when nobody can write to it any more.
-	if !within(5*time.Second, func() bool { return len(householdOf(h.dir)) == 0 }) {
+	if !within(patience, func() bool { return len(householdOf(h.dir)) == 0 }) {
 		h.t.Errorf("left behind: %v", householdOf(h.dir))
 	}
 }
@@ -149,7 +149,7 @@ func TestCtrlCWhileStartingLeavesNothingBehind(t *testing.T) {
 		{"PostgreSQL starts for the first time", begun},
 	} {
 		p := h.up()
-		await(t, time.Minute, m.name, func() bool { return m.come() || p.ended() })
+		await(t, patience, m.name, func() bool { return m.come() || p.ended() })
 		h.interrupt(p, m.name)
 	}
 	h.start()
@@ -161,7 +161,7 @@ func TestCtrlCWhileStartingLeavesNothingBehind(t *testing.T) {
 			{"its lock file is there", begun},
 		} {
 			p := h.up()
-			await(t, time.Minute, m.name, func() bool { return m.come() || p.ended() })
+			await(t, patience, m.name, func() bool { return m.come() || p.ended() })
 			h.interrupt(p, m.name)
 		}
 	}
@@ -244,13 +244,13 @@ func TestPostgreSQLComesBackOnAnotherPort(t *testing.T) {
 		t.Fatal(err)
 	}
 	var thief net.Listener
-	await(t, 10*time.Second, "its port to be free", func() (won bool) {
+	await(t, patience, "its port to be free", func() (won bool) {
 		l, err := (&net.ListenConfig{}).Listen(context.Background(), "tcp4", net.JoinHostPort("127.0.0.1", strconv.Itoa(port)))
 		thief = l
 		return err == nil
 	})
 	defer thief.Close()
-	await(t, time.Minute, "PostgreSQL to run again", func() bool {
+	await(t, patience, "PostgreSQL to run again", func() bool {
 		s := h.cluster().Status()
 		return s.State == cluster.Running && s.PID != pid
 	})

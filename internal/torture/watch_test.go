@@ -10,7 +10,6 @@ import (
 	"strings"
 	"syscall"
 	"testing"
-	"time"
 
 	"github.com/jackc/pgx/v5/pgconn"
 
@@ -81,10 +80,10 @@ func TestWhatIsOutOfOrderIsSaidToTheKeepersOnceWhateverIsKilled(t *testing.T) {
 	}
 	do(`SET application_name = 'psql'`)
 	do("CREATE ROLE \"back`door*\" SUPERUSER LOGIN PASSWORD 'hunter2'")
-	await(t, time.Minute, "a superuser to be announced", tells(1, "🔴", "back\\`door\\*", "committed", "psql", "howdah restore --to DIR --at 20"))
+	await(t, patience, "a superuser to be announced", tells(1, "🔴", "back\\`door\\*", "committed", "psql", "howdah restore --to DIR --at 20"))
 	do(`BEGIN; ALTER ROLE howdah_app SUPERUSER`)
 	do(`ROLLBACK`)
-	await(t, time.Minute, "an attempt to be told as one", tells(1, "never took effect"))
+	await(t, patience, "an attempt to be told as one", tells(1, "never took effect"))
 	if strings.Contains(strings.Join(said(), ""), "hunter2") || strings.Contains(h.log(), "hunter2") {
 		t.Error("a password was said")
 	}
@@ -95,7 +94,7 @@ func TestWhatIsOutOfOrderIsSaidToTheKeepersOnceWhateverIsKilled(t *testing.T) {
 	do(`ALTER SYSTEM RESET archive_command`)
 	h.start()
 	before := len(said())
-	await(t, time.Minute, "what happened meanwhile to be told", func() bool {
+	await(t, patience, "what happened meanwhile to be told", func() bool {
 		all := strings.Join(said(), "\n")
 		return strings.Contains(all, "archive\\_command") || strings.Contains(all, "archive_command")
 	})
@@ -108,7 +107,7 @@ func TestWhatIsOutOfOrderIsSaidToTheKeepersOnceWhateverIsKilled(t *testing.T) {
 		t.Fatal(err)
 	}
 	h.start() // and reads all logs again
-	await(t, time.Minute, "all to be read again", func() bool { return h.logged("out of order", "archive_command") >= 2 })
+	await(t, patience, "all to be read again", func() bool { return h.logged("out of order", "archive_command") >= 2 })
 	do(`SELECT 1`)
 	if again := said(); len(again) != len(told) {
 		t.Errorf("said twice:\n%s", strings.Join(again, "\n---\n"))
@@ -122,16 +121,16 @@ func TestWhatIsOutOfOrderIsSaidToTheKeepersOnceWhateverIsKilled(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	await(t, time.Minute, "a probe to be told", func() bool { return strings.Contains(strings.Join(said(), ""), cluster.App) })
+	await(t, patience, "a probe to be told", func() bool { return strings.Contains(strings.Join(said(), ""), cluster.App) })
 
-	await(t, 2*time.Minute, "the catalogs to be known", func() bool {
+	await(t, patience, "the catalogs to be known", func() bool {
 		raw, err := os.ReadFile(filepath.Join(h.dir, "watch.json"))
 		return err == nil && strings.Contains(string(raw), `"Scope":"howdah"`)
 	})
 	do(`SET pgaudit.log = 'none'`) // no record of what comes now
 	do(`CREATE ROLE unseen SUPERUSER`)
 	do(`RESET pgaudit.log`)
-	await(t, 2*time.Minute, "what the log does not say to be told from the catalogs", func() bool { return strings.Contains(strings.Join(said(), ""), "unseen") })
+	await(t, patience, "what the log does not say to be told from the catalogs", func() bool { return strings.Contains(strings.Join(said(), ""), "unseen") })
 	h.end(h.run, syscall.SIGINT)
 	h.noFaults()
 	if n := h.logged("out of order", cluster.Owner); n != 0 {

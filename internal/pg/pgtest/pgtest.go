@@ -41,7 +41,7 @@ func Main(m *testing.M) {
 }
 
 func start() {
-	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Minute)
 	defer cancel()
 	if scratch, failed = cluster.NewScratch(ctx, cluster.ScratchOptions{Settings: map[string]string{"max_connections": "300"}}); failed != nil {
 		return
@@ -143,7 +143,7 @@ func (db *DB) ExecElsewhere(t testing.TB, sql string) {
 // Await waits until holds is true, looking every few milliseconds, and fails the test after ten seconds.
 func Await(t testing.TB, what string, holds func() bool) {
 	t.Helper()
-	deadline := time.After(10 * time.Second)
+	deadline := time.After(5 * time.Minute) // on a machine that is ten times slower too
 	tick := time.NewTicker(5 * time.Millisecond)
 	defer tick.Stop()
 	for !holds() {

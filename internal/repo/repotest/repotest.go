@@ -108,7 +108,7 @@ func start(ctx context.Context, dir string, opt Options) (*Server, error) {
 func (s *Server) await(ctx context.Context) error {
 	again := time.NewTicker(20 * time.Millisecond)
 	defer again.Stop()
-	patience, cancel := context.WithTimeout(ctx, 30*time.Second)
+	patience, cancel := context.WithTimeout(ctx, 5*time.Minute)
 	defer cancel()
 	for {
 		request, err := http.NewRequestWithContext(patience, http.MethodGet, s.Endpoint, nil)

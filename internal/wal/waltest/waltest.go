@@ -79,7 +79,7 @@ func newServer(t testing.TB) *Server {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(t.Context()), 30*time.Second)
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(t.Context()), 5*time.Minute)
 		defer cancel()
 		if s.Data != "" {
 			_, _ = s.try(ctx, "pg_ctl", "stop", "-D", s.Data, "-m", "immediate", "-s")
@@ -290,7 +290,7 @@ func (s *Server) Segments(t testing.TB, kind wal.Kind) []wal.Name {
 // Await looks until something holds, for at most a minute.
 func Await(t testing.TB, what string, holds func() bool) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute) // on a machine that is ten times slower too
 	defer cancel()
 	again := time.NewTicker(10 * time.Millisecond)
 	defer again.Stop()
