@@ -102,7 +102,7 @@ func TestKilledWhileTheClusterIsMade(t *testing.T) {
 		{"PostgreSQL starts", func() bool { _, ok := h.postmaster(); return ok }},
 	} {
 		p := h.up()
-		await(t, patience, m.name, func() bool { return m.come() || p.ended() })
+		h.comes(p, m.name, m.come)
 		h.kill(p)
 	}
 	owner := h.settle(h.start(), "anna")[0]
