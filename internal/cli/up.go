@@ -11,6 +11,7 @@ import (
 	"syscall"
 	"time"
 
+	"howdah/internal/audit/cover"
 	"howdah/internal/cluster"
 	"howdah/internal/config"
 	"howdah/internal/fault"
@@ -27,6 +28,7 @@ type upCmd struct {
 	config.Stream
 	config.Drill
 	config.Watch
+	config.Cover
 }
 
 // Run is howdah up.
@@ -40,7 +42,11 @@ func (c *upCmd) Run(ctx context.Context, t *terminal) (err error) {
 	// A terminal that is closed, or a reader of our log that goes away, is no reason to stop: writes then only fail.
 	signal.Ignore(syscall.SIGPIPE)
 	log := c.logger(t)
-	options := server.Options{Listen: c.Listen, MetricsListen: c.MetricsListen, PublicURL: c.PublicURL, Log: log, Lang: t.lang, Rules: c.OwnRules()}
+	var covered cover.Scope
+	if err := covered.UnmarshalText([]byte(c.Cover.Cover)); err != nil {
+		return err
+	}
+	options := server.Options{Listen: c.Listen, MetricsListen: c.MetricsListen, PublicURL: c.PublicURL, Log: log, Lang: t.lang, Rules: c.OwnRules(), Cover: covered}
 	var in cluster.Installation
 	if c.DSN == "" {
 		if in, err = c.postgres(ctx, t, log); err != nil {

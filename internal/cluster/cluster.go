@@ -34,6 +34,7 @@ const (
 	Replicator = "replicator"   // REPLICATION: base backups and WAL
 	Watcher    = "howdah_watch" // pg_monitor: statistics
 	Database   = "howdah"
+	Auditor    = "howdah_auditor" // nobody logs in as it: its rights say which reads and writes pgAudit records (audit/cover)
 )
 
 // Roles lists the roles, the superuser first.

@@ -20,6 +20,9 @@ import (
 // includeLine ends postgresql.conf. What a person writes below it, and ALTER SYSTEM, wins over ours.
 const includeLine = "\n# Howdah's settings; it writes that file anew before every start. Your own go below this line.\ninclude_if_exists = 'howdah.conf'\n"
 
+// ConfName is the file of settings that we write, below the data directory.
+const ConfName = confName
+
 // hba lets in the roles of this machine, by password. "all" as a database does not mean replication.
 // https://www.postgresql.org/docs/current/auth-pg-hba-conf.html
 const hba = `# Written by Howdah when the cluster was made: this machine only, with passwords. Yours to change.

@@ -102,6 +102,11 @@ type Watch struct {
 	Rules string `help:"${help_rules}" placeholder:"DIR"`
 }
 
+// Cover says how much PostgreSQL has to audit.
+type Cover struct {
+	Cover string `help:"${help_cover}" default:"default" placeholder:"default|role, ddl"`
+}
+
 // OwnRules is where a person's own rules lie; nil: there are none.
 func (w Watch) OwnRules() fs.FS {
 	if w.Rules == "" {

@@ -55,6 +55,7 @@ func (s *Server) replace(ctx context.Context) error {
 	if err := s.patiently(ctx, func() error { return c.Start(ctx) }); err != nil {
 		return err
 	}
+	s.cover(ctx) // the new one may be from before it was so
 	if s.options.OwnerDSN, err = c.DSN(cluster.Owner, cluster.Database); err != nil {
 		return err
 	}

@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"howdah/internal/account"
+	"howdah/internal/audit/cover"
 	"howdah/internal/chat"
 	"howdah/internal/cluster"
 	"howdah/internal/fault"
@@ -38,6 +39,7 @@ type Options struct {
 	PublicURL     string // how people reach the door; "" is http://localhost and the port
 	Log           *slog.Logger
 	Lang          lang.Locale             // what the house itself says is said in it
+	Cover         cover.Scope             // how much PostgreSQL has to audit; "" is cover.Default
 	Rules         fs.FS                   // rules of the watch beside those that come with it; nil: none
 	Ready         func(url, setup string) // called when people can come in; setup is the set-up link, "" when there is an owner
 }
@@ -64,6 +66,7 @@ type Server struct {
 	sameDisk []string       // those of them that are on the disk of the data
 	silent   silent
 	watched  watched
+	own      ownSessions
 }
 
 // Run serves until ctx ends, then stops in order: people are told, what is under way is finished, PostgreSQL is shut
@@ -268,6 +271,7 @@ func (s *Server) startCluster(ctx context.Context) error {
 			s.options.Log.Info("PostgreSQL was restarted for its new settings")
 		}
 	}
+	s.cover(ctx)
 	var err error
 	if o.AppDSN, err = c.DSN(cluster.App, cluster.Database); err != nil {
 		return err

@@ -14,6 +14,8 @@ import (
 	"time"
 	"unicode"
 
+	"github.com/jackc/pgx/v5"
+
 	"howdah/internal/audit"
 	"howdah/internal/audit/judge"
 	"howdah/internal/chat"
@@ -57,7 +59,9 @@ type watcher struct {
 	fatesAt time.Time // when fates were asked for last
 
 	seen    []*judge.Snapshot // the catalogs as they were at the last look, to be compared when the log of that moment has surely been read
-	blinded bool              // the catalogs could not be read, and that was said
+	eyes    *pgx.Conn         // what the catalogs are read over; only the look that is under way touches it
+	opened  time.Time
+	blinded bool // the catalogs could not be read, and that was said
 }
 
 // watched are the watch's figures.
@@ -117,6 +121,7 @@ func newWatch(s *Server) (*watcher, error) {
 	debug.FreeOSMemory() // compiling them leaves several times what is kept
 	w := &watcher{s: s, rules: rules, saved: time.Now(), told: map[string]told{}, due: map[string]*judge.Incident{}, fate: map[uint64]string{}}
 	w.judge = judge.New(rules, judge.Options{Owners: []string{cluster.Owner}, Apps: []string{cluster.App}, Marker: pg.MigrationName, Mask: audit.Mask})
+	w.judge.Own(s.own.all()...)
 	raw, err := s.options.Cluster.ReadFile(watchFile)
 	if errors.Is(err, fs.ErrNotExist) {
 		return w, nil
@@ -240,6 +245,7 @@ func (w *watcher) take(b audit.Batch) {
 	for _, skipped := range b.Skipped {
 		log.Warn("a line of PostgreSQL's log cannot be read", "file", skipped.File, "offset", skipped.Offset, "bytes", skipped.Length, "error", skipped.Why)
 	}
+	w.judge.Own(w.s.own.fresh()...)
 	for i := range b.Lines {
 		for _, v := range w.judge.Line(&b.Lines[i]) {
 			w.found(v)

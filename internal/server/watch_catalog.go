@@ -25,27 +25,46 @@ func (w *watcher) look(ctx context.Context, transactions []uint32, looked chan<-
 	l := look{}
 	reading, cancel := context.WithTimeout(ctx, lookPace)
 	defer cancel()
-	l.snapshots, l.err = func() ([]*judge.Snapshot, error) {
-		dsn, err := w.s.options.Cluster.DSN(cluster.Watcher, cluster.Database)
-		if err != nil {
-			return nil, err
+	if w.eyes != nil && time.Since(w.opened) > eyesFresh {
+		_ = w.eyes.Close(reading)
+		w.eyes = nil
+	}
+	if w.eyes == nil {
+		l.err = w.connect(ctx, reading)
+	}
+	if l.err == nil {
+		if l.snapshots, l.err = catalog.Read(reading, w.eyes, transactions); l.err != nil {
+			_ = w.eyes.Close(reading)
+			w.eyes = nil
 		}
-		conf, err := pgx.ParseConfig(dsn)
-		if err != nil {
-			return nil, err
-		}
-		conf.RuntimeParams["application_name"] = "howdah watch"
-		conn, err := pgx.ConnectConfig(reading, conf)
-		if err != nil {
-			return nil, err
-		}
-		defer func() { _ = conn.Close(reading) }()
-		return catalog.Read(reading, conn, transactions)
-	}()
+	}
 	select {
 	case looked <- l:
 	case <-ctx.Done():
 	}
+}
+
+// eyesFresh is how long a connection for looks is kept: each one is four lines of the log. One that is too old would not show what is set for new sessions.
+const eyesFresh = time.Hour
+
+// connect connects as the watcher's role, for looks until ctx ends.
+func (w *watcher) connect(ctx, now context.Context) error {
+	dsn, err := w.s.options.Cluster.DSN(cluster.Watcher, cluster.Database)
+	if err != nil {
+		return err
+	}
+	conf, err := pgx.ParseConfig(dsn)
+	if err != nil {
+		return err
+	}
+	conf.RuntimeParams["application_name"] = "howdah watch"
+	conn, err := pgx.ConnectConfig(now, conf)
+	if err != nil {
+		return err
+	}
+	w.eyes, w.opened = conn, time.Now()
+	context.AfterFunc(ctx, func() { _ = conn.PgConn().Conn().Close() }) // a look may be under way
+	return nil
 }
 
 // compare judges what the look before this one saw: by now the log of that moment has been read, and this one knows when its transactions committed.

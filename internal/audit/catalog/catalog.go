@@ -48,6 +48,11 @@ func Grants(role string) []string {
 	}
 }
 
+// Granted is an expression that says whether the role $1 has what Grants gives, in the database that is asked.
+const Granted = `(SELECT bool_and(has_column_privilege($1, c.oid, a.attname, 'SELECT')) FROM pg_catalog.pg_class c JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid
+	WHERE c.oid = 'pg_catalog.pg_authid'::regclass AND a.attname IN ('oid', 'xmin', 'rolname', 'rolsuper', 'rolcreaterole', 'rolcreatedb', 'rolreplication', 'rolbypassrls', 'rolcanlogin')
+	   OR c.oid = 'pg_catalog.pg_user_mapping'::regclass AND a.attname IN ('oid', 'xmin', 'umuser', 'umserver'))`
+
 // Read takes two snapshots over one connection: of the catalogs that the cluster shares, and of the connection's database. It needs Grants. Of the
 // transactions it finds out when they committed, where PostgreSQL keeps that (track_commit_timestamp); they are what Judge.Transactions names.
 func Read(ctx context.Context, conn *pgx.Conn, transactions []uint32) ([]*judge.Snapshot, error) {

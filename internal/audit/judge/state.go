@@ -30,6 +30,13 @@ type State struct {
 	Dropped   map[string]time.Time
 	Catalogs  map[string]*Snapshot // by Scope
 	Mutes     []Mute               `json:",omitempty"` // oldest first
+	OwnSet    map[string]ownSet    // settings that sessions of our own have changed
+}
+
+type ownSet struct {
+	At    time.Time
+	Value string
+	Reset bool
 }
 
 // session is a session that runs.
@@ -102,7 +109,7 @@ const stateVersion = 1
 func newState() State {
 	return State{Version: stateVersion, Sessions: map[string]*session{}, Roles: map[string]*role{}, Networks: map[string]int{}, Pairs: map[string]*pair{},
 		Databases: map[string]string{}, Made: map[string]made{}, Fails: map[string]*fails{}, Refused: map[string][]time.Time{}, Sizes: map[string][]int{}, Ledger: map[uint32]*entry{}, Dropped: map[string]time.Time{},
-		Catalogs: map[string]*Snapshot{}}
+		Catalogs: map[string]*Snapshot{}, OwnSet: map[string]ownSet{}}
 }
 
 // Save writes the state; the same state is the same bytes.
@@ -184,6 +191,11 @@ func (st *State) sweep() {
 		}
 	}
 	st.Mutes = slices.DeleteFunc(st.Mutes, func(m Mute) bool { return st.Now.Sub(m.Until) > keepMutes })
+	for name, set := range st.OwnSet {
+		if st.Now.Sub(set.At) > 48*time.Hour {
+			delete(st.OwnSet, name)
+		}
+	}
 	st.Before = slices.DeleteFunc(st.Before, func(at time.Time) bool { return st.Now.Sub(at) > 48*time.Hour })
 	st.Incidents = slices.DeleteFunc(st.Incidents, func(i *Incident) bool { return st.Now.Sub(i.Last) > 24*time.Hour })
 }
