@@ -28,8 +28,9 @@ import (
 
 // AuditOptions of the audit bench.
 type AuditOptions struct {
-	Program string // the binary of which throw-away houses are made
-	Dir     string // where all is put, on a real disk; "" is a fitting place
+	Program string   // the binary of which throw-away houses are made
+	Dir     string   // where all is put, on a real disk; "" is a fitting place
+	Parts   []string // of AuditParts; nil: all
 
 	Rounds  int
 	Records int           // that are judged and stored in a round, about
@@ -38,6 +39,13 @@ type AuditOptions struct {
 	Scale   int           // of pgbench
 
 	Say func(key string, args ...fault.Args) // told what is being done; may be nil
+}
+
+// AuditParts are what can be measured alone: pgbench with auditing, records judged and stored, posts with auditing, and alerts.
+var AuditParts = []string{"pgbench", "records", "posts", "alerts"}
+
+func (b *auditBench) wants(part string) bool {
+	return len(b.Parts) == 0 || slices.Contains(b.Parts, part)
 }
 
 // FullAudit is the bench as its figures are published; BriefAudit only shows that everything works.
@@ -62,8 +70,14 @@ func Audit(ctx context.Context, options AuditOptions) (*Report, error) {
 	raiseLimit(4096)
 	err := inFolder(ctx, b.Dir, func(dir string) error {
 		b.dir = dir
-		for _, part := range []func(context.Context) error{b.clusters, b.judged, b.stored, b.houses} {
-			if err := part(ctx); err != nil {
+		for _, part := range []struct {
+			run    func(context.Context) error
+			wanted bool
+		}{{b.clusters, b.wants("pgbench") || b.wants("records")}, {b.judged, b.wants("records")}, {b.stored, b.wants("records")}, {b.houses, b.wants("posts") || b.wants("alerts")}} {
+			if !part.wanted {
+				continue
+			}
+			if err := part.run(ctx); err != nil {
 				return err
 			}
 		}
@@ -91,7 +105,6 @@ var unaudited = map[string]string{"shared_preload_libraries": "plpgsql", "track_
 
 // clusters measures what auditing costs pgbench, on a PostgreSQL with the cover that ours have and on one without any, in turn; and lets the audited one write a log.
 func (b *auditBench) clusters(ctx context.Context) (err error) {
-	b.Say("bench.say.audit_pgbench")
 	type side struct {
 		*cluster.Scratch
 		rates []float64
@@ -140,6 +153,10 @@ func (b *auditBench) clusters(ctx context.Context) (err error) {
 	if err := b.write(ctx, audited.Cluster); err != nil {
 		return err
 	}
+	if !b.wants("pgbench") {
+		return nil
+	}
+	b.Say("bench.say.audit_pgbench")
 	for _, s := range sides {
 		if s.run, err = b.pgbench(ctx, s.Cluster); err != nil {
 			return err
@@ -414,8 +431,14 @@ func (b *auditBench) houses(ctx context.Context) (err error) {
 		defer func() { _ = side.close(context.WithoutCancel(ctx)) }()
 		sides[i] = side
 	}
-	if err := b.chat(ctx, sides); err != nil {
-		return err
+	b.report.Versions.Postgres = sides[1].report.Versions.Postgres
+	if b.wants("posts") {
+		if err := b.chat(ctx, sides); err != nil {
+			return err
+		}
+	}
+	if !b.wants("alerts") {
+		return nil
 	}
 	return b.alerts(ctx, sides[1])
 }

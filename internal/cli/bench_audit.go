@@ -10,6 +10,7 @@ import (
 // benchAuditCmd measures the watch.
 type benchAuditCmd struct {
 	measuring
+	Only []string `help:"${help_bench_audit_only}" enum:"pgbench,records,posts,alerts" placeholder:"PART"`
 }
 
 // Run is howdah bench audit.
@@ -21,7 +22,7 @@ func (c *benchAuditCmd) Run(ctx context.Context, t *terminal) error {
 	if c.Rounds > 0 {
 		options.Rounds = c.Rounds
 	}
-	options.Dir, options.Say = c.Dir, t.whisper
+	options.Dir, options.Parts, options.Say = c.Dir, c.Only, t.whisper
 	var err error
 	if options.Program, err = os.Executable(); err != nil {
 		return err
