@@ -43,6 +43,10 @@ bucket: ## the stories of the keeper once more, with encryption: in a folder, an
 	for repos in age s3; do $(GO) test ./internal/keeper -keeper.repos=$$repos -timeout 60m -run \
 	  'TestRestores|TestARestore|TestASegmentThatIsMissing|TestTablespaces|TestWhatALost|TestABackupIsTaken|TestIncrements|TestALostDisk|TestADrillShows|TestAfterAPrune' || exit; done
 
+scenarios: ## plays attacks and their harmless twins against a real house (as root: in a network of its own; a quarter of an hour)
+	unshare -n sh -c 'ip link set lo up && ip route add local 10.20.0.0/16 dev lo && ip route add local 198.51.100.0/24 dev lo && \
+	  exec $(GO) test ./internal/torture -run TestTheScenariosLive -torture.scenarios=all -timeout 60m -v'
+
 holdout: ## plays the days and attacks of another shop anew, that the watch is measured by (as root; some minutes)
 	$(GO) test ./internal/audit/judge -run TestRecordTheHoldOut -judge.record testdata/holdout -timeout 30m -v
 
@@ -64,4 +68,4 @@ fuzz: ## every parser of outside bytes, half a minute each
 	$(GO) test ./internal/audit -run '^$$' -fuzz FuzzParseLine -fuzztime 30s
 	$(GO) test ./internal/audit -run '^$$' -fuzz FuzzMask -fuzztime 30s
 
-.PHONY: help up test deps check bench matrix torture bucket holdout fuzz
+.PHONY: help up test deps check bench matrix torture bucket scenarios holdout fuzz

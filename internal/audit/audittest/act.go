@@ -39,6 +39,7 @@ type Scenario struct {
 // Server is where acts are played.
 type Server struct {
 	Port     uint16
+	Host     string // its address, when sessions come from where they say; "": on the loopback, from the addresses there that stand for others
 	Socket   string // folder of the Unix socket
 	Password string // of all roles
 }
@@ -93,6 +94,10 @@ func (s Server) Open(ctx context.Context, a Act) (*Session, error) {
 	} else {
 		config.Host = "127.0.0.1"
 		from, err := Loopback(a.From)
+		if s.Host != "" {
+			config.Host = s.Host
+			from, err = netip.ParseAddr(a.From)
+		}
 		if err != nil {
 			return nil, err
 		}
