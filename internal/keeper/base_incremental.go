@@ -23,7 +23,7 @@ func NewestParent(ctx context.Context, r *repo.Repo, clusterName string) (string
 	all, _, err := Backups(ctx, r, clusterName)
 	now := time.Now().UTC().Format(repo.TimeForm)
 	for _, b := range slices.Backward(all) {
-		if _, broken := chainOf(all, b); b.Good() && broken == nil && b.ID < now {
+		if _, broken := chainOf(all, b); b.Good() && broken == nil && b.ID <= now {
 			return b.ID, nil
 		}
 	}
