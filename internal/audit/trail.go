@@ -118,13 +118,14 @@ func OpenTrail(dir, source string) (*Trail, error) {
 		return nil, trailFault(err, dir)
 	}
 	t := &Trail{dir: dir, source: source}
+	unread := false // the last file has lines, and none of them can be read: no crash does that, so it stays for Verify to name
 	for len(names) > 0 {
 		path := filepath.Join(dir, names[len(names)-1])
 		whole, damaged, err := t.resume(path)
 		if err != nil {
 			return nil, trailFault(err, path)
 		}
-		if damaged {
+		if damaged || whole > 0 && unread {
 			return t, t.begin(true)
 		}
 		if whole > 0 {
@@ -141,13 +142,32 @@ func OpenTrail(dir, source string) (*Trail, error) {
 			t.size = whole
 			return t, nil
 		}
-		// Killed before its first line was there.
-		if err := os.Remove(path); err != nil {
+		lines, err := hasLine(path)
+		if err != nil {
 			return nil, trailFault(err, path)
+		}
+		if unread = unread || lines; !lines { // killed before its first line was there
+			if err := os.Remove(path); err != nil {
+				return nil, trailFault(err, path)
+			}
 		}
 		names = names[:len(names)-1]
 	}
-	return t, t.begin(false)
+	return t, t.begin(unread)
+}
+
+// hasLine tells whether a file holds a line end.
+func hasLine(path string) (bool, error) {
+	file, err := os.Open(path)
+	if err != nil {
+		return false, err
+	}
+	defer file.Close()
+	_, err = bufio.NewReader(file).ReadBytes('\n')
+	if errors.Is(err, io.EOF) {
+		return false, nil
+	}
+	return err == nil, err
 }
 
 // resume reads a file, and tells up to where it is whole; damaged when something is wrong before a mark, which no crash does.

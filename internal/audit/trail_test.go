@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"testing"
 	"time"
 
@@ -394,6 +395,33 @@ func TestATrailGoesOnAfterWhatBefallsItsFile(t *testing.T) {
 	v, err := Verify(dir, nil)
 	if err != nil || v.Files != 2 || len(v.Problems) != 1 || v.Problems[0].Kind != ProblemEdited || v.Problems[0].Seq != 2 {
 		t.Errorf("%+v %v", v, err)
+	}
+	// Somebody wrote over the whole of the last file: it stays where it is, and Verify tells.
+	last := trail.file.Name()
+	if err := os.WriteFile(last, []byte("nothing was here\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if trail, err = OpenTrail(dir, "house"); err != nil {
+		t.Fatal(err)
+	}
+	trail.Close()
+	if left, err := os.ReadFile(last); err != nil || string(left) != "nothing was here\n" {
+		t.Errorf("%q %v", left, err)
+	}
+	if v, err = Verify(dir, nil); err != nil || v.Files != 3 || !slices.ContainsFunc(v.Problems, func(p Problem) bool { return p.File == filepath.Base(last) && p.Kind == ProblemUnread }) {
+		t.Errorf("%+v %v", v, err)
+	}
+	// One that has no whole line was begun by somebody who was killed: it goes.
+	begun := trail.file.Name()
+	if err := os.WriteFile(begun, []byte(`{"seq":`), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if trail, err = OpenTrail(dir, "house"); err != nil {
+		t.Fatal(err)
+	}
+	trail.Close()
+	if again, err := Verify(dir, nil); err != nil || again.Files != 3 {
+		t.Errorf("%+v %v", again, err)
 	}
 }
 
