@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"log/slog"
+	"net/http"
 	"os"
 	"os/signal"
 	"path/filepath"
@@ -242,6 +243,22 @@ func (l *houseLock) release() {
 	_ = l.unlock()
 }
 
+// used tells that a set-up link is surely of no use any more: somebody has made the owner's account with it since it was printed.
+func used(ctx context.Context, link string) bool {
+	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
+	defer cancel()
+	ask, err := http.NewRequestWithContext(ctx, http.MethodGet, link, nil)
+	if err != nil {
+		return false
+	}
+	answer, err := http.DefaultClient.Do(ask)
+	if err != nil {
+		return false // perhaps it is a name that only others know this house by
+	}
+	defer answer.Body.Close()
+	return answer.StatusCode >= 400 && answer.StatusCode < 500
+}
+
 // attach stays with the server that runs already, until it ends or this terminal is left.
 func (t *terminal) attach(ctx context.Context, dir string) error {
 	told := false
@@ -251,7 +268,7 @@ func (t *terminal) attach(ctx context.Context, dir string) error {
 		if r, err := readRunning(dir); err == nil && !told {
 			told = true
 			t.say("cli.up.attached", fault.Args{"url": r.URL, "pid": r.PID})
-			if r.Setup != "" {
+			if r.Setup != "" && !used(ctx, r.Setup) {
 				t.say("cli.up.setup", fault.Args{"url": r.Setup})
 			}
 		}
