@@ -421,7 +421,9 @@ var (
 func (r *recording) log() []logged {
 	r.t.Helper()
 	var raw []byte
-	for range 100 { // until the sessions that were closed last have said so
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	for { // until the sessions that were closed last have said so
 		var err error
 		raw, err = os.ReadFile(filepath.Join(r.dir, "log", "one.json"))
 		r.must(err)
@@ -429,7 +431,11 @@ func (r *recording) log() []logged {
 		if bytes.Count(raw, []byte(`"disconnection: `)) >= r.closed() {
 			break
 		}
-		time.Sleep(20 * time.Millisecond)
+		select {
+		case <-r.t.Context().Done():
+			r.t.Fatal("some of the sessions that were closed have not said so in the log")
+		case <-tick.C:
+		}
 	}
 	const form = "2006-01-02 15:04:05.000 UTC"
 	byPID, byPort := map[int][]*visit{}, map[int]*visit{} // process ids come again
