@@ -132,13 +132,9 @@ func (b *auditBench) clusters(ctx context.Context) (err error) {
 	if !audited.Installation().PgAudit {
 		return fault.New(fault.Unavailable, "cluster.no_pgaudit", fault.Args{"package": "pgaudit"})
 	}
-	owner, err := audited.DSN(cluster.Superuser, cluster.Database)
+	conn, err := superuser(ctx, audited.Cluster, cluster.Database)
 	if err != nil {
 		return err
-	}
-	conn, err := pgx.Connect(ctx, owner)
-	if err != nil {
-		return pg.Fault(err)
 	}
 	if err := conn.QueryRow(ctx, `SELECT current_setting('server_version')`).Scan(&b.report.Versions.Postgres); err != nil {
 		return pg.Fault(err)
@@ -208,13 +204,9 @@ func (b *auditBench) pgbench(ctx context.Context, c *cluster.Cluster) (func() (f
 	if _, err := run(cluster.Superuser, "-i", "-q", "-s", strconv.Itoa(b.Scale)); err != nil {
 		return nil, err
 	}
-	dsn, err := c.DSN(cluster.Superuser, cluster.Database)
+	conn, err := superuser(ctx, c, cluster.Database)
 	if err != nil {
 		return nil, err
-	}
-	conn, err := pgx.Connect(ctx, dsn)
-	if err != nil {
-		return nil, pg.Fault(err)
 	}
 	defer conn.Close(ctx)
 	if _, err := conn.Exec(ctx, "GRANT USAGE ON SCHEMA public TO "+cluster.App+"; GRANT ALL ON ALL TABLES IN SCHEMA public TO "+cluster.App); err != nil {
@@ -237,15 +229,11 @@ var tps = regexp.MustCompile(`tps = ([0-9.]+) \(without initial connection time\
 
 // write lets people and programs do what is logged, and repeats that log, day after day, until it has enough records.
 func (b *auditBench) write(ctx context.Context, c *cluster.Cluster) error {
-	dsn, err := c.DSN(cluster.Superuser, cluster.Database)
-	if err != nil {
-		return err
-	}
 	const sessions = 40
 	for i := range sessions {
-		conn, err := pgx.Connect(ctx, dsn)
+		conn, err := superuser(ctx, c, cluster.Database)
 		if err != nil {
-			return pg.Fault(err)
+			return err
 		}
 		t, r := fmt.Sprintf("bench.orders_%d", i), fmt.Sprintf("bench_person_%d", i)
 		for _, sql := range []string{
@@ -445,13 +433,9 @@ func (b *auditBench) houses(ctx context.Context) (err error) {
 
 // unwatch takes all auditing out of a cluster; what is loaded goes with its next start.
 func unwatch(ctx context.Context, c *cluster.Cluster) error {
-	dsn, err := c.DSN(cluster.Superuser, cluster.Database)
+	conn, err := superuser(ctx, c, cluster.Database)
 	if err != nil {
 		return err
-	}
-	conn, err := pgx.Connect(ctx, dsn)
-	if err != nil {
-		return pg.Fault(err)
 	}
 	defer conn.Close(ctx)
 	statements := []string{"DROP EXTENSION IF EXISTS pgaudit"}
@@ -506,13 +490,9 @@ func (b *auditBench) alerts(ctx context.Context, house *bench) error {
 	if err != nil {
 		return err
 	}
-	dsn, err := own.DSN(cluster.Superuser, cluster.Database)
+	super, err := superuser(ctx, own, cluster.Database)
 	if err != nil {
 		return err
-	}
-	super, err := pgx.Connect(ctx, dsn)
-	if err != nil {
-		return pg.Fault(err)
 	}
 	defer super.Close(ctx)
 	load := &load{name: "posts_16", n: few, share: 1}
@@ -556,7 +536,7 @@ func (b *auditBench) alerts(ctx context.Context, house *bench) error {
 		_, err := crew.drive(busy, time.Hour)
 		posted <- err
 	}()
-	waits, err := b.wait(ctx, dsn, listener)
+	waits, err := b.wait(ctx, super.Config().ConnString(), listener)
 	stop()
 	drove := <-posted
 	if err != nil {

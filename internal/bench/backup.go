@@ -9,8 +9,8 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -95,13 +95,9 @@ func (b *backupBench) fill(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	dsn, err := b.scratch.DSN(cluster.Superuser, "postgres")
+	conn, err := superuser(ctx, b.scratch.Cluster, "postgres")
 	if err != nil {
 		return err
-	}
-	conn, err := pgx.Connect(ctx, dsn)
-	if err != nil {
-		return pg.Fault(err)
 	}
 	defer conn.Close(ctx)
 	if err := conn.QueryRow(ctx, `SELECT current_setting('server_version')`).Scan(&b.report.Versions.Postgres); err != nil {
@@ -110,17 +106,12 @@ func (b *backupBench) fill(ctx context.Context) error {
 	if b.probe, err = newProbe(ctx, 0, conn); err != nil {
 		return err
 	}
-	field := func(name string) string {
-		if m := regexp.MustCompile(name + `='?([^' ]*)`).FindStringSubmatch(dsn); m != nil {
-			return m[1]
-		}
-		return ""
-	}
+	in := conn.Config()
 	replicator, err := b.scratch.DSN(cluster.Replicator, "postgres")
 	if err != nil {
 		return err
 	}
-	b.env = append(environment(), "PGHOST="+field("host"), "PGPORT="+field("port"), "PGUSER="+cluster.Superuser, "PGPASSWORD="+field("password"), "LC_ALL=C",
+	b.env = append(environment(), "PGHOST="+in.Host, "PGPORT="+strconv.Itoa(int(in.Port)), "PGUSER="+cluster.Superuser, "PGPASSWORD="+in.Password, "LC_ALL=C",
 		"REPLICATOR="+replicator)
 	for _, statement := range []string{
 		`CREATE TABLE account (id int, branch int, balance int, filler char(84))`,
@@ -133,7 +124,7 @@ func (b *backupBench) fill(ctx context.Context) error {
 			return pg.Fault(err)
 		}
 	}
-	if err := b.write(ctx, dsn); err != nil {
+	if err := b.write(ctx, in.ConnString()); err != nil {
 		return err
 	}
 	for _, statement := range []string{`ALTER TABLE message ADD PRIMARY KEY (id)`, `VACUUM`, `CHECKPOINT`} {

@@ -10,6 +10,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"howdah/internal/cluster"
 	"howdah/internal/pg"
 )
 
@@ -133,4 +134,14 @@ func (l *baseline) run(window time.Duration, conns []*pgx.Conn, insert func(i in
 		err = <-failed
 	}
 	return float64(n) / took.Seconds(), err
+}
+
+// superuser connects as the superuser of a cluster that a benchmark made. The caller closes the connection.
+func superuser(ctx context.Context, c *cluster.Cluster, database string) (*pgx.Conn, error) {
+	dsn, err := c.DSN(cluster.Superuser, database)
+	if err != nil {
+		return nil, err
+	}
+	conn, err := pgx.Connect(ctx, dsn)
+	return conn, pg.Fault(err)
 }

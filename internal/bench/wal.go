@@ -14,8 +14,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/jackc/pgx/v5"
-
 	"howdah/internal/cluster"
 	"howdah/internal/fault"
 	"howdah/internal/keeper"
@@ -91,13 +89,9 @@ func (b *walBench) fill(ctx context.Context) (err error) {
 			err = errors.Join(err, s.Close(context.WithoutCancel(ctx)))
 		}
 	}()
-	dsn, err := s.DSN(cluster.Superuser, "postgres")
+	conn, err := superuser(ctx, s.Cluster, "postgres")
 	if err != nil {
 		return err
-	}
-	conn, err := pgx.Connect(ctx, dsn)
-	if err != nil {
-		return pg.Fault(err)
 	}
 	defer conn.Close(ctx)
 	var system string
