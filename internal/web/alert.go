@@ -138,11 +138,7 @@ func (d *Door) watches() bool {
 }
 
 func (d *Door) apiAnswer(v *visit) (any, error) {
-	room, err := v.number("room")
-	if err != nil {
-		return nil, err
-	}
-	seq, err := v.number("seq")
+	room, seq, err := v.numbers("room", "seq")
 	if err != nil {
 		return nil, err
 	}

@@ -110,11 +110,7 @@ func (d *Door) apiMembers(v *visit) (any, error) {
 }
 
 func (d *Door) apiPutMember(v *visit) (any, error) {
-	room, err := v.number("room")
-	if err != nil {
-		return nil, err
-	}
-	who, err := v.number("person")
+	room, who, err := v.numbers("room", "person")
 	if err != nil {
 		return nil, err
 	}
@@ -129,11 +125,7 @@ func (d *Door) apiPutMember(v *visit) (any, error) {
 }
 
 func (d *Door) apiRemoveMember(v *visit) (any, error) {
-	room, err := v.number("room")
-	if err != nil {
-		return nil, err
-	}
-	who, err := v.number("person")
+	room, who, err := v.numbers("room", "person")
 	if err != nil {
 		return nil, err
 	}
@@ -198,11 +190,7 @@ func (d *Door) apiPost(v *visit) (any, error) {
 }
 
 func (d *Door) apiEdit(v *visit) (any, error) {
-	room, err := v.number("room")
-	if err != nil {
-		return nil, err
-	}
-	seq, err := v.number("seq")
+	room, seq, err := v.numbers("room", "seq")
 	if err != nil {
 		return nil, err
 	}
@@ -214,11 +202,7 @@ func (d *Door) apiEdit(v *visit) (any, error) {
 }
 
 func (d *Door) apiDelete(v *visit) (any, error) {
-	room, err := v.number("room")
-	if err != nil {
-		return nil, err
-	}
-	seq, err := v.number("seq")
+	room, seq, err := v.numbers("room", "seq")
 	if err != nil {
 		return nil, err
 	}

@@ -193,6 +193,14 @@ func (v *visit) number(name string) (int64, error) {
 	return n, nil
 }
 
+// numbers reads two of the path.
+func (v *visit) numbers(one, other string) (a, b int64, err error) {
+	if a, err = v.number(one); err == nil {
+		b, err = v.number(other)
+	}
+	return a, b, err
+}
+
 // query reads a number from the query; 0 where it is not given.
 func (v *visit) query(name string) (int64, error) {
 	raw := v.r.URL.Query().Get(name)
