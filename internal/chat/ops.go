@@ -2,9 +2,9 @@ package chat
 
 import (
 	"context"
+	"crypto/rand"
 	"crypto/sha256"
 	"fmt"
-	"slices"
 
 	"github.com/jackc/pgx/v5"
 
@@ -79,10 +79,20 @@ func (r *Rooms) Announce(ctx context.Context, topic, key, text string) (heard bo
 	return heard, err
 }
 
+// NewID is a client id as clients make them, for what the house does itself and for those who speak to it from a terminal: a random UUID (RFC 9562, version 4).
+func NewID() string {
+	var b [16]byte
+	_, _ = rand.Read(b[:]) // never fails (crypto/rand documentation)
+	return uuid(b, 4)
+}
+
 // idOf is a client id that follows from words: who announces something again after a crash does not say it twice.
 func idOf(words ...string) string {
 	sum := sha256.Sum256(fmt.Appendf(nil, "%q", words))
-	b := slices.Clone(sum[:16])
-	b[6], b[8] = b[6]&0x0f|0x80, b[8]&0x3f|0x80 // version 8: its own way (RFC 9562, section 5.8)
+	return uuid([16]byte(sum[:16]), 8) // its own way (RFC 9562, section 5.8)
+}
+
+func uuid(b [16]byte, version byte) string {
+	b[6], b[8] = b[6]&0x0f|version<<4, b[8]&0x3f|0x80
 	return fmt.Sprintf("%x-%x-%x-%x-%x", b[:4], b[4:6], b[6:8], b[8:10], b[10:])
 }

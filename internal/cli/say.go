@@ -3,7 +3,6 @@ package cli
 import (
 	"bytes"
 	"context"
-	"crypto/rand"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -12,6 +11,7 @@ import (
 	"strings"
 	"time"
 
+	"howdah/internal/chat"
 	"howdah/internal/fault"
 )
 
@@ -41,10 +41,7 @@ func (c *sayCmd) Run(ctx context.Context, t *terminal) error {
 	if err != nil {
 		return err
 	}
-	var b [16]byte
-	_, _ = rand.Read(b[:]) // never fails (crypto/rand documentation)
-	b[6], b[8] = b[6]&0x0f|0x40, b[8]&0x3f|0x80
-	id := fmt.Sprintf("%x-%x-%x-%x-%x", b[:4], b[4:6], b[6:8], b[8:10], b[10:])
+	id := chat.NewID()
 	var receipt struct{ Seq int64 }
 	// The same id in every try: a message whose answer was lost is not said twice.
 	for try := 1; ; try++ {

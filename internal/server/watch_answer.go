@@ -3,10 +3,8 @@ package server
 import (
 	"bytes"
 	"context"
-	"crypto/rand"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -126,7 +124,7 @@ func Mutes(c *cluster.Cluster) ([]judge.Mute, error) {
 
 // EndMute asks the watch of a house to end a mute: at once where it runs, else when it runs again. by is who asks.
 func EndMute(c *cluster.Cluster, incident, by string) error {
-	u := unmute{ID: newID(), Incident: incident, By: by, At: time.Now().UTC()}
+	u := unmute{ID: chat.NewID(), Incident: incident, By: by, At: time.Now().UTC()}
 	name := strings.Replace(unmuteFiles, "*", u.ID, 1)
 	raw, err := json.Marshal(u)
 	if err == nil {
@@ -215,11 +213,3 @@ func (w *watcher) reopen(ctx context.Context, rooms *chat.Rooms) error {
 
 // anyPart is beyond every part of an incident.
 const anyPart = 1 << 30
-
-// newID is a random UUID.
-func newID() string {
-	var b [16]byte
-	_, _ = rand.Read(b[:]) // it does not fail
-	b[6], b[8] = b[6]&0x0f|0x40, b[8]&0x3f|0x80
-	return fmt.Sprintf("%x-%x-%x-%x-%x", b[:4], b[4:6], b[6:8], b[8:10], b[10:])
-}

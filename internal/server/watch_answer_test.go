@@ -86,7 +86,7 @@ func TestAnAnswerOutlivesADatabaseThatGoesBack(t *testing.T) {
 		t.Fatalf("%+v", messages)
 	}
 	first := messages[0]
-	if _, err := rooms.Answer(t.Context(), me, chat.AnswerDraft{Room: room, Seq: first.Seq, ClientID: newID(), What: chat.Muted, Days: 7, Cover: first.Alert.Cover.ID()}); err != nil {
+	if _, err := rooms.Answer(t.Context(), me, chat.AnswerDraft{Room: room, Seq: first.Seq, ClientID: chat.NewID(), What: chat.Muted, Days: 7, Cover: first.Alert.Cover.ID()}); err != nil {
 		t.Fatal(err)
 	}
 	speak()
@@ -102,7 +102,7 @@ func TestAnAnswerOutlivesADatabaseThatGoesBack(t *testing.T) {
 	if len(messages) != 2 || again < 0 || messages[again].Alert.State != chat.Muted || messages[again].Alert.Answers[0].By.Name != "Olive" || messages[1-again].Alert.State != chat.AlertOpen {
 		t.Fatalf("%+v", messages)
 	}
-	if _, err := rooms.Answer(t.Context(), me, chat.AnswerDraft{Room: room, Seq: messages[again].Seq, ClientID: newID(), What: chat.Reopened}); err != nil {
+	if _, err := rooms.Answer(t.Context(), me, chat.AnswerDraft{Room: room, Seq: messages[again].Seq, ClientID: chat.NewID(), What: chat.Reopened}); err != nil {
 		t.Fatal(err)
 	}
 	speak()

@@ -12,6 +12,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"howdah/internal/chat"
 )
 
 // client is a page that somebody has open: it posts, edits, deletes and reads, loses its connection at random, keeps
@@ -219,7 +221,7 @@ func (c *client) talk(ctx context.Context, s *socket, frames <-chan frame, owed 
 				continue
 			}
 			if c.rng.IntN(3) == 0 { // in the middle of a frame
-				raw := object{"do": "post", "id": 1, "room": c.rooms[0], "client_id": uuid(), "body": strings.Repeat("half ", 50)}
+				raw := object{"do": "post", "id": 1, "room": c.rooms[0], "client_id": chat.NewID(), "body": strings.Repeat("half ", 50)}
 				_ = s.send(raw, 1+c.rng.IntN(200))
 			}
 			return nil
@@ -409,7 +411,7 @@ func (c *client) act(s *socket) error {
 	case len(c.outbox) >= 12:
 	case n < 35 && len(c.mine) > 0:
 		i := c.rng.IntN(len(c.mine))
-		o := &op{kind: "edit", clientID: uuid(), by: c.who, room: c.mine[i].room, post: c.mine[i]}
+		o := &op{kind: "edit", clientID: chat.NewID(), by: c.who, room: c.mine[i].room, post: c.mine[i]}
 		if n < 16 {
 			o.kind = "delete"
 		} else {
@@ -418,7 +420,7 @@ func (c *client) act(s *socket) error {
 		c.mine = append(c.mine[:i], c.mine[i+1:]...)
 		c.plan(o)
 	default:
-		c.plan(&op{kind: "post", clientID: uuid(), by: c.who, room: c.rooms[c.rng.IntN(len(c.rooms))], body: c.words()})
+		c.plan(&op{kind: "post", clientID: chat.NewID(), by: c.who, room: c.rooms[c.rng.IntN(len(c.rooms))], body: c.words()})
 	}
 	return nil
 }

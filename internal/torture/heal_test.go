@@ -7,6 +7,8 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+
+	"howdah/internal/chat"
 )
 
 // Who missed much comes back in one go: the events, or the word that it was too much, and then all that comes. Never a
@@ -19,7 +21,7 @@ func TestWhoMissedMuchIsBroughtUpToDate(t *testing.T) {
 	writer := h.open(owner, lobby)
 	body := strings.Repeat("大象 never *forget* ", 200)
 	for i := range 450 {
-		if f := writer.say(lobby, uuid(), fmt.Sprint(i, " ", body)); f.Is != "ok" {
+		if f := writer.say(lobby, chat.NewID(), fmt.Sprint(i, " ", body)); f.Is != "ok" {
 			t.Fatalf("%+v", f)
 		}
 	}
@@ -51,7 +53,7 @@ func TestWhoMissedMuchIsBroughtUpToDate(t *testing.T) {
 			}
 		}
 		t.Logf("who missed %s: seen up to %d of %d, told of a gap: %t", name, at, top, told)
-		top = writer.say(lobby, uuid(), "and then?").Seq
+		top = writer.say(lobby, chat.NewID(), "and then?").Seq
 		for {
 			f, err := s.receive(patience)
 			if err != nil {
@@ -76,12 +78,12 @@ func TestWhoComesBackAtOnceHearsOn(t *testing.T) {
 	for i := range 25 {
 		h.must(people[1], "POST", fmt.Sprintf("/rooms/%d/leave", lobby), nil, nil)
 		h.must(people[1], "POST", fmt.Sprintf("/rooms/%d/join", lobby), nil, nil)
-		seq := h.mustPost(people[0], lobby, uuid(), fmt.Sprint("hello again ", i))
+		seq := h.mustPost(people[0], lobby, chat.NewID(), fmt.Sprint("hello again ", i))
 		// Heard, or spoken of in the list of rooms that comes with the joining.
 		page.until(fmt.Sprintf("post %d (seq %d)", i, seq), func(f frame) bool {
 			return f.Is == "event" && f.event.Seq == seq || f.Is == "rooms" && len(f.Rooms) > 0 && f.Rooms[0].Seq >= seq
 		})
-		seq = h.mustPost(people[0], lobby, uuid(), "and again")
+		seq = h.mustPost(people[0], lobby, chat.NewID(), "and again")
 		page.until(fmt.Sprintf("second post %d (seq %d)", i, seq), func(f frame) bool { return f.Is == "event" && f.event.Seq == seq })
 	}
 	h.end(h.run, syscall.SIGINT)
@@ -106,7 +108,7 @@ func TestKilledWhileTheClusterIsMade(t *testing.T) {
 		h.kill(p)
 	}
 	owner := h.settle(h.start(), "anna")[0]
-	h.mustPost(owner, h.lobby(owner), uuid(), "hello")
+	h.mustPost(owner, h.lobby(owner), chat.NewID(), "hello")
 	h.end(h.run, syscall.SIGINT)
 	h.empty()
 	h.shutDown()

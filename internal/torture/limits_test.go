@@ -17,6 +17,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"golang.org/x/sys/unix"
 
+	"howdah/internal/chat"
 	"howdah/internal/cluster"
 )
 
@@ -95,7 +96,7 @@ func TestFullDiskIsToldAndLosesNothing(t *testing.T) {
 	lobby := h.lobby(owner)
 	page := h.open(owner, lobby)
 	body := strings.Repeat("elephant ", 5000)
-	var first int64 = h.mustPost(owner, lobby, uuid(), body)
+	var first int64 = h.mustPost(owner, lobby, chat.NewID(), body)
 	errorsBefore := h.logged(`"ERROR"`)
 
 	drop := fill(t, disk)
@@ -103,7 +104,7 @@ func TestFullDiskIsToldAndLosesNothing(t *testing.T) {
 	var refused []string // client ids, to be sent again
 	var why error
 	await(t, patience, "the disk to be full for the database", func() bool {
-		id := uuid()
+		id := chat.NewID()
 		seq, err := h.post(owner, lobby, id, body)
 		if err == nil {
 			acked[id] = seq
@@ -122,7 +123,7 @@ func TestFullDiskIsToldAndLosesNothing(t *testing.T) {
 	t.Logf("the page says %s", waiting.Message)
 	await(t, patience, "/healthz to name the disk", func() bool { return strings.Contains(h.health(), "disk_full") })
 	for range 50 {
-		id := uuid()
+		id := chat.NewID()
 		if seq, err := h.post(owner, lobby, id, body); err == nil {
 			acked[id] = seq
 		} else if err := unlessPassing(err); err != nil {
@@ -169,7 +170,7 @@ func TestFullDiskAtStartAndStop(t *testing.T) {
 	h.said = filepath.Join(work, "said-"+filepath.Base(disk)+".log")
 	owner := h.settle(h.start(), "anna")[0]
 	lobby := h.lobby(owner)
-	seq := h.mustPost(owner, lobby, uuid(), "before")
+	seq := h.mustPost(owner, lobby, chat.NewID(), "before")
 	drop := fill(t, disk)
 	if err := sendTo(h.run.pid(), syscall.SIGINT); err != nil {
 		t.Fatal(err)
@@ -206,7 +207,7 @@ func TestTooManyOpenFilesIsSurvived(t *testing.T) {
 	owner := h.settle(h.start(), "anna")[0]
 	lobby := h.lobby(owner)
 	page := h.open(owner, lobby)
-	page.say(lobby, uuid(), "before")
+	page.say(lobby, chat.NewID(), "before")
 	var crowd []net.Conn
 	t.Cleanup(func() {
 		for _, c := range crowd {
@@ -222,7 +223,7 @@ func TestTooManyOpenFilesIsSurvived(t *testing.T) {
 	}
 	await(t, patience, "howdah to say that it has too many files open", func() bool { return h.logged("too_many_files") > 0 })
 	for i := range 20 {
-		id := uuid()
+		id := chat.NewID()
 		var f frame
 		if !within(patience, func() bool { f = page.say(lobby, id, fmt.Sprint("with ", i)); return f.Is == "ok" }) {
 			t.Fatalf("who is in cannot talk: %+v", f)
@@ -236,7 +237,7 @@ func TestTooManyOpenFilesIsSurvived(t *testing.T) {
 	}
 	crowd = nil
 	await(t, patience, "new ones to be let in", func() bool { return h.health() == "" })
-	seq := h.mustPost(owner, lobby, uuid(), "after")
+	seq := h.mustPost(owner, lobby, chat.NewID(), "after")
 	page.until("the post", func(f frame) bool { return f.Is == "event" && f.event.Seq == seq })
 	h.end(h.run, syscall.SIGINT)
 	h.empty()
@@ -250,7 +251,7 @@ func TestTooManyConnectionsIsSurvived(t *testing.T) {
 	owner := h.settle(h.start(), "anna")[0]
 	lobby := h.lobby(owner)
 	page := h.open(owner, lobby)
-	before := page.say(lobby, uuid(), "before").Seq
+	before := page.say(lobby, chat.NewID(), "before").Seq
 	super := h.sql(cluster.Superuser)
 	dsn, err := h.cluster().DSN(cluster.Superuser, cluster.Database)
 	if err != nil {
@@ -281,7 +282,7 @@ func TestTooManyConnectionsIsSurvived(t *testing.T) {
 		take()
 		return strings.Contains(h.health(), "too_many_connections")
 	})
-	id := uuid()
+	id := chat.NewID()
 	if _, err := h.post(owner, lobby, id, "without"); err == nil || unlessPassing(err) != nil {
 		t.Errorf("a post was answered with %v", err)
 	}

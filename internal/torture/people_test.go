@@ -13,6 +13,8 @@ import (
 	"net/url"
 	"strings"
 	"time"
+
+	"howdah/internal/chat"
 )
 
 // person is somebody with an account and an access token.
@@ -181,7 +183,7 @@ type event struct {
 func (h *house) makeRoom(kind, name string, people []person) int64 {
 	h.t.Helper()
 	var r room
-	h.must(people[0], "POST", "/rooms", object{"client_id": uuid(), "kind": kind, "name": name, "topic": ""}, &r)
+	h.must(people[0], "POST", "/rooms", object{"client_id": chat.NewID(), "kind": kind, "name": name, "topic": ""}, &r)
 	for _, p := range people[1:] {
 		if kind == "public" {
 			h.must(p, "POST", fmt.Sprintf("/rooms/%d/join", r.ID), nil, nil)
@@ -190,14 +192,6 @@ func (h *house) makeRoom(kind, name string, people []person) int64 {
 		}
 	}
 	return r.ID
-}
-
-// uuid is a version 4 UUID.
-func uuid() string {
-	var b [16]byte
-	_, _ = rand.Read(b[:]) // never fails (crypto/rand documentation)
-	b[6], b[8] = b[6]&0x0f|0x40, b[8]&0x3f|0x80
-	return fmt.Sprintf("%x-%x-%x-%x-%x", b[:4], b[4:6], b[6:8], b[8:10], b[10:])
 }
 
 // health asks /healthz: "" when people can talk, else the key of the reason, or what went wrong with asking.

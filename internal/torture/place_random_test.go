@@ -12,6 +12,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"howdah/internal/chat"
 	"howdah/internal/cluster"
 )
 
@@ -25,7 +26,7 @@ type told struct {
 func (h *house) talk(p person, room int64, round, enough int) (all []told) {
 	for n := range enough {
 		one := told{body: fmt.Sprintf("round %d, post %d", round, n), sent: time.Now()}
-		_, err := h.post(p, room, uuid(), one.body)
+		_, err := h.post(p, room, chat.NewID(), one.body)
 		if err == nil {
 			one.acked = time.Now()
 		}
@@ -79,7 +80,7 @@ func TestARestoreInPlaceToAnyMomentHoldsWhatWasSaidByThen(t *testing.T) {
 		go func() { talking <- h.talk(anna, lobby, -round-1, 1_000_000) }() // until the door is closed
 		h.keeper("restore", "--in-place", "--at", at.Format("2006-01-02 15:04:05.000000")+" Z", "--yes")
 		said = append(said, <-talking...)
-		h.mustPost(anna, lobby, uuid(), fmt.Sprintf("after round %d", round))
+		h.mustPost(anna, lobby, chat.NewID(), fmt.Sprintf("after round %d", round))
 		have, kept := h.stored(lobby), 0
 		for _, one := range slices.Concat(before, said) {
 			switch {
@@ -92,7 +93,7 @@ func TestARestoreInPlaceToAnyMomentHoldsWhatWasSaidByThen(t *testing.T) {
 			}
 		}
 		h.keeper("restore", "undo", "--yes")
-		h.mustPost(anna, lobby, uuid(), fmt.Sprintf("undone round %d", round))
+		h.mustPost(anna, lobby, chat.NewID(), fmt.Sprintf("undone round %d", round))
 		have = h.stored(lobby)
 		for _, one := range slices.Concat(before, said) {
 			if !one.acked.IsZero() && !have[one.body] {

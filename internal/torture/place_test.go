@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"howdah/internal/chat"
 	"howdah/internal/cluster"
 )
 
@@ -75,9 +76,9 @@ func TestARestoreInPlaceGoesBackAndForthWhoeverIsKilled(t *testing.T) {
 		return func() bool { done, _ := h.baseBackups(); return len(done) >= n }
 	}
 	await(t, patience, "a base backup", whole(1))
-	first := h.mustPost(anna, lobby, uuid(), "first")
+	first := h.mustPost(anna, lobby, chat.NewID(), "first")
 	at := h.moment()
-	h.mustPost(anna, lobby, uuid(), "second")
+	h.mustPost(anna, lobby, chat.NewID(), "second")
 
 	// Nothing happens without a yes, and the plan says what would.
 	plan, err := h.command("restore", "--in-place", "--at", at).CombinedOutput()
@@ -89,7 +90,7 @@ func TestARestoreInPlaceGoesBackAndForthWhoeverIsKilled(t *testing.T) {
 	page.until("the word to wait", func(f frame) bool { return f.Is == "waiting" })
 	page.until("the word to load anew", func(f frame) bool { return f.Is == "reset" && f.Epoch != "" })
 	h.mustSay(anna, lobby, "first")
-	if seq := h.mustPost(anna, lobby, uuid(), "instead"); seq != first+1 {
+	if seq := h.mustPost(anna, lobby, chat.NewID(), "instead"); seq != first+1 {
 		t.Errorf("seq %d after %d", seq, first)
 	}
 	// What a page knows of the other life counts for nothing; who is connected goes on.
@@ -107,7 +108,7 @@ func TestARestoreInPlaceGoesBackAndForthWhoeverIsKilled(t *testing.T) {
 	h.keeper("restore", "undo", "--yes")
 	h.mustSay(anna, lobby, "first", "second")
 	page.until("the word to load anew", func(f frame) bool { return f.Is == "reset" })
-	if seq := h.mustPost(anna, lobby, uuid(), "third"); seq != first+2 {
+	if seq := h.mustPost(anna, lobby, chat.NewID(), "third"); seq != first+2 {
 		t.Errorf("seq %d", seq)
 	}
 	await(t, patience, "a base backup on the third timeline", whole(3))
@@ -140,7 +141,7 @@ func TestARestoreInPlaceGoesBackAndForthWhoeverIsKilled(t *testing.T) {
 	}
 
 	// With nobody in the house the restore is done by the command alone, and it takes what a dead PostgreSQL had not archived from its disk.
-	h.mustPost(anna, lobby, uuid(), "last")
+	h.mustPost(anna, lobby, chat.NewID(), "last")
 	h.kill(h.run)
 	if postmaster, running := h.postmaster(); running {
 		_ = sendTo(postmaster, syscall.SIGKILL)
@@ -221,7 +222,7 @@ func TestOneGoesBackToBeforeAMigration(t *testing.T) {
 	anna := h.settle(h.start(), "anna")[0]
 	lobby := h.lobby(anna)
 	await(t, patience, "a base backup", func() bool { done, _ := h.baseBackups(); return len(done) > 0 })
-	h.mustPost(anna, lobby, uuid(), "with the old version")
+	h.mustPost(anna, lobby, chat.NewID(), "with the old version")
 	var version int
 	if err := h.sql(cluster.Superuser).QueryRow(t.Context(), `SELECT max(version_id) FROM public.howdah_schema`).Scan(&version); err != nil {
 		t.Fatal(err)
@@ -235,14 +236,14 @@ func TestOneGoesBackToBeforeAMigration(t *testing.T) {
 	if h.logged("a restore point was set before the migration", point) != 1 || !h.hasLater() {
 		t.Fatalf("no restore point, or no migration\n%s", h.tail(20))
 	}
-	h.mustPost(anna, lobby, uuid(), "with the new version")
+	h.mustPost(anna, lobby, chat.NewID(), "with the new version")
 	// While the new version runs, what comes back is migrated before anybody is let in.
 	h.keeper("restore", "--in-place", "--name", point, "--yes")
 	h.mustSay(anna, lobby, "with the old version")
 	if !h.hasLater() {
 		t.Error("the schema is the old one, and people were let in")
 	}
-	h.mustPost(anna, lobby, uuid(), "with the new version again")
+	h.mustPost(anna, lobby, chat.NewID(), "with the new version again")
 	h.end(h.run, syscall.SIGINT)
 	h.empty()
 

@@ -16,6 +16,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"howdah/internal/chat"
 	"howdah/internal/cluster"
 )
 
@@ -121,7 +122,7 @@ func TestOnSomebodyElsesPostgreSQL(t *testing.T) {
 	owner := h.settle(h.start(), "anna")[0]
 	lobby := h.lobby(owner)
 	page := h.open(owner, lobby)
-	seq := page.say(lobby, uuid(), "hello").Seq
+	seq := page.say(lobby, chat.NewID(), "hello").Seq
 
 	var strong int
 	if err := super.QueryRow(t.Context(), `SELECT count(*) FROM pg_roles WHERE rolname LIKE 'howdah%' AND (rolsuper OR rolcreaterole OR rolcreatedb OR rolreplication OR rolbypassrls)`).Scan(&strong); err != nil || strong > 0 {
@@ -148,7 +149,7 @@ func TestOnSomebodyElsesPostgreSQL(t *testing.T) {
 		t.Fatal(err)
 	}
 	page.until("the page to be told", func(f frame) bool { return f.Is == "back" })
-	if next := h.mustPost(owner, lobby, uuid(), "again"); next != seq+1 {
+	if next := h.mustPost(owner, lobby, chat.NewID(), "again"); next != seq+1 {
 		t.Errorf("seq %d after %d", next, seq)
 	}
 	pid, _ := other.Running()

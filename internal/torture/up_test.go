@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"howdah/internal/chat"
 	"howdah/internal/cluster"
 )
 
@@ -44,7 +45,7 @@ func TestSecondUpAttachesAndLeaves(t *testing.T) {
 // aside runs another command of the house beside its server.
 func (h *house) aside(args ...string) *commandAside {
 	h.t.Helper()
-	c := &commandAside{h: h, file: filepath.Join(filepath.Dir(h.dir), "aside-"+uuid()+".log")}
+	c := &commandAside{h: h, file: filepath.Join(filepath.Dir(h.dir), "aside-"+chat.NewID()+".log")}
 	said := h.said
 	h.said = c.file
 	c.program = h.launch(h.command(args...))
@@ -110,7 +111,7 @@ func TestCtrlCStopsInOrder(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer idle.Close()
-	seq := page.say(lobby, uuid(), "before").Seq
+	seq := page.say(lobby, chat.NewID(), "before").Seq
 	began := time.Now()
 	if err := sendTo(h.run.pid(), syscall.SIGINT); err != nil {
 		t.Fatal(err)
@@ -211,7 +212,7 @@ func TestKilledHowdahIsTakenOver(t *testing.T) {
 	h := newHouse(t)
 	owner := h.settle(h.start(), "anna")[0]
 	lobby := h.lobby(owner)
-	seq := h.mustPost(owner, lobby, uuid(), "before")
+	seq := h.mustPost(owner, lobby, chat.NewID(), "before")
 	before, ok := h.postmaster()
 	if !ok {
 		t.Fatal("no PostgreSQL")
@@ -263,7 +264,7 @@ func TestPostgreSQLComesBackOnAnotherPort(t *testing.T) {
 	if now := h.cluster().Status().Port; now == port {
 		t.Fatalf("PostgreSQL has port %d again: nothing was tested", now)
 	}
-	seq := h.mustPost(owner, lobby, uuid(), "on the other port")
+	seq := h.mustPost(owner, lobby, chat.NewID(), "on the other port")
 	page.until("the post", func(f frame) bool { return f.Is == "event" && f.event.Seq == seq })
 	h.end(h.run, syscall.SIGINT)
 	h.empty()

@@ -112,7 +112,7 @@ func pageAlert(in *chat.Alert, l lang.Locale) *ui.Alert {
 		}
 		return r.ID
 	}
-	out := &ui.Alert{Incident: a.Incident, Critical: a.Critical, State: string(a.State), ClientID: newUUID()}
+	out := &ui.Alert{Incident: a.Incident, Critical: a.Critical, State: string(a.State), ClientID: chat.NewID()}
 	for _, n := range a.Answers {
 		answer := ui.Answer{By: n.By.Name, What: string(n.What), At: n.At, Note: n.Note}
 		if n.Until != nil {

@@ -208,7 +208,7 @@ func (d *Door) apiDelete(v *visit) (any, error) {
 	}
 	client := v.r.URL.Query().Get("client_id")
 	if client == "" {
-		client = newUUID() // deleting is idempotent by nature
+		client = chat.NewID() // deleting is idempotent by nature
 	}
 	return receipt(d.rooms.Delete(v.ctx(), v.me(), room, seq, client))
 }

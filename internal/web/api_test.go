@@ -34,17 +34,17 @@ func TestTheAPIFromFirstRoomToLast(t *testing.T) {
 	if me := bob.must("PATCH", "/me", answer{"name": "Bob B.", "theme": "dark", "locale": "zh-TW"}); me["name"] != "Bob B." || me["theme"] != "dark" {
 		t.Error(me)
 	}
-	made := answer{"client_id": newUUID(), "kind": "public", "name": "茶水間", "topic": "tea"}
+	made := answer{"client_id": chat.NewID(), "kind": "public", "name": "茶水間", "topic": "tea"}
 	room := owner.must("POST", "/rooms", made).num("id")
 	if again := owner.must("POST", "/rooms", made).num("id"); again != room {
 		t.Error("a retry made another room")
 	}
 	path := fmt.Sprint("/rooms/", room)
-	bob.refused(403, "chat.not_member", "POST", path+"/messages", answer{"client_id": newUUID(), "body": "hi"})
+	bob.refused(403, "chat.not_member", "POST", path+"/messages", answer{"client_id": chat.NewID(), "body": "hi"})
 	bob.must("POST", path+"/join", nil)
 	owner.must("PUT", fmt.Sprintf("%s/members/%d", path, gus.id), answer{})
 	owner.must("PUT", fmt.Sprintf("%s/members/%d", path, gus.id), answer{"role": "admin"})
-	words := answer{"client_id": newUUID(), "body": "hello **@bob** and @小明"}
+	words := answer{"client_id": chat.NewID(), "body": "hello **@bob** and @小明"}
 	seq := owner.must("POST", path+"/messages", words).num("seq")
 	if again := owner.must("POST", path+"/messages", words).num("seq"); again != seq {
 		t.Error("a retry made another message")
@@ -61,8 +61,8 @@ func TestTheAPIFromFirstRoomToLast(t *testing.T) {
 	if events := page["events"].([]any); len(events) != 4 { // three came, one was ranked
 		t.Errorf("%d events", len(events))
 	}
-	owner.must("PATCH", fmt.Sprintf("%s/messages/%d", path, seq), answer{"client_id": newUUID(), "body": "bye"})
-	bob.refused(403, "chat.not_author", "PATCH", fmt.Sprintf("%s/messages/%d", path, seq), answer{"client_id": newUUID(), "body": "mine"})
+	owner.must("PATCH", fmt.Sprintf("%s/messages/%d", path, seq), answer{"client_id": chat.NewID(), "body": "bye"})
+	bob.refused(403, "chat.not_author", "PATCH", fmt.Sprintf("%s/messages/%d", path, seq), answer{"client_id": chat.NewID(), "body": "mine"})
 	bob.refused(403, "chat.may_not_moderate", "DELETE", fmt.Sprintf("%s/messages/%d", path, seq), nil)
 	gus.must("DELETE", fmt.Sprintf("%s/messages/%d", path, seq), nil)
 	gus.must("PATCH", path, answer{"topic": "coffee"})
@@ -154,7 +154,7 @@ func (h *house) answers(owner, member *person) {
 		{admin, "reopened", 409, "chat.not_answered"}, {admin, "closed", 400, "chat.answer"},
 		{admin, "mine", 200, ""}, {owner, "reopened", 200, ""}, {owner, "acknowledged", 200, ""}, {admin, "reopened", 200, ""}, {admin, "muted", 200, ""},
 	} {
-		body := answer{"client_id": newUUID(), "what": row.what}
+		body := answer{"client_id": chat.NewID(), "what": row.what}
 		if row.what == "muted" {
 			body["days"], body["cover"] = 30, cover["id"]
 		}
@@ -172,7 +172,7 @@ func (h *house) answers(owner, member *person) {
 	if err := h.acc.SetRole(ctx, me, admin.id, account.Member); err != nil {
 		h.t.Fatal(err)
 	}
-	admin.refused(404, "chat.no_room", "POST", to, answer{"client_id": newUUID(), "what": "reopened"})
+	admin.refused(404, "chat.no_room", "POST", to, answer{"client_id": chat.NewID(), "what": "reopened"})
 	if rooms := admin.must("GET", "/rooms", nil)["rooms"].([]any); len(rooms) != 0 {
 		h.t.Errorf("%v", rooms)
 	}
@@ -183,7 +183,7 @@ func TestBadInputIsRefusedWithAReason(t *testing.T) {
 	h := newHouse(t)
 	owner := h.owner()
 	eve := h.newcomer(owner, "eve", account.Member, nil)
-	room := owner.must("POST", "/rooms", answer{"client_id": newUUID(), "kind": "private", "name": "board"}).num("id")
+	room := owner.must("POST", "/rooms", answer{"client_id": chat.NewID(), "kind": "private", "name": "board"}).num("id")
 	path := fmt.Sprintf("/rooms/%d", room)
 	post := path + "/messages"
 	for _, bad := range []struct {
@@ -193,12 +193,12 @@ func TestBadInputIsRefusedWithAReason(t *testing.T) {
 		{400, "web.bad_json", `{`},
 		{400, "web.bad_json", `{"client_id":1}`},
 		{400, "web.bad_json", `{"surprise":true}`},
-		{400, "web.bad_json", `{"client_id":"` + newUUID() + `","body":"x"} {}`},
+		{400, "web.bad_json", `{"client_id":"` + chat.NewID() + `","body":"x"} {}`},
 		{400, "chat.client_id", `{"body":"x"}`},
-		{400, "chat.empty", `{"client_id":"` + newUUID() + `","body":"  \n"}`},
-		{400, "chat.not_text", `{"client_id":"` + newUUID() + `","body":"a\u0000b"}`},
-		{413, "chat.too_long", `{"client_id":"` + newUUID() + `","body":"` + strings.Repeat("x", 50000) + `"}`},
-		{413, "web.too_large", `{"client_id":"` + newUUID() + `","body":"` + strings.Repeat("x", maxRequest) + `"}`},
+		{400, "chat.empty", `{"client_id":"` + chat.NewID() + `","body":"  \n"}`},
+		{400, "chat.not_text", `{"client_id":"` + chat.NewID() + `","body":"a\u0000b"}`},
+		{413, "chat.too_long", `{"client_id":"` + chat.NewID() + `","body":"` + strings.Repeat("x", 50000) + `"}`},
+		{413, "web.too_large", `{"client_id":"` + chat.NewID() + `","body":"` + strings.Repeat("x", maxRequest) + `"}`},
 	} {
 		owner.refused(bad.code, bad.key, "POST", post, bad.body)
 	}
@@ -220,7 +220,7 @@ func TestBadInputIsRefusedWithAReason(t *testing.T) {
 		}
 		eve.refused(404, "chat.no_room", c.method, c.path, body)
 	}
-	eve.refused(403, "chat.not_member", "POST", post, answer{"client_id": newUUID(), "body": "let me in"})
+	eve.refused(403, "chat.not_member", "POST", post, answer{"client_id": chat.NewID(), "body": "let me in"})
 	owner.refused(400, "web.bad_number", "GET", post+"?before=x", nil)
 	for _, locale := range []string{`"xx"`, `"en\u0000"`, `"` + strings.Repeat("e", 1000) + `"`} {
 		owner.refused(400, "account.locale", "PATCH", "/me", `{"locale":`+locale+`}`)
@@ -241,11 +241,11 @@ func TestForeignSitesCannotActInAPersonsName(t *testing.T) {
 		t.Fatal(code, path, body)
 	}
 	for _, header := range [][]string{{"Sec-Fetch-Site", "cross-site"}, {"Sec-Fetch-Site", "same-site"}, {"Origin", "https://evil.example"}} {
-		if code, _, _ := h.submit(browser, "/rooms", url.Values{"name": {"x"}, "kind": {"public"}, "client_id": {newUUID()}}, header...); code != http.StatusForbidden {
+		if code, _, _ := h.submit(browser, "/rooms", url.Values{"name": {"x"}, "kind": {"public"}, "client_id": {chat.NewID()}}, header...); code != http.StatusForbidden {
 			t.Errorf("%v: %d", header, code)
 		}
 	}
-	if code, path, _ := h.submit(browser, "/rooms", url.Values{"name": {"y"}, "kind": {"public"}, "client_id": {newUUID()}}, "Sec-Fetch-Site", "same-origin"); code != 200 || !strings.HasPrefix(path, "/room/") {
+	if code, path, _ := h.submit(browser, "/rooms", url.Values{"name": {"y"}, "kind": {"public"}, "client_id": {chat.NewID()}}, "Sec-Fetch-Site", "same-origin"); code != 200 || !strings.HasPrefix(path, "/room/") {
 		t.Error(code, path)
 	}
 	u, err := url.Parse(h.url)
@@ -328,7 +328,7 @@ func TestTheSocketDeliversAndHeals(t *testing.T) {
 	h := newHouse(t)
 	owner := h.owner()
 	bob := h.newcomer(owner, "bob", account.Member, nil)
-	room := owner.must("POST", "/rooms", answer{"client_id": newUUID(), "kind": "public", "name": "r"}).num("id")
+	room := owner.must("POST", "/rooms", answer{"client_id": chat.NewID(), "kind": "public", "name": "r"}).num("id")
 	path := fmt.Sprint("/rooms/", room)
 	live := bob.listen(0, 0)
 	bob.must("POST", path+"/join", nil)
@@ -336,7 +336,7 @@ func TestTheSocketDeliversAndHeals(t *testing.T) {
 		t.Error(rooms)
 	}
 	speaker := owner.listen(room, 0)
-	id := newUUID()
+	id := chat.NewID()
 	for range 2 { // the second is a retry
 		speaker.send(answer{"do": "post", "id": 7, "room": room, "client_id": id, "body": "hi <b>"})
 		if ok := speaker.await("ok"); ok.num("id") != 7 || ok.num("seq") != 3 {
@@ -351,7 +351,7 @@ func TestTheSocketDeliversAndHeals(t *testing.T) {
 	if message["html"] != "<p>hi &lt;b&gt;</p>\n" || message["client_id"] != id {
 		t.Error(message)
 	}
-	speaker.send(answer{"do": "edit", "id": 8, "room": room, "seq": 3, "client_id": newUUID(), "body": "hi"})
+	speaker.send(answer{"do": "edit", "id": 8, "room": room, "seq": 3, "client_id": chat.NewID(), "body": "hi"})
 	speaker.await("ok")
 	if e := live.await("event"); e["kind"] != "edit" || e.num("seq") != 4 {
 		t.Error(e)
@@ -368,8 +368,8 @@ func TestTheSocketDeliversAndHeals(t *testing.T) {
 	}
 	for _, bad := range []struct{ frame, key string }{
 		{`{`, "web.bad_json"}, {`{"do":"dance"}`, "web.unknown_order"}, {`{"do":"post","room":999}`, "chat.empty"},
-		{`{"do":"post","room":999,"body":"x","client_id":"` + newUUID() + `"}`, "chat.not_member"},
-		{`{"do":"edit","room":-5,"seq":1,"body":"x","client_id":"` + newUUID() + `"}`, "chat.no_room"},
+		{`{"do":"post","room":999,"body":"x","client_id":"` + chat.NewID() + `"}`, "chat.not_member"},
+		{`{"do":"edit","room":-5,"seq":1,"body":"x","client_id":"` + chat.NewID() + `"}`, "chat.no_room"},
 	} {
 		if err := wsWrite(speaker, ws.OpText, []byte(bad.frame)); err != nil {
 			t.Fatal(err)
@@ -461,7 +461,7 @@ func TestASessionThatEndsWhileItsSocketOpensIsHungUp(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	room := owner.must("POST", "/rooms", answer{"client_id": newUUID(), "kind": "public", "name": "open"}).num("id")
+	room := owner.must("POST", "/rooms", answer{"client_id": chat.NewID(), "kind": "public", "name": "open"}).num("id")
 	var bar *person
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		h.door.ServeHTTP(hijacked{w, func() {
@@ -479,7 +479,7 @@ func TestASessionThatEndsWhileItsSocketOpensIsHungUp(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s.send(answer{"do": "post", "id": 1, "room": room, "client_id": newUUID(), "body": "still here"})
+	s.send(answer{"do": "post", "id": 1, "room": room, "client_id": chat.NewID(), "body": "still here"})
 	if bye := s.await("bye"); bye["key"] != "session_ended" {
 		t.Error(bye)
 	}
@@ -514,7 +514,7 @@ func TestAnInvitationIntoARoomIsForThoseWhoHaveAnAccountToo(t *testing.T) {
 	h := newHouse(t)
 	owner := h.owner()
 	h.newcomer(owner, "bob", account.Member, nil)
-	room := owner.must("POST", "/rooms", answer{"client_id": newUUID(), "kind": "private", "name": "board"}).num("id")
+	room := owner.must("POST", "/rooms", answer{"client_id": chat.NewID(), "kind": "private", "name": "board"}).num("id")
 	link, _ := owner.must("POST", "/invites", answer{"room": room})["url"].(string)
 	_, path, _ := strings.Cut(strings.TrimPrefix(link, "http://"), "/")
 	bob := h.browser()
@@ -545,7 +545,7 @@ func TestWhoComesByAProxyIsWhoTheyAre(t *testing.T) {
 	h := newHouse(t)
 	h.owner()
 	sign := func(password string, header ...string) int {
-		code, _, _ := h.submit(h.browser(), "/sign-in", url.Values{"handle": {"nobody " + newUUID()}, "password": {password}}, header...)
+		code, _, _ := h.submit(h.browser(), "/sign-in", url.Values{"handle": {"nobody " + chat.NewID()}, "password": {password}}, header...)
 		return code
 	}
 	// What stands before the proxy's own word is the guesser's invention.

@@ -2,7 +2,6 @@ package web
 
 import (
 	"context"
-	"crypto/rand"
 	"fmt"
 	"net/http"
 	"time"
@@ -114,7 +113,7 @@ func (d *Door) setup(v *visit) error {
 	token := v.r.PathValue("token")
 	var lobby int64
 	session, _, err := d.accounts.SetUp(v.ctx(), token, n, client(v.r), func(ctx context.Context, tx pgx.Tx, owner account.Person) (err error) {
-		lobby, err = chat.CreateIn(ctx, tx, owner, chat.NewRoomDraft{Kind: chat.Public, Name: v.lang.T("web.lobby.name"), Topic: v.lang.T("web.lobby.topic"), ClientID: newUUID()})
+		lobby, err = chat.CreateIn(ctx, tx, owner, chat.NewRoomDraft{Kind: chat.Public, Name: v.lang.T("web.lobby.name"), Topic: v.lang.T("web.lobby.topic"), ClientID: chat.NewID()})
 		if err == nil {
 			_, _, _, err = chat.OpsIn(ctx, tx, v.lang.T("web.ops.topic"))
 		}
@@ -275,12 +274,4 @@ func (d *Door) followInvite(v *visit, me account.Person, invite account.Invite) 
 	d.rooms.Poke(me.ID)
 	redirect(v, fmt.Sprint("/room/", room))
 	return nil
-}
-
-// newUUID is a version 4 UUID, for forms without scripts and rooms that the house makes.
-func newUUID() string {
-	var b [16]byte
-	_, _ = rand.Read(b[:]) // never fails (crypto/rand documentation)
-	b[6], b[8] = b[6]&0x0f|0x40, b[8]&0x3f|0x80
-	return fmt.Sprintf("%x-%x-%x-%x-%x", b[:4], b[4:6], b[6:8], b[8:10], b[10:])
 }

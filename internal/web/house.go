@@ -42,7 +42,7 @@ func (d *Door) showRooms(v *visit, code int, problem error) error {
 			return err
 		}
 	}
-	p := ui.RoomsPage{Chrome: c, MayMake: chat.May(chat.NewRoom, chat.Standing{House: v.me().Role}), Kind: "public", ClientID: newUUID()}
+	p := ui.RoomsPage{Chrome: c, MayMake: chat.May(chat.NewRoom, chat.Standing{House: v.me().Role}), Kind: "public", ClientID: chat.NewID()}
 	if problem != nil {
 		p.Kind, p.Name, p.Topic = v.field("kind"), v.field("name"), v.field("topic")
 	}
