@@ -1,12 +1,16 @@
 package audit
 
 import (
+	"fmt"
+	"strconv"
 	"strings"
 	"time"
+
+	"howdah/internal/fault"
 )
 
 // Filter chooses entries of the trail. What is empty chooses all. In the fields Role to Session, "*" stands for any characters; Class, Command, Outcome and Severity
-// take capitals and small letters for the same.
+// take capitals and small letters for the same. Package index makes SQL of it that chooses alike.
 type Filter struct {
 	From, To time.Time // To is not in it
 	Role     string    // the login role
@@ -19,6 +23,37 @@ type Filter struct {
 	Severity string // of the line: LOG, ERROR, FATAL; of an incident: low, medium, high, critical
 	Session  string
 	Text     string // anywhere in what people read of the entry, whether in capitals or small letters
+
+	Before Cursor // what is older than that place: the next page
+	Limit  int    // entries at most
+}
+
+// Cursor is a place in the trail, between two entries. The zero cursor is behind the newest one.
+type Cursor struct {
+	Time time.Time
+	Seq  int64
+}
+
+// String is what ParseCursor reads.
+func (c Cursor) String() string {
+	if c == (Cursor{}) {
+		return ""
+	}
+	return fmt.Sprintf("%d.%d", c.Time.UnixMicro(), c.Seq)
+}
+
+// ParseCursor reads what String wrote.
+func ParseCursor(s string) (Cursor, error) {
+	if s == "" {
+		return Cursor{}, nil
+	}
+	micros, number, _ := strings.Cut(s, ".")
+	at, err := strconv.ParseInt(micros, 10, 64)
+	seq, err2 := strconv.ParseInt(number, 10, 64)
+	if err != nil || err2 != nil || at < -62135596800000000 || at > 253402300799999999 { // the years 1 to 9999
+		return Cursor{}, fault.New(fault.Invalid, "audit.cursor", fault.Args{"cursor": printable(s)})
+	}
+	return Cursor{time.UnixMicro(at).UTC(), seq}, nil
 }
 
 // Classes of entries that are no record of pgAudit's; those of records are pgAudit's own (ROLE, DDL, READ, WRITE, FUNCTION, MISC).
@@ -87,9 +122,12 @@ func (e *Entry) Object() string {
 	return ""
 }
 
-// Match tells whether the filter chooses an entry.
+// Match tells whether the filter chooses an entry; Limit is the caller's.
 func (f *Filter) Match(e *Entry) bool {
 	if !f.From.IsZero() && e.Time.Before(f.From) || !f.To.IsZero() && !e.Time.Before(f.To) {
+		return false
+	}
+	if f.Before != (Cursor{}) && (e.Time.After(f.Before.Time) || e.Time.Equal(f.Before.Time) && e.Seq >= f.Before.Seq) {
 		return false
 	}
 	severity := e.Severity

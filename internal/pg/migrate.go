@@ -105,7 +105,7 @@ func schemaVersion(ctx context.Context, config *pgx.ConnConfig, appRole string) 
 	err = conn.QueryRow(ctx, `
 		SELECT coalesce(bool_and(has_table_privilege($1, c.oid, 'INSERT') AND has_schema_privilege($1, n.oid, 'USAGE')), false)
 		FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
-		WHERE n.nspname IN ('account', 'chat') AND c.relkind IN ('r', 'p')`, appRole).Scan(&granted)
+		WHERE n.nspname IN ('account', 'chat', 'audit') AND c.relkind IN ('r', 'p')`, appRole).Scan(&granted)
 	return *version, granted, Fault(err)
 }
 
@@ -129,8 +129,9 @@ func grant(ctx context.Context, config *pgx.ConnConfig, appRole string) error {
 	app := Quote(appRole)
 	_, err = conn.Exec(ctx, fmt.Sprintf(`
 		SELECT pg_advisory_xact_lock(%d);
-		GRANT USAGE ON SCHEMA account, chat TO %[2]s;
-		GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA account, chat TO %[2]s;
-		GRANT USAGE ON ALL SEQUENCES IN SCHEMA account, chat TO %[2]s`, migrationLock, app))
+		GRANT USAGE ON SCHEMA account, chat, audit TO %[2]s;
+		GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA account, chat, audit TO %[2]s;
+		REVOKE UPDATE ON audit.entry FROM %[2]s; -- what is on the trail stays as it is until it goes for its age
+		GRANT USAGE ON ALL SEQUENCES IN SCHEMA account, chat, audit TO %[2]s`, migrationLock, app))
 	return Fault(err)
 }

@@ -21,7 +21,7 @@ func TestMain(m *testing.M) { pgtest.Main(m) }
 func TestMigratingAgainAndAtTheSameTimeIsHarmless(t *testing.T) {
 	t.Parallel()
 	db := pgtest.New(t)
-	db.Exec(t, `DROP SCHEMA chat CASCADE; DROP SCHEMA account CASCADE; DROP TABLE public.howdah_schema`)
+	db.Exec(t, `DROP SCHEMA chat CASCADE; DROP SCHEMA account CASCADE; DROP SCHEMA audit CASCADE; DROP TABLE public.howdah_schema`)
 	var all sync.WaitGroup
 	for range 4 {
 		all.Add(1)
@@ -129,7 +129,7 @@ func TestNobodyIsAskedBeforeAMigrationThatChangesNothingOfWorth(t *testing.T) {
 	t.Parallel()
 	db := pgtest.New(t)
 	before := func(context.Context, int64, int64) error { return errors.New("asked") }
-	for _, prepare := range []string{`SELECT 1`, `DROP SCHEMA chat CASCADE; DROP SCHEMA account CASCADE; DROP TABLE public.howdah_schema`} {
+	for _, prepare := range []string{`SELECT 1`, `DROP SCHEMA chat CASCADE; DROP SCHEMA account CASCADE; DROP SCHEMA audit CASCADE; DROP TABLE public.howdah_schema`} {
 		db.Exec(t, prepare)
 		if err := pg.MigrateAfter(t.Context(), db.OwnerDSN, "howdah_app", before); err != nil {
 			t.Errorf("%s: %v", prepare, err)
