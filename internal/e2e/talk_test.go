@@ -152,6 +152,10 @@ func TestUnreadAndMentionsAreCountedAndClearedByReading(t *testing.T) {
 	b.wait("a mention", `document.querySelector(`+quote(badge("mention"))+`)?.textContent === "1" && document.querySelector(`+quote(badge("count"))+`)?.textContent === "2"`)
 	a.post("but not mail@" + wei.Handle + " and `@" + wei.Handle + "`")
 	b.wait("three unread, one mention", `document.title.startsWith("(3)") && document.querySelector(`+quote(badge("mention"))+`)?.textContent === "1"`)
+	regretted := ada.say(t, busy, "@"+wei.Handle+" I take this back")
+	b.wait("four unread, two mentions", `document.title.startsWith("(4)") && document.querySelector(`+quote(badge("mention"))+`)?.textContent === "2"`)
+	ada.remove(t, busy, regretted)
+	b.wait("what was taken back not to count", `document.title.startsWith("(3)") && document.querySelector(`+quote(badge("mention"))+`)?.textContent === "1"`)
 	b.visit(fmt.Sprint("/room/", quiet)) // the server counts the same
 	b.wait("the same after loading", `document.title.startsWith("(3)") && document.querySelector(`+quote(badge("mention"))+`)?.textContent === "1"`)
 

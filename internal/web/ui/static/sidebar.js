@@ -81,6 +81,20 @@ function replace(list) {
   total()
 }
 
+/** The rooms about whose counts the server is asked soon. @type {Set<number>} */
+const asking = new Set()
+
+/** Something unread was deleted, or edited so that it mentions others: what that leaves is the server's to count. Not everybody in a large room asks
+ * at once, and a hundred deletions are one question. @param {Room} room */
+function recount(room) {
+  if (asking.has(room.id)) return
+  asking.add(room.id)
+  setTimeout(() => {
+    asking.delete(room.id)
+    live.send({ do: "read", room: room.id, seq: room.read }) // reading never goes back; lost with the connection, hello counts anew
+  }, 200 + Math.random() * 1500)
+}
+
 /** Something happened in one of my rooms. @param {import("./page.js").RoomEvent} event */
 export function count(event) {
   const room = rooms.get(event.room)
@@ -94,7 +108,10 @@ export function count(event) {
     if (event.by.id === data.me.id || seen(room.id)) return
     room.unread = Math.min(1000, room.unread + 1)
     if (message.mentions?.includes(data.me.handle) || room.kind === "direct") room.mentions++
-  } else return
+  } else {
+    if (message && message.seq > room.read && event.by.id !== data.me?.id) recount(room)
+    return
+  }
   show(room)
   total()
 }
