@@ -39,7 +39,8 @@ func Role(dsn string) (string, error) {
 
 // Prepare makes somebody else's server ready, once, with an administrator's DSN (a URL; CREATEROLE and CREATEDB are
 // enough): an owner role, an application role, both with new passwords, and the database. Again is harmless: the
-// passwords change, nothing else.
+// passwords change, nothing else. Roles belong to the whole server: where another database is the owner role's already, new passwords would lock out who uses that
+// one, and it is a Conflict fault.
 func Prepare(ctx context.Context, adminURL, database, owner, app string) (Prepared, error) {
 	u, err := url.Parse(adminURL)
 	if err != nil || u.Scheme != "postgres" && u.Scheme != "postgresql" {
@@ -50,6 +51,14 @@ func Prepare(ctx context.Context, adminURL, database, owner, app string) (Prepar
 		return Prepared{}, Fault(err)
 	}
 	defer conn.Close(context.WithoutCancel(ctx))
+	var other string
+	err = conn.QueryRow(ctx, `SELECT coalesce(min(d.datname), '') FROM pg_database d JOIN pg_roles r ON r.oid = d.datdba WHERE r.rolname = $1 AND d.datname <> $2`, owner, database).Scan(&other)
+	if err != nil {
+		return Prepared{}, Fault(err)
+	}
+	if other != "" {
+		return Prepared{}, fault.New(fault.Conflict, "pg.other_house", fault.Args{"role": owner, "database": other})
+	}
 	var out Prepared
 	for _, role := range []struct {
 		name string
