@@ -16,6 +16,7 @@ import (
 	"howdah/internal/keeper"
 	"howdah/internal/lang"
 	"howdah/internal/repo"
+	"howdah/internal/server"
 )
 
 // statusCmd says how the database is kept, for people and for monitoring.
@@ -58,7 +59,7 @@ func (c *statusCmd) Run(ctx context.Context, t *terminal) error {
 		if opt.Cluster, err = cluster.New(c.Data, cluster.Installation{}, cluster.Options{Account: account}); err != nil {
 			return err
 		}
-		opt.Dir = c.Data
+		opt.Dir, opt.Also = c.Data, server.Troubles(opt.Cluster)
 		if opt.Cluster.Status().State == cluster.Running {
 			if opt.Server.DSN, err = opt.Cluster.DSN(cluster.Watcher, "postgres"); err != nil {
 				return err

@@ -142,6 +142,7 @@ type StatusOptions struct {
 	Repos   []Source
 	When    map[Kind]When   // nil: nothing is overdue
 	Seen    map[string]Seen // what the Look before has read; nil: nothing
+	Also    []Concern       // what is known from elsewhere to be not well
 }
 
 // When things are not well any more.
@@ -158,6 +159,9 @@ const (
 // Look finds out how a cluster is kept. What cannot be found out is a finding too, so there is always a Status.
 func Look(ctx context.Context, opt StatusOptions) *Status {
 	s := &Status{At: time.Now().UTC().Truncate(time.Second), Repos: []RepoStatus{}}
+	for _, c := range opt.Also {
+		s.find(c.Level, c.Fault)
+	}
 	young := false
 	if c := opt.Cluster; c != nil {
 		state := c.Status()

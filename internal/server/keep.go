@@ -135,7 +135,7 @@ func (s *Server) lookAfter(ctx context.Context) {
 	defer tick.Stop()
 	seen := map[string]keeper.Seen{}
 	for {
-		opt := keeper.StatusOptions{Seen: seen, Name: k.Settings.Cluster, Cluster: c, Dir: c.Dir(), Repos: k.Repos, When: k.When}
+		opt := keeper.StatusOptions{Seen: seen, Name: k.Settings.Cluster, Cluster: c, Dir: c.Dir(), Repos: k.Repos, When: k.When, Also: s.ails.concerns()}
 		if dsn, err := c.DSN(cluster.Watcher, "postgres"); err == nil {
 			opt.Server.DSN = dsn
 		}

@@ -67,6 +67,10 @@ type Server struct {
 	silent   silent
 	watched  watched
 	own      ownSessions
+	ails     troubles
+
+	covering   sync.Mutex
+	coverRetry context.CancelFunc // ends the tries that are under way to settle the cover
 }
 
 // Run serves until ctx ends, then stops in order: people are told, what is under way is finished, PostgreSQL is shut
@@ -230,6 +234,9 @@ func (s *Server) databaseTrouble(err error) {
 // until ctx ends.
 func (s *Server) startCluster(ctx context.Context) error {
 	c, o := s.options.Cluster, &s.options
+	if err := s.ails.load(c); err != nil {
+		o.Log.Warn("what was the matter with the watch before is not known any more", "file", troubleFile, "error", err)
+	}
 	if err := s.finishReplacement(ctx); err != nil {
 		return err
 	}

@@ -311,7 +311,7 @@ func (w *watcher) speak(ctx context.Context) error {
 		err = w.tell(limited, rooms)
 	}
 	if look {
-		err = errors.Join(err, w.hear(limited, rooms))
+		err = errors.Join(err, w.hear(limited, rooms), w.confess(limited, rooms))
 	}
 	if limited.Err() != nil {
 		w.wait = time.Now().Add(tellLimit)
@@ -326,6 +326,7 @@ func (w *watcher) remember(epoch string) {
 		return
 	}
 	if w.epoch != "" {
+		w.s.ails.forget()
 		w.forgot, w.answered = true, 0 // all of it is read again: who answered first after it is not passed over
 		for id, was := range w.told {
 			if i := w.judge.Incident(id); i != nil && i.Muted == "" {

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"io/fs"
 	"sync"
+	"time"
 
 	"howdah/internal/audit/cover"
 	"howdah/internal/cluster"
@@ -54,8 +55,42 @@ func (s *Server) begun(session string) error {
 	return s.options.Cluster.WriteFile(coverFile, raw)
 }
 
-// cover settles what our PostgreSQL has to log. That it cannot be settled is no reason to keep people out: it is said, and tried again at the next start.
+// How often it is tried to settle the cover while that fails.
+const (
+	coverPace = time.Second // at first; twice as long each time
+	coverRest = 5 * time.Minute
+)
+
+// cover settles what our PostgreSQL has to log. That it cannot be settled is no reason to keep people out: it is said, in #ops as well, and tried again until it is.
 func (s *Server) cover(ctx context.Context) {
+	s.covering.Lock() // the data directory may be replaced while an older try is under way
+	if s.coverRetry != nil {
+		s.coverRetry()
+	}
+	retrying, stop := context.WithCancel(ctx)
+	s.coverRetry = stop
+	s.covering.Unlock()
+	if s.settleCover(ctx) {
+		return
+	}
+	s.keeping.Go(func() {
+		for pause := coverPace; ; pause = min(2*pause, coverRest) {
+			timer := time.NewTimer(pause)
+			select {
+			case <-retrying.Done():
+				timer.Stop()
+				return
+			case <-timer.C:
+			}
+			if s.replacing.Load() == nil && s.trouble.Load() == nil && s.settleCover(retrying) {
+				return
+			}
+		}
+	})
+}
+
+// settleCover tries to; it says whether there is nothing left to be done.
+func (s *Server) settleCover(ctx context.Context) bool {
 	c, log := s.options.Cluster, s.options.Log
 	s.own.mu.Lock()
 	if s.own.known == nil {
@@ -72,7 +107,9 @@ func (s *Server) cover(ctx context.Context) {
 	if scope == "" {
 		scope = cover.Default
 	}
-	report, err := cover.Apply(ctx, cover.Options{Scope: scope, Database: cluster.Database, App: cluster.App, Watcher: cluster.Watcher, Auditor: cluster.Auditor, Ours: cluster.ConfName, Begun: s.begun,
+	trying, done := context.WithTimeout(ctx, coverLimit)
+	defer done()
+	report, err := cover.Apply(trying, cover.Options{Scope: scope, Database: cluster.Database, App: cluster.App, Watcher: cluster.Watcher, Auditor: cluster.Auditor, Ours: cluster.ConfName, Begun: s.begun,
 		DSN: func(database string) (string, error) { return c.DSN(cluster.Superuser, database) }})
 	if len(report.Changed) > 0 {
 		log.Info("what PostgreSQL audits was settled", "cover", string(scope), "changed", report.Changed)
@@ -80,7 +117,20 @@ func (s *Server) cover(ctx context.Context) {
 	for _, own := range report.Left {
 		log.Info("a setting of auditing is somebody's own and is left so", "setting", own.String())
 	}
-	if err != nil && ctx.Err() == nil {
-		log.Error("what PostgreSQL audits could not be settled; the watch sees less than it should", "error", err, "hint", fault.Of(err).Key)
+	if err == nil {
+		if since := s.heal(troubleCover); !since.IsZero() {
+			log.Info("what PostgreSQL audits could be settled at last", "after", time.Since(since).Round(time.Second))
+		}
+		return true
 	}
+	if ctx.Err() != nil {
+		return true // nobody wants it any more
+	}
+	if s.ail(troubleCover, fault.Of(err)) {
+		log.Error("what PostgreSQL audits could not be settled; the watch sees less than it should, and it is tried again", "error", err)
+	}
+	return false
 }
+
+// coverLimit is how long one try may take: a table that somebody has locked keeps it waiting.
+const coverLimit = time.Minute

@@ -160,7 +160,9 @@ func (o *Options) connect(ctx context.Context, database string) (*pgx.Conn, erro
 	return conn, nil
 }
 
-func failed(err error) error { return fault.Wrap(err, fault.Unavailable, "cover.failed") }
+func failed(err error) error {
+	return fault.Wrap(err, fault.Unavailable, "cover.failed", fault.Args{"message": strings.Join(strings.Fields(err.Error()), " ")})
+}
 
 // watched are the rights by which pgAudit records who reads password hashes, or writes who may do what without the commands for it. \du, pg_roles and log-ins need none of them.
 var watched = []struct{ check, grant string }{
