@@ -184,7 +184,7 @@ func (s *Server) start(ctx context.Context) error {
 	rooms := chat.Open(ctx, db, steady, s.databaseTrouble)
 	s.rooms.Store(rooms)
 	s.door = web.New(ctx, s.accounts, rooms, web.Options{
-		PublicURL: s.url, Secure: strings.HasPrefix(s.url, "https://"), Log: o.Log, Trouble: s.why, Warning: s.heed,
+		PublicURL: s.url, Secure: strings.HasPrefix(s.url, "https://"), Log: o.Log, Trouble: s.why, Warning: s.heed, Watch: s.watchPage(db),
 	})
 	door.Store(s.door)
 	s.setHandler(s.door)

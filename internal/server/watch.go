@@ -22,6 +22,7 @@ import (
 	"howdah/internal/cluster"
 	"howdah/internal/fault"
 	"howdah/internal/pg"
+	"howdah/internal/web"
 )
 
 // A watcher reads PostgreSQL's log, judges it, and says in #ops what is out of order. What it has learned, and how far it has read, lie in one file: so it goes
@@ -68,6 +69,7 @@ type watcher struct {
 type watched struct {
 	lines, incidents atomic.Int64
 	behind           atomic.Int64 // milliseconds between the newest line that was judged and now, while there are more; 0: all is judged
+	shown            atomic.Pointer[web.WatchState]
 }
 
 const (
@@ -293,6 +295,7 @@ func (w *watcher) speak(ctx context.Context) error {
 	if look {
 		w.asked = time.Now()
 		w.obey()
+		w.show()
 	}
 	rooms := w.s.rooms.Load()
 	if rooms == nil || w.s.why() != nil || time.Now().Before(w.wait) {

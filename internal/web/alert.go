@@ -132,9 +132,10 @@ func pageAlert(in *chat.Alert, l lang.Locale) *ui.Alert {
 	return out
 }
 
-// watches says whether there is a page on which an incident can be looked at more closely.
-func (d *Door) watches() bool {
-	return slices.ContainsFunc(d.pages(), func(p page) bool { return p.pattern == "GET /watch" })
+// watches says whether there is a page on which somebody can look at an incident more closely.
+func (d *Door) watches(v *visit) bool {
+	_, err := d.watch(v)
+	return err == nil
 }
 
 func (d *Door) apiAnswer(v *visit) (any, error) {

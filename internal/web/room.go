@@ -88,7 +88,6 @@ func (d *Door) fillRoom(v *visit, id, at int64) (ui.RoomPage, error) {
 	p.May = ui.May{Post: chat.May(chat.Post, s), Join: chat.May(chat.Join, s), Leave: chat.May(chat.Leave, s), Invite: chat.May(chat.Invite, s),
 		Rename: chat.May(chat.Rename, s), Manage: chat.May(chat.SetRole, s), DeleteAny: chat.May(chat.Moderate, s), Answer: chat.May(chat.Respond, s)}
 	p.Roles = roleNames(chat.MayGive(s))
-	p.Watch = d.watches()
 	return p, nil
 }
 

@@ -37,6 +37,8 @@ type Options struct {
 	Trouble func() error
 	// Warning, where set, is a fault that somebody should see to while all still works; /healthz names it.
 	Warning func() error
+	// Watch, where set, is what the page Watch shows.
+	Watch *Watch
 }
 
 // Door serves HTTP. Serve it with any http.Server, and Close it to send the live sessions away.

@@ -22,6 +22,7 @@ import (
 	"github.com/santhosh-tekuri/jsonschema/v6"
 
 	"howdah/internal/account"
+	"howdah/internal/audit/index"
 	"howdah/internal/chat"
 	"howdah/internal/pg/pgtest"
 )
@@ -37,6 +38,7 @@ type house struct {
 	rooms *chat.Rooms
 	db    *pgtest.DB
 	setup string
+	watch WatchState // as the server would say
 }
 
 func newHouse(t testing.TB) *house {
@@ -45,7 +47,7 @@ func newHouse(t testing.TB) *house {
 	h := &house{t: t, db: db}
 	h.acc = account.Open(db.App, func(sessions []int64, person int64) { h.door.Ended(sessions, person) })
 	h.rooms = chat.Open(t.Context(), db.App, db.Steady, nil)
-	h.door = New(t.Context(), h.acc, h.rooms, Options{})
+	h.door = New(t.Context(), h.acc, h.rooms, Options{Watch: &Watch{Trail: index.NewReader(db.App, "main"), State: func() WatchState { return h.watch }}})
 	server := httptest.NewServer(h.door)
 	h.url = server.URL
 	t.Cleanup(func() {

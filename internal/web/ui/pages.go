@@ -17,6 +17,7 @@ type Chrome struct {
 	Zone    *time.Location // of the "zone" cookie that the scripts set (an IANA name); nil is UTC
 	Now     time.Time
 	Epoch   string // of the database, as in the live hello; "" when not known
+	Watch   bool   // there is a watch here that I may look at
 	Notice  string // something went well: a localised sentence, shown once
 	Problem string // something did not: a fault's message ...
 	Hint    string // ... and its hint
@@ -144,7 +145,6 @@ type RoomPage struct {
 	Members   []Member  // at most the first 200
 	Roles     []string  // that I may give in this room, highest first; empty when I may not
 	May       May
-	Watch     bool   // there is a page Watch, where an alert's incident can be looked at
 	BodyLimit int    // bytes of UTF-8 that a message may have
 	Body      string // what was refused, for who has no scripts
 	ClientID  string // a fresh UUID, for the composer without scripts

@@ -168,6 +168,8 @@ func functions(locale lang.Locale) template.FuncMap {
 		"initial": initial,
 		"hue":     hue,
 		"dict":    dict,
+		"grouped": grouped,
+		"session": SessionURL,
 		"blank":   func() line { return line{} },
 		"noalert": func(watch bool) alertForm {
 			f := alertForm{Alert: Alert{State: "open", Cover: &Cover{}}}

@@ -134,6 +134,9 @@ func shots(locale lang.Locale, theme, me string) []shot {
 			{ID: 1, Device: "Firefox on Linux", Address: "192.0.2.7", Made: someday, Seen: someday, Current: true},
 			{ID: 2, Device: "Safari on iPhone", Address: "2001:db8::7", Made: someday, Seen: someday}},
 			Tokens: []Token{{ID: 1, Name: "deploy bot", Made: someday}, {ID: 2, Name: evil, Made: someday, Seen: someday}}}},
+		{"watch", "watch", watchPage(in)},
+		{"watch", "watch-empty", WatchPage{Chrome: in, Filter: WatchFilter{Text: evil}, From: someday.AddDate(0, 0, -7), To: someday}},
+		{"watch-session", "watch-session", SessionPage{Chrome: in, ID: "6923a1b2.1f4", Who: "ada", Source: "[local]", Began: someday, Entries: watchPage(in).Entries[:12], Later: 9, Address: "6923a1b2.1f4", Back: "/watch"}},
 		{"waiting", "waiting", WaitingPage{Chrome: out}},
 		{"error", "error", ErrorPage{Chrome: out, Status: 404, Message: evil, Advice: "Look at the rooms that you are in."}},
 	}

@@ -374,6 +374,8 @@ func modules(page string) []string {
 	switch page {
 	case "room":
 		return []string{"room.js", "page.js", "live.js", "outbox.js", "sidebar.js", "history.js", "line.js", "pending.js", "composer.js", "panel.js", "actions.js", "alert.js"}
+	case "watch":
+		return []string{"watch.js", "page.js", "live.js", "outbox.js", "sidebar.js"}
 	case "out":
 		return []string{"page.js"}
 	case "waiting":

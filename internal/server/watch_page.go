@@ -1,0 +1,41 @@
+package server
+
+import (
+	"time"
+
+	"howdah/internal/audit/index"
+	"howdah/internal/pg"
+	"howdah/internal/web"
+)
+
+// trailName is what the trail of the house is called, in its files and in the tables.
+const trailName = "main"
+
+// watchPage is what the page Watch is made from: the tables, and how the watch stands.
+func (s *Server) watchPage(db *pg.Pool) *web.Watch {
+	if s.options.Cluster == nil {
+		return nil // somebody else's PostgreSQL, whose log is not ours to read
+	}
+	return &web.Watch{Trail: index.NewReader(db, trailName), State: func() web.WatchState {
+		state := web.WatchState{}
+		if shown := s.watched.shown.Load(); shown != nil {
+			state = *shown
+			state.Behind = time.Duration(s.watched.behind.Load()) * time.Millisecond
+		}
+		return state
+	}}
+}
+
+// show notes for the page how the watch stands.
+func (w *watcher) show() {
+	state := web.WatchState{Rules: w.rules}
+	if until, still := w.judge.Learning(); still && until.Year() > 1 { // else no line was read yet
+		state.Learns = until
+	}
+	if w.trail != nil {
+		state.Head = w.trail.Head().Seq
+	} else if shown := w.s.watched.shown.Load(); shown != nil {
+		state.Head = shown.Head
+	}
+	w.s.watched.shown.Store(&state)
+}

@@ -1,0 +1,436 @@
+package web
+
+import (
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+	"time"
+
+	"howdah/internal/account"
+	"howdah/internal/audit"
+	"howdah/internal/audit/index"
+	"howdah/internal/audit/judge"
+	"howdah/internal/fault"
+	"howdah/internal/web/ui"
+)
+
+// The page Watch: the trail as the tables of package index have it, and the incidents on it.
+
+// Watch is what the page is made from. The trail's files are the truth; the page reads tables that follow them, so it says how far these are.
+type Watch struct {
+	Trail *index.Reader
+	State func() WatchState
+}
+
+// WatchState is how the watch itself stands.
+type WatchState struct {
+	Rules  *judge.Rules  // in whose words incidents are told; nil: the watch has not begun
+	Head   int64         // the last line of the trail's files
+	Behind time.Duration // between the newest line judged and now, while there are more; 0: all is judged
+	Learns time.Time     // until then habits are learned; zero: they speak
+	Away   error         // why the tables do not follow the files, where that is known
+}
+
+const (
+	watchPage     = 100 // entries of the trail on a page
+	sessionPage   = 200 // of a session
+	mostText      = 8 << 10
+	mostName      = 120
+	mostWeeks     = 6 // roles with hours of the week
+	mostIncidents = 100
+	tablesLate    = 10 * time.Second // a page says loudly that its tables are behind when they have been for so long
+)
+
+// watch lets those in who may look at the watch: who runs the house.
+func (d *Door) watch(v *visit) (*Watch, error) {
+	if d.options.Watch == nil {
+		return nil, fault.New(fault.NotFound, "web.watch_none")
+	}
+	if !v.me().Role.AtLeast(account.Admin) {
+		return nil, fault.New(fault.Forbidden, "web.watch_admins")
+	}
+	return d.options.Watch, nil
+}
+
+// watchSpans are how far back each of ui.Spans goes, and how long a bar of the plot then is.
+var watchSpans = map[string]struct{ back, step time.Duration }{
+	"1h": {time.Hour, time.Minute}, "24h": {24 * time.Hour, time.Hour}, "7d": {7 * 24 * time.Hour, 3 * time.Hour}, "30d": {30 * 24 * time.Hour, 12 * time.Hour},
+}
+
+// watchSteps are the lengths that a bar can have.
+var watchSteps = []time.Duration{time.Minute, 5 * time.Minute, 15 * time.Minute, time.Hour, 3 * time.Hour, 12 * time.Hour, 24 * time.Hour, 7 * 24 * time.Hour, 28 * 24 * time.Hour}
+
+// stepOf is how long a bar is, so that there are no more than a hundred.
+func stepOf(span time.Duration) time.Duration {
+	for _, step := range watchSteps {
+		if span/step <= 100 && (step >= time.Hour || span <= 48*time.Hour) {
+			return step
+		}
+	}
+	return watchSteps[len(watchSteps)-1]
+}
+
+// span is the time that a filter asks for, and how long a bar of it is. From is zero for all there is.
+func span(f *ui.WatchFilter, zone *time.Location, now time.Time) (from, to time.Time, step time.Duration, err error) {
+	moments := [2]time.Time{}
+	for i, raw := range []*string{&f.From, &f.To} {
+		if *raw == "" {
+			continue
+		}
+		if moments[i], err = moment(*raw, zone); err != nil {
+			return from, to, 0, err
+		}
+		*raw = moments[i].UTC().Format(time.RFC3339)
+	}
+	if f.From != "" || f.To != "" {
+		f.Last = ""
+		from, to = moments[0], moments[1]
+		if to.IsZero() {
+			to = now
+		}
+		if from.IsZero() || !from.Before(to) {
+			return from, to, watchSteps[len(watchSteps)-1], nil
+		}
+		return from, to, stepOf(to.Sub(from)), nil
+	}
+	if f.Last == "all" {
+		return from, now, watchSteps[len(watchSteps)-1], nil
+	}
+	chosen, ok := watchSpans[f.Last]
+	if !ok {
+		f.Last = ui.Spans[0]
+		chosen = watchSpans[f.Last]
+	}
+	return now.Add(-chosen.back), now, chosen.step, nil
+}
+
+// moment reads what a form or a script wrote: RFC 3339, or a date and time of day in the reader's zone.
+func moment(raw string, zone *time.Location) (time.Time, error) {
+	if at, err := time.Parse(time.RFC3339, raw); err == nil {
+		return at, nil
+	}
+	for _, form := range []string{"2006-01-02T15:04", "2006-01-02T15:04:05", "2006-01-02 15:04", time.DateOnly} {
+		if at, err := time.ParseInLocation(form, raw, zone); err == nil && at.Year() > 0 {
+			return at, nil
+		}
+	}
+	return time.Time{}, fault.New(fault.Invalid, "web.watch_time", fault.Args{"value": ui.Seen(raw, 60)})
+}
+
+// contains is a pattern of audit.Filter for what somebody types: a part of it will do; "=" asks for the whole, and "*" is theirs to use.
+func contains(typed string) string {
+	if whole, ok := strings.CutPrefix(typed, "="); ok {
+		return whole
+	}
+	if typed == "" || strings.Contains(typed, "*") {
+		return typed
+	}
+	return "*" + typed + "*"
+}
+
+// chosen makes a filter of the trail of what stands in an address.
+func chosen(f ui.WatchFilter, from, to time.Time) audit.Filter {
+	return audit.Filter{From: from, To: to, Role: contains(f.Who), Source: contains(f.Source), Class: f.Class, Object: contains(f.Object), Outcome: f.Outcome, Text: f.Text}
+}
+
+func (d *Door) watchPage(v *visit) error {
+	w, err := d.watch(v)
+	if err != nil {
+		return err
+	}
+	c, err := d.chrome(v)
+	if err != nil {
+		return err
+	}
+	q := v.r.URL.Query()
+	p := ui.WatchPage{Chrome: c, Filter: ui.ReadWatchFilter(q)}
+	p.Title = v.lang.T("web.watch.heading")
+	code := http.StatusOK
+	step := time.Duration(0)
+	if p.From, p.To, step, err = span(&p.Filter, p.Zone, p.Now); err != nil {
+		if err := complain(&p.Chrome, err); err != nil {
+			return err
+		}
+		code = http.StatusBadRequest
+		p.Filter.From, p.Filter.To = "", ""
+		if p.From, p.To, step, err = span(&p.Filter, p.Zone, p.Now); err != nil {
+			return err
+		}
+	}
+	f := chosen(p.Filter, p.From, p.To)
+	if p.Filter.To == "" {
+		f.To = time.Time{} // what is written while this is read is not left out
+	}
+	f.Limit = watchPage
+	if f.Before, err = audit.ParseCursor(q.Get("before")); err != nil {
+		return err
+	}
+	p.Page = f.Before != audit.Cursor{}
+	found, err := w.Trail.Entries(v.ctx(), f)
+	if err != nil {
+		return err
+	}
+	p.Older = found.More.String()
+	if len(found.Entries) < f.Limit {
+		p.Looked = found.More.Time
+	}
+	state := w.State()
+	words := telling{state.Rules, v.lang}
+	if err := d.fillIncidents(v, w, words, &p, ui.Asked(q.Get("incident"))); err != nil {
+		return err
+	}
+	for i := range found.Entries {
+		p.Entries = append(p.Entries, words.entry(&found.Entries[i], p.Incidents, p.Answered))
+	}
+	if err := d.fillPlots(v, w, &p, step); err != nil {
+		return err
+	}
+	p.Starting, p.Behind, p.Learns = state.Rules == nil, state.Behind, state.Learns
+	if p.Seq, p.LevelAt, err = w.Trail.Level(v.ctx()); err != nil {
+		return err
+	}
+	p.Missing = max(0, state.Head-p.Seq)
+	if p.Missing > 0 && p.Now.Sub(p.LevelAt) > tablesLate && state.Away != nil {
+		p.Away, _ = v.lang.Fault(state.Away)
+	}
+	d.render(v.w, v.r, code, "watch", p)
+	return nil
+}
+
+// fillIncidents puts on the page what is open, what of its time was answered, and the one that its address names.
+func (d *Door) fillIncidents(v *visit, w *Watch, words telling, p *ui.WatchPage, named string) error {
+	open, err := w.Trail.Incidents(v.ctx(), index.IncidentFilter{Open: true, Limit: mostIncidents})
+	if err != nil {
+		return err
+	}
+	all, err := w.Trail.Incidents(v.ctx(), index.IncidentFilter{From: p.From, To: p.To, Limit: mostIncidents})
+	if err != nil {
+		return err
+	}
+	if named != "" {
+		one, err := w.Trail.Incident(v.ctx(), named)
+		switch {
+		case err == nil:
+			p.Shown = named
+			if !slices.ContainsFunc(slices.Concat(open, all), func(i index.Incident) bool { return i.ID == named }) {
+				all = append(all, one)
+			}
+		case fault.Is(err, fault.NotFound): // told a moment ago, and not in the tables yet
+			if err := complain(&p.Chrome, err); err != nil {
+				return err
+			}
+		default:
+			return err
+		}
+	}
+	for _, i := range open {
+		p.Incidents = append(p.Incidents, words.incident(i))
+	}
+	slices.SortStableFunc(p.Incidents, func(a, b ui.Incident) int { return gravity(b.Severity) - gravity(a.Severity) })
+	for _, i := range all {
+		if !i.Open {
+			p.Answered = append(p.Answered, words.incident(i))
+		}
+		if !i.Began.Before(p.From) && i.Began.Before(p.To) {
+			p.Activity.Marks = append(p.Activity.Marks, ui.ActivityMark{At: i.Began, Severity: severityOf(i.Severity), Title: words.title(i.Rule), ID: i.ID})
+		}
+	}
+	return nil
+}
+
+func gravity(severity string) int {
+	return slices.Index([]string{"informational", "low", "medium", "high", "critical"}, severity)
+}
+
+// severityOf is a severity that the page has words for.
+func severityOf(s string) string {
+	if gravity(s) < 0 {
+		return "informational"
+	}
+	return s
+}
+
+// fillPlots counts what was done when, and by whom at which hour of the week. For all there is, it begins with the first of it.
+func (d *Door) fillPlots(v *visit, w *Watch, p *ui.WatchPage, step time.Duration) error {
+	from := p.From
+	if from.IsZero() || !from.Before(p.To) || p.To.Sub(from) > 300*step {
+		from = p.To.Add(-300 * step)
+	}
+	bars, err := w.Trail.Activity(v.ctx(), from, p.To, step)
+	if err != nil {
+		return err
+	}
+	if p.From.IsZero() {
+		p.From = p.To.Add(-step)
+		if len(bars) > 0 {
+			p.From = bars[0].At
+		}
+		if finer := stepOf(p.To.Sub(p.From)); finer < step { // there is less than it could have been
+			if bars, err = w.Trail.Activity(v.ctx(), p.From, p.To, finer); err != nil {
+				return err
+			}
+			if step = finer; len(bars) > 0 {
+				p.From = bars[0].At
+			}
+		}
+	}
+	p.Activity.Step = step
+	for _, b := range bars {
+		p.Activity.Counts = append(p.Activity.Counts, ui.ActivityCount{At: b.At, Class: strings.ToLower(b.Class), N: b.Entries})
+	}
+	if !p.From.Before(p.To) {
+		return nil
+	}
+	hours, err := w.Trail.Week(v.ctx(), p.From, p.To)
+	if err != nil {
+		return err
+	}
+	// The tables count hours of UTC: they are moved by what the reader's zone is off now, to the whole hour.
+	_, offset := p.Now.In(p.Zone).Zone()
+	shift := (offset/3600 + 24*8) % (24 * 7)
+	weeks := map[string]*ui.Week{}
+	for _, h := range hours {
+		week := weeks[h.Role]
+		if week == nil {
+			week = &ui.Week{Who: h.Role}
+			weeks[h.Role] = week
+		}
+		hour := (h.Hour + shift) % (24 * 7)
+		week.Hours[hour/24][hour%24] += h.Entries
+		week.Total += h.Entries
+	}
+	for _, week := range weeks {
+		p.Weeks = append(p.Weeks, *week)
+	}
+	slices.SortFunc(p.Weeks, func(a, b ui.Week) int {
+		if a.Total != b.Total {
+			if a.Total > b.Total {
+				return -1
+			}
+			return 1
+		}
+		return strings.Compare(a.Who, b.Who)
+	})
+	for _, week := range p.Weeks {
+		if ui.Seen(week.Who, mostName) == week.Who {
+			p.Roles = append(p.Roles, week.Who)
+		}
+	}
+	p.MoreRoles = max(0, len(p.Weeks)-mostWeeks)
+	p.Weeks = p.Weeks[:min(len(p.Weeks), mostWeeks)]
+	for i := range p.Entries {
+		if s := p.Entries[i].Source; s != "" && !slices.Contains(p.Sources, s) {
+			p.Sources = append(p.Sources, s)
+		}
+	}
+	return nil
+}
+
+// watchEntry shows an entry within its whole session.
+func (d *Door) watchEntry(v *visit) error {
+	w, err := d.watch(v)
+	if err != nil {
+		return err
+	}
+	seq, err := v.number("seq")
+	if err != nil {
+		return err
+	}
+	e, err := w.Trail.Entry(v.ctx(), seq)
+	if err != nil {
+		return err
+	}
+	return d.showSession(v, w, e.SessionID, &e, 0)
+}
+
+// watchSession shows a session from its beginning, or behind one of its entries.
+func (d *Door) watchSession(v *visit) error {
+	w, err := d.watch(v)
+	if err != nil {
+		return err
+	}
+	after, err := v.query("after")
+	if err != nil {
+		return err
+	}
+	return d.showSession(v, w, ui.Asked(v.r.PathValue("session")), nil, after)
+}
+
+// showSession shows a page of a session: the one with an entry, or the one behind after. An entry without a session stands alone.
+func (d *Door) showSession(v *visit, w *Watch, session string, current *audit.Entry, after int64) error {
+	entries := []audit.Entry{}
+	if session == "" && current != nil {
+		entries = append(entries, *current)
+	}
+	if session != "" {
+		var err error
+		if entries, err = w.Trail.Session(v.ctx(), session, after); err != nil {
+			return err
+		}
+		if current != nil && !slices.ContainsFunc(entries, func(e audit.Entry) bool { return e.Seq == current.Seq }) {
+			after = current.Seq - 1 // it is further back than what is read at once
+			if entries, err = w.Trail.Session(v.ctx(), session, after); err != nil {
+				return err
+			}
+		}
+		if len(entries) == 0 {
+			return fault.New(fault.NotFound, "web.watch_session", fault.Args{"id": ui.Seen(session, mostName)})
+		}
+	}
+	c, err := d.chrome(v)
+	if err != nil {
+		return err
+	}
+	p := ui.SessionPage{Chrome: c, ID: ui.Seen(session, mostName), Address: session, Back: "/watch", Whole: after == 0}
+	p.Title = v.lang.T("web.watch.heading")
+	if current != nil {
+		p.Seq = current.Seq
+		if at := slices.IndexFunc(entries, func(e audit.Entry) bool { return e.Seq == current.Seq }); at >= sessionPage {
+			entries, p.Whole = entries[at-sessionPage/4:], false
+		}
+	}
+	if len(entries) > sessionPage {
+		entries = entries[:sessionPage]
+		p.Later = entries[sessionPage-1].Seq
+	}
+	open, err := w.Trail.Incidents(v.ctx(), index.IncidentFilter{From: entries[0].Time.Add(-24 * time.Hour), To: entries[len(entries)-1].Time.Add(time.Second), Limit: mostIncidents})
+	if err != nil {
+		return err
+	}
+	words := telling{w.State().Rules, v.lang}
+	incidents := make([]ui.Incident, len(open))
+	for i := range open {
+		incidents[i] = words.incident(open[i])
+	}
+	for i := range entries {
+		e := &entries[i]
+		row := words.whole(e, incidents)
+		row.Current = e.Seq == p.Seq
+		p.Entries = append(p.Entries, row)
+		for _, part := range []struct {
+			into *string
+			from string
+		}{{&p.Who, e.User}, {&p.App, e.App}, {&p.DB, e.DB}, {&p.Source, e.Host}} {
+			if *part.into == "" {
+				*part.into = ui.Seen(part.from, mostName)
+			}
+		}
+		if p.PID == 0 {
+			p.PID = e.PID
+		}
+		if p.Began.IsZero() && e.SessionStart != nil {
+			p.Began = *e.SessionStart
+		}
+	}
+	if p.Began.IsZero() {
+		p.Began = entries[0].Time
+	}
+	if back := local(v.r.URL.Query().Get("back")); strings.HasPrefix(back, "/watch?") {
+		if u, err := url.Parse(back); err == nil {
+			p.Back = ui.ReadWatchFilter(u.Query()).With()
+		}
+	}
+	d.render(v.w, v.r, http.StatusOK, "watch-session", p)
+	return nil
+}

@@ -1,0 +1,319 @@
+package web
+
+import (
+	"fmt"
+	"html"
+	"io"
+	"net/http"
+	"net/url"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+
+	"howdah/internal/account"
+	"howdah/internal/audit"
+	"howdah/internal/audit/index"
+	"howdah/internal/audit/judge"
+)
+
+// page gets a page as a browser in a language and a time zone would.
+func (p *person) page(path string, header ...string) (code int, text string, h http.Header) {
+	p.t.Helper()
+	r, err := http.NewRequestWithContext(p.t.Context(), http.MethodGet, p.url+path, nil)
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	if p.token != "" {
+		r.Header.Set("Authorization", "Bearer "+p.token)
+	}
+	for i := 0; i+1 < len(header); i += 2 {
+		r.Header.Set(header[i], header[i+1])
+	}
+	client := http.Client{CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
+	response, err := client.Do(r)
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	defer response.Body.Close()
+	raw, err := io.ReadAll(response.Body)
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	return response.StatusCode, html.UnescapeString(string(raw)), response.Header
+}
+
+// rows are the numbers of the entries that a page of the trail shows, newest first.
+func rows(page string) (seqs []string) {
+	for _, m := range regexp.MustCompile(`data-seq="(\d+)"`).FindAllStringSubmatch(page, -1) {
+		seqs = append(seqs, m[1])
+	}
+	return seqs
+}
+
+// bidi is a name that would turn around what stands beside it, and markup.
+const bidi = "mal\u202elory<b>\u200b"
+
+// trail is a trail of a day at a house, with its tables.
+type trail struct {
+	*testing.T
+	files *audit.Trail
+	index *index.Index
+	end   audit.Position
+	began time.Time
+}
+
+func (h *house) trail(t *testing.T) *trail {
+	dir := filepath.Join(t.TempDir(), "trail")
+	files, err := audit.OpenTrail(dir, "main")
+	if err != nil {
+		t.Fatal(err)
+	}
+	x := index.New(h.db.App, dir, "main")
+	t.Cleanup(func() {
+		x.Close()
+		if err := files.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return &trail{T: t, files: files, index: x, began: time.Now().UTC().Add(-2 * time.Hour).Truncate(time.Millisecond)}
+}
+
+func (r *trail) write(lines ...audit.Line) {
+	r.Helper()
+	r.end.Offset += int64(len(lines))
+	if _, _, err := r.files.Append(audit.Batch{Lines: lines, Position: r.end}); err != nil {
+		r.Fatal(err)
+	}
+}
+
+func (r *trail) note(events ...audit.Event) {
+	r.Helper()
+	if err := r.files.Note(events...); err != nil {
+		r.Fatal(err)
+	}
+}
+
+// level takes all of the files into the tables.
+func (r *trail) level() {
+	r.Helper()
+	for again := true; again || !r.index.Level(); again = false {
+		if _, err := r.index.Step(r.Context()); err != nil {
+			r.Fatal(err)
+		}
+	}
+}
+
+// line is one of a session's, so many seconds after its beginning.
+func (r *trail) line(session string, n int64, seconds int, fill func(*audit.Line)) audit.Line {
+	l := audit.Line{Time: r.began.Add(time.Duration(seconds) * time.Second), SessionStart: r.began.Truncate(time.Second), SessionID: session, LineNum: n, User: "ada", DB: "shop", App: "psql", RemoteHost: "192.0.2.7",
+		PID: 4711, PS: "CREATE TABLE", Severity: "LOG", BackendType: "client backend"}
+	fill(&l)
+	return l
+}
+
+func record(class, command, object, statement string) func(*audit.Line) {
+	return func(l *audit.Line) {
+		l.Audit = &audit.Record{Type: "SESSION", StatementID: l.LineNum, SubstatementID: 1, Class: class, Command: command, ObjectName: object, Statement: statement, Rows: -1}
+		l.TXID = 778
+	}
+}
+
+// day writes what a day at a shop was like: 248 tables by ada, then bidi, who makes a superuser, drops a table that is not there, and has a line removed.
+func (r *trail) day() (incident audit.Incident) {
+	r.Helper()
+	var lines []audit.Line
+	for n := range int64(248) {
+		lines = append(lines, r.line("6923a1b2.1f4", n+1, int(n), record("DDL", "CREATE TABLE", fmt.Sprintf("public.t%03d", n), fmt.Sprintf("CREATE TABLE t%03d (id bigint) /* "+strings.Repeat("long ", 2000)+" */", n))))
+	}
+	theirs := func(fill func(*audit.Line)) func(*audit.Line) {
+		return func(l *audit.Line) {
+			l.User, l.RemoteHost = bidi, "198.51.100.77"
+			fill(l)
+		}
+	}
+	lines = append(lines, r.line("6923ffff.2a", 1, 3600, theirs(record("ROLE", "CREATE ROLE", "", "CREATE ROLE backdoor SUPERUSER PASSWORD 'hunter2'"))),
+		r.line("6923ffff.2a", 3, 3605, theirs(func(l *audit.Line) {
+			l.Severity, l.State, l.Message, l.Statement, l.Detail = "ERROR", "42501", "must be owner of table till", "DROP TABLE till", "=1+1"
+		})))
+	r.write(lines...)
+	began := r.began.Add(time.Hour)
+	incident = audit.Incident{ID: "in-1", Severity: "critical", Rule: "role.super", Actor: bidi, Source: "198.51.100.77", App: "psql", DB: "shop", Began: began, Last: began.Add(5 * time.Second), Count: 2,
+		Reasons: []audit.Reason{{Key: "no.such.sentence", Args: map[string]string{"who": bidi}}}, Objects: []string{"backdoor"}, Sessions: []string{"6923ffff.2a"},
+		Transactions: []audit.Transaction{{ID: 778, Fate: "committed"}}}
+	r.note(audit.Event{Kind: audit.EventIncident, Incident: &incident})
+	return incident
+}
+
+var watchRules = func() *judge.Rules {
+	rules, err := judge.LoadRules(nil)
+	if err != nil {
+		panic(err)
+	}
+	return rules
+}
+
+func TestThePageWatch(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t)
+	owner := h.owner()
+	ask := func(query string, header ...string) string {
+		t.Helper()
+		code, page, _ := owner.page("/watch"+query, header...)
+		if code != 200 {
+			t.Fatalf("%s: %d %s", query, code, page)
+		}
+		return page
+	}
+	has := func(page string, texts ...string) {
+		t.Helper()
+		for _, text := range texts {
+			if !strings.Contains(page, text) {
+				t.Errorf("the page lacks %q", text)
+			}
+		}
+	}
+
+	// A fresh house says what will stand here, and that nothing is judged yet.
+	has(ask(""), "Nothing is on the trail yet", "The watch is starting", "No alert yet")
+	owner.must("PATCH", "/me", answer{"locale": "zh-TW"})
+	has(ask(""), "軌跡上還沒有紀錄", "監看正在啟動")
+	owner.must("PATCH", "/me", answer{"locale": "en"})
+
+	r := h.trail(t)
+	incident := r.day()
+	h.watch = WatchState{Rules: watchRules(), Head: r.files.Head().Seq}
+	has(ask(""), fmt.Sprint(h.watch.Head, " lines of the trail are on their way here"))
+	r.level()
+
+	// All of it, newest first, page by page, each entry once.
+	page := ask("?last=all")
+	has(page, "all of the trail is here", "One open alert", "howdah restore --to DIR --at ", "⟨U+202E⟩", "CREATE ROLE backdoor SUPERUSER PASSWORD", "long")
+	if strings.Contains(page, "\u202e") || strings.Contains(page, "\u200b") || strings.Contains(page, "hunter2") {
+		t.Error("the page shows what is not to be seen")
+	}
+	code, raw, _ := owner.page("/watch")
+	if raw := raw; code != 200 || strings.Contains(raw, "\u202e") {
+		t.Error(code)
+	}
+	seen := map[string]bool{}
+	for next, pages := page, 1; ; pages++ {
+		for _, seq := range rows(next) {
+			if seen[seq] {
+				t.Errorf("entry %s twice", seq)
+			}
+			seen[seq] = true
+		}
+		m := regexp.MustCompile(`href="/watch(\?before=[^"]+)"`).FindStringSubmatch(next)
+		if m == nil {
+			if pages != 3 || len(seen) != 252 { // 250 lines, the gap, the incident
+				t.Errorf("%d entries on %d pages", len(seen), pages)
+			}
+			break
+		}
+		next = ask(m[1])
+	}
+
+	// Each part of the filter.
+	at := func(seconds int) string {
+		return r.began.Add(time.Duration(seconds) * time.Second).Format(time.RFC3339Nano)
+	}
+	taipei := r.began.In(time.FixedZone("", 8*3600)).Add(100 * time.Second)
+	for query, want := range map[string]int{
+		"?class=role": 1, "?class=ddl&text=T007": 1, "?who=lory": 2, "?who=mallory": 0, "?who=" + url.QueryEscape("="+bidi): 2, "?who=ad*": 100, "?source=198.51": 2, "?object=t12": 10, "?object=public.t1*": 100,
+		"?outcome=denied": 1, "?text=TILL": 1, "?text=%25": 0, "?text=nothing": 0, "?class=noticed": 1, "?class=incident": 1, "?class=ddl&object=t12&outcome=done&source=192&text=create": 10,
+		"?from=" + at(100) + "&to=" + at(110): 10, "?from=" + at(3600): 4,
+	} {
+		if have := len(rows(ask(query))); have != want {
+			t.Errorf("%s: %d entries, want %d", query, have, want)
+		}
+	}
+	// A form without scripts writes the reader's own time.
+	local := "?class=ddl&from=" + taipei.Format("2006-01-02T15:04:05") + "&to=" + taipei.Add(7*time.Second).Format("2006-01-02T15:04:05")
+	if have := len(rows(ask(local, "Cookie", "zone=Asia%2FTaipei"))); have != 7 {
+		t.Errorf("%s: %d entries, want 7", local, have)
+	}
+	has(ask(local, "Cookie", "zone=Asia%2FTaipei"), "DDL: 7", "Asia/Taipei")
+	code, page, _ = owner.page("/watch?from=yesterday")
+	if code != 400 || !strings.Contains(page, "yesterday is no moment") || len(rows(page)) != 100 {
+		t.Error(code, len(rows(page)))
+	}
+
+	// An entry stands in its whole session.
+	newest := rows(ask("?class=role"))[0]
+	code, page, _ = owner.page("/watch/entry/" + newest)
+	if code != 200 || strings.Count(page, "<li id=") != 3 { // two lines and the gap between them
+		t.Error(code, strings.Count(page, "<li id="))
+	}
+	has(page, "6923ffff.2a", "DROP TABLE till", "Lines 2 to 2 of this session are missing", "=1+1", "4711", "Critical", "⟨U+202E⟩")
+	code, page, _ = owner.page("/watch/session/6923a1b2.1f4")
+	if code != 200 || strings.Count(page, "<li id=") != 200 {
+		t.Error(code, strings.Count(page, "<li id="))
+	}
+	more := regexp.MustCompile(`/watch/session/6923a1b2.1f4\?after=\d+`).FindString(page)
+	if code, page, _ = owner.page(more); code != 200 || strings.Count(page, "<li id=") != 48 {
+		t.Error(more, code, strings.Count(page, "<li id="))
+	}
+	has(page, "bytes are in the export")
+
+	// An alert is named by its address, also when it is not open any more.
+	r.note(audit.Event{Kind: audit.EventAnswer, Answer: &audit.Answer{ID: "a", Incident: incident.ID, By: "ada", Name: bidi, At: time.Now(), What: audit.Acknowledged, Note: "seen\u202e"}})
+	r.level()
+	has(ask("?incident=in-1"), `id="d-in-1" open`, "Nothing is out of order", "acknowledged", "seen⟨U+202E⟩")
+	has(ask("?incident=in-2"), "in-2")
+
+	// Nothing that an address can say breaks the page.
+	for path, want := range map[string]int{"/watch?before=x": 400, "/watch?before=1.2": 200, "/watch?class=%00&text=%ff%00": 200, "/watch?last=x": 200, "/watch/entry/0": 404, "/watch/entry/999999": 404, "/watch/session/x": 404,
+		"/watch/session/%00": 404, "/watch/session/x?after=-1": 400, "/watch?from=0001-01-01&to=9999-12-31": 200, "/watch?to=1999-01-01": 200, "/watch?from=2026-01-02&to=2026-01-01": 200, "/watch?incident=%00": 200} {
+		if code, page, _ := owner.page(path); code != want {
+			t.Errorf("%s: %d, want %d: %s", path, code, want, page[max(0, len(page)-2000):])
+		}
+	}
+}
+
+// TestWhoMayLookAtTheWatch is the table of who may: whoever runs the house, and nobody else.
+func TestWhoMayLookAtTheWatch(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t)
+	owner := h.owner()
+	room := owner.must("POST", "/rooms", answer{"client_id": "0e7f0000-0000-4000-8000-000000000001", "kind": "public", "name": "lobby"}).num("id")
+	people := map[string]*person{"owner": owner, "admin": h.newcomer(owner, "admin", account.Admin, nil), "member": h.newcomer(owner, "member", account.Member, nil),
+		"guest": h.newcomer(owner, "guest", account.Guest, &room), "nobody": {house: h}}
+	r := h.trail(t)
+	r.day()
+	r.level()
+	_, page, _ := owner.page("/watch")
+	first := rows(page)[0]
+	for _, row := range []struct {
+		path                                string
+		owner, admin, member, guest, nobody int
+	}{
+		{"/watch", 200, 200, 403, 403, 303},
+		{"/watch/entry/" + first, 200, 200, 403, 403, 303},
+		{"/watch/session/6923ffff.2a", 200, 200, 403, 403, 303},
+	} {
+		for who, want := range map[string]int{"owner": row.owner, "admin": row.admin, "member": row.member, "guest": row.guest, "nobody": row.nobody} {
+			code, page, _ := people[who].page(row.path)
+			if code != want || code != 200 && (strings.Contains(page, "backdoor") || strings.Contains(page, "t001")) {
+				t.Errorf("%s %s: %d, want %d", who, row.path, code, want)
+			}
+		}
+	}
+	for who, p := range people {
+		if who == "nobody" {
+			continue
+		}
+		_, page, _ := p.page(fmt.Sprint("/room/", room))
+		if led := strings.Contains(page, `href="/watch"`); led != (who == "owner" || who == "admin") {
+			t.Errorf("%s is led to the watch: %v", who, led)
+		}
+	}
+	h.door.options.Watch = nil // a house on somebody else's PostgreSQL has none
+	if code, page, _ := owner.page("/watch"); code != 404 || !strings.Contains(page, "no watch here") {
+		t.Error(code)
+	}
+	if _, page, _ := owner.page(fmt.Sprint("/room/", room)); strings.Contains(page, `href="/watch"`) {
+		t.Error("a page that is not there is led to")
+	}
+}
