@@ -77,7 +77,7 @@ func (h *house) trail(t *testing.T) *trail {
 			t.Error(err)
 		}
 	})
-	return &trail{T: t, files: files, index: x, began: time.Now().UTC().Add(-2 * time.Hour).Truncate(time.Millisecond)}
+	return &trail{T: t, files: files, index: x, began: time.Now().UTC().Add(-2 * time.Hour).Truncate(time.Minute)}
 }
 
 func (r *trail) write(lines ...audit.Line) {
