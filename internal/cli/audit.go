@@ -28,6 +28,7 @@ type auditCmd struct {
 	Alerts auditAlertsCmd `cmd:"" help:"${help_audit_alerts}"`
 	Mutes  auditMutesCmd  `cmd:"" help:"${help_audit_mutes}"`
 	Verify auditVerifyCmd `cmd:"" help:"${help_audit_verify}"`
+	Check  auditCheckCmd  `cmd:"" help:"${help_audit_check}"`
 }
 
 // auditRulesCmd are the rules.

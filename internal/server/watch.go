@@ -247,6 +247,9 @@ func (w *watcher) take(b audit.Batch) {
 	for _, skipped := range b.Skipped {
 		log.Warn("a line of PostgreSQL's log cannot be read", "file", skipped.File, "offset", skipped.Offset, "bytes", skipped.Length, "error", skipped.Why)
 	}
+	if err := w.s.announced(); err != nil {
+		log.Warn("which sessions are the house's own could not be written down; they may alarm", "error", err)
+	}
 	w.judge.Own(w.s.own.fresh()...)
 	for i := range b.Lines {
 		for _, v := range w.judge.Line(&b.Lines[i]) {

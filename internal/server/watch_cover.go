@@ -5,6 +5,9 @@ import (
 	"encoding/json"
 	"errors"
 	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
 	"sync"
 	"time"
 
@@ -53,6 +56,32 @@ func (s *Server) begun(session string) error {
 		return err
 	}
 	return s.options.Cluster.WriteFile(coverFile, raw)
+}
+
+// announcedFiles hold the numbers of sessions that another process of the house is about to use for what would otherwise alarm: to look at passwords' hashes, say. Who can write them can write all
+// that the watch knows.
+const announcedFiles = "session-*.own"
+
+// Announce gives a function with which another process than the house's own notes a session of its before it does anything, so that the watch knows it again.
+func Announce(c *cluster.Cluster) func(session string) error {
+	return func(session string) error {
+		return c.WriteFile(strings.Replace(announcedFiles, "*", session, 1), nil)
+	}
+}
+
+// announced takes over the sessions that other processes have noted. Their files were there before their records were.
+func (s *Server) announced() error {
+	c := s.options.Cluster
+	files, err := fs.Glob(os.DirFS(c.Dir()), announcedFiles)
+	for _, name := range files {
+		before, after, _ := strings.Cut(announcedFiles, "*")
+		if begun := s.begun(strings.TrimSuffix(strings.TrimPrefix(name, before), after)); begun != nil {
+			err = errors.Join(err, begun)
+			continue
+		}
+		err = errors.Join(err, os.Remove(filepath.Join(c.Dir(), name)))
+	}
+	return err
 }
 
 // How often it is tried to settle the cover while that fails.
