@@ -29,6 +29,7 @@ const (
 	EventSkipped      = "skipped"       // a line that is none, or a file that is gone
 	EventIncident     = "incident"      // what is told of an incident, as it stands then
 	EventAnswer       = "answer"        // what a person said to it
+	EventUnfit        = "unfit"         // only in tables: stands for an entry of the files that they cannot hold; Why is PostgreSQL's SQLSTATE
 )
 
 // Incident is what is told of an incident, whole, as it stands at that moment: of several under one ID the last holds.
@@ -119,7 +120,7 @@ func (t *Trail) Note(events ...Event) (err error) {
 	defer func() { t.broken = t.broken || err != nil }()
 	now := time.Now().UTC().Truncate(time.Microsecond)
 	for i := range events {
-		if err := t.add("entry", Entry{Time: now, SessionID: events[i].SessionID, Event: events[i].clean()}); err != nil {
+		if err := t.add("entry", Entry{Time: now, SessionID: events[i].SessionID, Event: events[i].Clean()}); err != nil {
 			return err
 		}
 	}
@@ -129,8 +130,8 @@ func (t *Trail) Note(events ...Event) (err error) {
 	return t.flush()
 }
 
-// clean gives the event with texts that PostgreSQL can store.
-func (e *Event) clean() *Event {
+// Clean gives a copy of the event with texts that PostgreSQL can store.
+func (e *Event) Clean() *Event {
 	raw, err := json.Marshal(e) // makes UTF-8 of all
 	if err != nil {
 		return e

@@ -15,8 +15,8 @@ type Standing struct {
 // severity orders package judge's names.
 var severity = []string{"", "none", "informational", "low", "medium", "high", "critical"}
 
-// tell brings it to a newer telling. One that is louder than what was answered is open again.
-func (s *Standing) tell(i *Incident) {
+// Tell brings it to a newer telling, also to the first. One that is louder than what was answered is open again.
+func (s *Standing) Tell(i *Incident) {
 	louder := slices.Index(severity, i.Severity) > slices.Index(severity, s.Severity) || slices.ContainsFunc(i.Reasons, func(r Reason) bool {
 		return !slices.ContainsFunc(s.Reasons, func(old Reason) bool { return old.Key == r.Key })
 	})
@@ -27,8 +27,8 @@ func (s *Standing) tell(i *Incident) {
 	s.Incident = *i
 }
 
-// answer brings it to an answer. That somebody says a critical act was theirs does not close it.
-func (s *Standing) answer(a Answer) {
+// Answer brings it to an answer. That somebody says a critical act was theirs does not close it.
+func (s *Standing) Answer(a Answer) {
 	if slices.ContainsFunc(s.Answers, func(old Answer) bool { return a.ID != "" && old.ID == a.ID }) {
 		return
 	}
@@ -68,10 +68,10 @@ func Incidents(dir string) ([]*Standing, error) {
 					byID[e.Incident.ID] = s
 					all = append(all, s)
 				}
-				s.tell(e.Incident)
+				s.Tell(e.Incident)
 			case e.Kind == EventAnswer && e.Answer != nil:
 				if s := byID[e.Answer.Incident]; s != nil {
-					s.answer(*e.Answer)
+					s.Answer(*e.Answer)
 				}
 			}
 		}

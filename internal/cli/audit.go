@@ -29,6 +29,8 @@ type auditCmd struct {
 	Mutes  auditMutesCmd  `cmd:"" help:"${help_audit_mutes}"`
 	Verify auditVerifyCmd `cmd:"" help:"${help_audit_verify}"`
 	Check  auditCheckCmd  `cmd:"" help:"${help_audit_check}"`
+
+	Rebuild auditRebuildCmd `cmd:"" help:"${help_audit_rebuild}"`
 }
 
 // auditRulesCmd are the rules.

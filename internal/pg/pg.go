@@ -28,6 +28,8 @@ type Options struct {
 	// Steady prefers index lookups always. For statements that touch a handful of rows by key in tables of any size:
 	// a plan made while the tables were empty must not be the one that runs when they are not.
 	Steady bool
+	// Idle is how long a connection that nobody uses is kept; 0 is 5 minutes.
+	Idle time.Duration
 	// Where, if set, gives the DSN anew for each new connection: a server that was restarted may have another address.
 	Where func() (dsn string, err error)
 }
@@ -44,6 +46,9 @@ func Open(ctx context.Context, dsn string, options Options) (*Pool, error) {
 		config.MaxConns = options.MaxConns
 	}
 	config.MaxConnIdleTime = 5 * time.Minute
+	if options.Idle > 0 {
+		config.MaxConnIdleTime = options.Idle
+	}
 	config.ConnConfig.ConnectTimeout = 5 * time.Second
 	params := config.ConnConfig.RuntimeParams
 	if params["application_name"] == "" {

@@ -67,6 +67,7 @@ type Server struct {
 	silent   silent
 	watched  watched
 	own      ownSessions
+	tables   tables
 	ails     troubles
 
 	covering   sync.Mutex
@@ -76,7 +77,7 @@ type Server struct {
 // Run serves until ctx ends, then stops in order: people are told, what is under way is finished, PostgreSQL is shut
 // down last. An error is why it could not start; once people could come in, it only ends with ctx.
 func Run(ctx context.Context, options Options) error {
-	s := &Server{options: options, started: time.Now(), backupNow: make(chan struct{}, 1), opened: make(chan struct{})}
+	s := &Server{options: options, started: time.Now(), backupNow: make(chan struct{}, 1), opened: make(chan struct{}), tables: tables{wake: make(chan struct{}, 1)}}
 	listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", options.Listen)
 	if err != nil {
 		return fault.Wrap(err, fault.Conflict, "server.listen", fault.Args{"address": options.Listen, "message": lastOf(err)})
@@ -114,6 +115,7 @@ func Run(ctx context.Context, options Options) error {
 	}
 	if err == nil && options.Cluster != nil {
 		s.keeping.Go(func() { s.watch(running) })
+		s.keeping.Go(func() { s.index(running) })
 	}
 	if err == nil {
 		stuck := make(chan error, 1)
@@ -153,15 +155,7 @@ func (s *Server) start(ctx context.Context) error {
 		return err
 	}
 	open := func(options pg.Options) (*pg.Pool, error) {
-		if o.Cluster != nil {
-			options.Where = func() (string, error) {
-				if f := s.replacing.Load(); f != nil {
-					return "", f
-				}
-				return o.Cluster.DSN(cluster.App, cluster.Database)
-			}
-		}
-		pool, err := pg.Open(context.WithoutCancel(ctx), o.AppDSN, options)
+		pool, err := s.open(ctx, options)
 		if err == nil {
 			s.pools = append(s.pools, pool)
 		}
@@ -189,6 +183,20 @@ func (s *Server) start(ctx context.Context) error {
 	door.Store(s.door)
 	s.setHandler(s.door)
 	return nil
+}
+
+// open makes a pool of connections of the application's role.
+func (s *Server) open(ctx context.Context, options pg.Options) (*pg.Pool, error) {
+	o := &s.options
+	if o.Cluster != nil {
+		options.Where = func() (string, error) {
+			if f := s.replacing.Load(); f != nil {
+				return "", f
+			}
+			return o.Cluster.DSN(cluster.App, cluster.Database)
+		}
+	}
+	return pg.Open(context.WithoutCancel(ctx), o.AppDSN, options)
 }
 
 func (s *Server) setHandler(h http.Handler) { s.handler.Store(&h) }
@@ -227,6 +235,7 @@ func (s *Server) databaseTrouble(err error) {
 		s.options.Log.Error("the database cannot be used; people are told to wait", "error", err)
 	} else {
 		s.options.Log.Info("the database is back")
+		s.tables.doubted()
 	}
 }
 

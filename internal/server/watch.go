@@ -349,6 +349,7 @@ func (w *watcher) remember(epoch string) {
 		}
 	}
 	w.epoch = epoch
+	w.s.tables.doubted()
 }
 
 // tell says what is due, as soon as it is known what became of it.

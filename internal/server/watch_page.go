@@ -8,15 +8,12 @@ import (
 	"howdah/internal/web"
 )
 
-// trailName is what the trail of the house is called, in its files and in the tables.
-const trailName = "main"
-
 // watchPage is what the page Watch is made from: the tables, and how the watch stands.
 func (s *Server) watchPage(db *pg.Pool) *web.Watch {
 	if s.options.Cluster == nil {
 		return nil // somebody else's PostgreSQL, whose log is not ours to read
 	}
-	return &web.Watch{Trail: index.NewReader(db, trailName), State: func() web.WatchState {
+	return &web.Watch{Trail: index.NewReader(db, TrailSource), State: func() web.WatchState {
 		state := web.WatchState{}
 		if shown := s.watched.shown.Load(); shown != nil {
 			state = *shown

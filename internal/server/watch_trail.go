@@ -31,9 +31,9 @@ func (w *watcher) keep(b audit.Batch) bool {
 	return len(w.backlog) < mostBacklog
 }
 
-// flush puts on the trail what waits for it.
+// flush puts on the trail what waits for it, and opens it where it is not open yet: whoever reads it has to know how far it is safe.
 func (w *watcher) flush() {
-	if len(w.backlog)+len(w.notes) == 0 || time.Now().Before(w.trailWait) {
+	if w.trail != nil && len(w.backlog)+len(w.notes) == 0 || time.Now().Before(w.trailWait) {
 		return
 	}
 	err := w.write()
@@ -53,21 +53,27 @@ func (w *watcher) flush() {
 
 func (w *watcher) write() (err error) {
 	if w.trail == nil {
-		if w.trail, err = audit.OpenTrail(TrailDir(w.s.options.Cluster), "main"); err != nil {
+		if w.trail, err = audit.OpenTrail(TrailDir(w.s.options.Cluster), TrailSource); err != nil {
 			w.trail = nil
 			return err
 		}
+		w.s.tables.grown(w.trail.Head().Seq, nil, 1)
 	}
 	for len(w.backlog) > 0 {
-		if _, _, err := w.trail.Append(w.backlog[0]); err != nil {
+		fresh, events, err := w.trail.Append(w.backlog[0])
+		if err != nil {
 			return err
 		}
+		w.s.tables.grown(w.trail.Head().Seq, fresh, len(events))
 		w.at = w.backlog[0].Position
 		w.backlog = w.backlog[1:]
 	}
 	w.backlog = nil
 	if err := w.trail.Note(w.notes...); err != nil {
 		return err
+	}
+	if len(w.notes) > 0 {
+		w.s.tables.grown(w.trail.Head().Seq, nil, len(w.notes))
 	}
 	w.notes = nil
 	return nil

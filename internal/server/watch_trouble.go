@@ -25,6 +25,8 @@ const troubleFile = "watch-trouble.json"
 const (
 	troubleCover = "cover" // PostgreSQL does not log all that it should
 	troubleTrail = "trail" // what is read cannot be written down
+	// The tables that the page reads are another trail's than the files: somebody changed one of them.
+	troubleTables = "tables"
 )
 
 // trouble is something that keeps the watch from seeing, or from writing down, all that it should. It is one message in #ops, which says in the end that it is over, and a finding of howdah status
@@ -88,7 +90,7 @@ func (t *troubles) concerns() (found []keeper.Concern) {
 			continue
 		}
 		level := keeper.Warning
-		if t.all[i].What == troubleTrail {
+		if t.all[i].What != troubleCover {
 			level = keeper.Critical
 		}
 		found = append(found, keeper.Concern{Level: level, Fault: t.all[i].fault()})
