@@ -58,6 +58,7 @@ fuzz: ## every parser of outside bytes, half a minute each
 	$(GO) test ./internal/wal -run '^$$' -fuzz FuzzReader -fuzztime 30s
 	$(GO) test ./internal/wal -run '^$$' -fuzz FuzzHistory -fuzztime 30s
 	$(GO) test ./internal/wal -run '^$$' -fuzz FuzzNames -fuzztime 30s
+	$(GO) test ./internal/alert -run '^$$' -fuzz FuzzQueueFile -fuzztime 30s
 	$(GO) test ./internal/repo -run '^$$' -fuzz FuzzHead -fuzztime 30s
 	$(GO) test ./internal/repo -run '^$$' -fuzz FuzzUnseal -fuzztime 30s
 	$(GO) test ./internal/repo -run '^$$' -fuzz FuzzTarSplit -fuzztime 30s -fuzzminimizetime 10x

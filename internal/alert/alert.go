@@ -1,12 +1,13 @@
 // Package alert carries what the watch finds to people who are not in the room: webhooks, mail, a command, the system log. It needs files and no database, so what is told
 // arrives while the database and the chat are down.
 //
-// An incident grows, and a receiver is told how it stands: at once when it began or has become graver, and otherwise at most once in a while. What is to be told lies in the
+// An incident grows, and a receiver is told how it stands: at once when it began, has become graver or was answered, and otherwise at most once in a while. What is to be told lies in the
 // queue's folder, one file for each incident and receiver, before it is tried for the first time. It is tried again, ever more rarely, until the receiver takes it or the time is
 // over; giving up is itself something to be told. A kill at any moment loses nothing: what was under way is sent again under the same key.
 package alert
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"fmt"
@@ -53,7 +54,9 @@ type Message struct {
 	Began        time.Time       `json:"began"`
 	Last         time.Time       `json:"last"`
 	Count        int             `json:"count"`   // what it rests on so far; it only grows
-	Settled      int             `json:"settled"` // transactions whose outcome is known; with the same Count, more are newer
+	Answers      int             `json:"answers"` // what people answered so far; with the same Count, more are newer
+	Settled      int             `json:"settled"` // transactions whose outcome is known; with the same Count and Answers, more are newer
+	State        string          `json:"state"`   // Unanswered, Acknowledged, Mine or Muted
 	Role         string          `json:"role,omitempty"`
 	Source       string          `json:"source,omitempty"`
 	App          string          `json:"app,omitempty"`
@@ -72,6 +75,14 @@ type Transaction struct {
 	Outcome string `json:"outcome"` // committed, aborted, unknown; running while nobody knows
 }
 
+// How an incident stands: nobody has answered, somebody has seen it, somebody says it was they, or nobody wants to be told of the like.
+const (
+	Unanswered   = "open"
+	Acknowledged = "acknowledged"
+	Mine         = "mine"
+	Muted        = "muted"
+)
+
 // Text is a message in one language, in plain words.
 type Text struct {
 	Title string   `json:"title"`
@@ -89,13 +100,16 @@ type Said struct {
 type measure struct {
 	Count   int `json:"count"`
 	Settled int `json:"settled"`
+	Answers int `json:"answers"`
 }
 
-func (m *Message) measure() measure { return measure{m.Count, m.Settled} }
+func (m *Message) measure() measure { return measure{m.Count, m.Settled, m.Answers} }
 
 func (m measure) beyond(old measure) bool {
-	return m.Count > old.Count || m.Count == old.Count && m.Settled > old.Settled
+	return cmp.Or(cmp.Compare(m.Count, old.Count), cmp.Compare(m.Answers, old.Answers), cmp.Compare(m.Settled, old.Settled)) > 0
 }
+
+func (m *Message) answered() bool { return m.State != "" && m.State != Unanswered }
 
 // text is what is said in a language, or in English, or in any that there is.
 func (m *Message) text(language string) Text {

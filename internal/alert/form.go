@@ -17,8 +17,9 @@ type document struct {
 	ClassUID    int        `json:"class_uid"`    // 2004
 	ClassName   string     `json:"class_name"`   // Detection Finding
 	CategoryUID int        `json:"category_uid"` // 2
-	ActivityID  int        `json:"activity_id"`  // 1 Create, 2 Update
-	TypeUID     int        `json:"type_uid"`     // 200401, 200402
+	ActivityID  int        `json:"activity_id"`  // 1 Create, 2 Update, 3 Close: somebody has answered
+	TypeUID     int        `json:"type_uid"`     // 200401, 200402, 200403
+	StatusID    int        `json:"status_id"`    // 1 New, 2 In Progress, 3 Suppressed, 4 Resolved
 	Time        int64      `json:"time"`         // of the newest event it rests on; milliseconds since 1970
 	StartTime   int64      `json:"start_time"`
 	EndTime     int64      `json:"end_time"`
@@ -89,6 +90,10 @@ func (m *outgoing) json(language string) []byte {
 	if m.N > 1 {
 		d.ActivityID = 2
 	}
+	if m.answered() {
+		d.ActivityID = 3
+	}
+	d.StatusID = max(1, map[string]int{Acknowledged: 2, Muted: 3, Mine: 4}[m.State])
 	d.TypeUID = d.ClassUID*100 + d.ActivityID
 	d.Metadata.Version, d.Metadata.UID, d.Metadata.Sequence = "1.4.0", m.Key, m.N
 	d.Metadata.Product.Name, d.Metadata.Product.VendorName, d.Metadata.Product.URL = "Howdah", "Howdah", m.House

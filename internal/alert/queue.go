@@ -1,6 +1,7 @@
 package alert
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"crypto/sha256"
@@ -68,30 +69,46 @@ type telling struct {
 	Last    time.Time `json:"last"`
 	Next    time.Time `json:"next"` // not before; zero: as soon as the receiver takes anything
 	Message Message   `json:"message"`
+	Why     *Why      `json:"why,omitempty"` // it was not taken when it was tried last
 	here    bool      // it was tried since we were started
 }
 
 // Loss is a message that was given up.
 type Loss struct {
-	Receiver string         `json:"receiver"`
-	Incident string         `json:"incident"`
-	Key      string         `json:"key"`
-	At       time.Time      `json:"at"`
-	Since    time.Time      `json:"since"`
-	Tries    int            `json:"tries"`
-	Why      string         `json:"why"` // key of the fault, and its arguments
-	Args     map[string]any `json:"args,omitempty"`
-	Said     bool           `json:"said"` // it was said that it is lost
+	Receiver string    `json:"receiver"`
+	Incident string    `json:"incident"`
+	Key      string    `json:"key"`
+	At       time.Time `json:"at"`
+	Since    time.Time `json:"since"`
+	Tries    int       `json:"tries"`
+	Why      Why       `json:"why"`  // it was not taken at last
+	Said     bool      `json:"said"` // it was said that it is lost
 }
 
-// Fault is why the message was not taken at last.
-func (l Loss) Fault() *fault.Fault { return fault.New(fault.Unavailable, l.Why, fault.Args(l.Args)) }
+// Why is a fault as it lies in a file.
+type Why struct {
+	Key  string         `json:"key"`
+	Args map[string]any `json:"args,omitempty"`
+}
+
+// Fault is the fault.
+func (w Why) Fault() *fault.Fault { return fault.New(fault.Unavailable, w.Key, fault.Args(w.Args)) }
+
+func whyOf(err error) Why {
+	f := fault.Of(err)
+	w := Why{Key: f.Key, Args: map[string]any{}}
+	for name, value := range f.Args {
+		w.Args[name] = fmt.Sprint(value)
+	}
+	return w
+}
 
 // State is how it stands with a receiver.
 type State struct {
 	Receiver string     `json:"receiver"`
 	Waiting  int        `json:"waiting"`          // messages that it has not taken
 	Oldest   *time.Time `json:"oldest,omitempty"` // since when the oldest of them is tried
+	Why      *Why       `json:"why,omitempty"`    // that one was not taken when it was tried last
 	Lost     []Loss     `json:"lost,omitempty"`   // of the last 7 days
 	Sent     int64      `json:"-"`
 	Failed   int64      `json:"-"`
@@ -146,10 +163,31 @@ func Open(ctx context.Context, dir string, receivers []Receiver, report func(Eve
 			q.couriers = append(q.couriers, c)
 		}
 	}
+	if err := q.noteServed(dir); err != nil {
+		return nil, fault.Wrap(err, fault.Unavailable, "alert.queue", fault.Args{"dir": dir})
+	}
 	for _, c := range q.couriers {
 		q.done.Go(func() { c.run(ctx) })
 	}
 	return q, nil
+}
+
+// servedFile names the receivers that somebody sends to. What waits for one that is not configured any more stays where it is, in case it comes back, and troubles nobody.
+const servedFile = "receivers.json"
+
+func (q *Queue) noteServed(dir string) error {
+	names := []string{}
+	for _, c := range q.couriers {
+		names = append(names, c.Name)
+	}
+	raw, err := json.Marshal(names)
+	if err != nil {
+		return err
+	}
+	if was, err := os.ReadFile(filepath.Join(dir, servedFile)); len(names) == 0 && errors.Is(err, fs.ErrNotExist) || err == nil && bytes.Equal(was, raw) {
+		return nil
+	}
+	return writeFile(filepath.Join(dir, servedFile), raw)
 }
 
 // Wait waits until all has ended, after ctx.
@@ -175,7 +213,7 @@ func (c *courier) call() {
 }
 
 // Sync makes durable what was told: after it no kill loses any of it. Who found it must not forget it before.
-func (q *Queue) Sync(ctx context.Context) error {
+func (q *Queue) Sync() error {
 	var all error
 	for _, c := range q.couriers {
 		answer := make(chan error, 1)
@@ -184,8 +222,6 @@ func (q *Queue) Sync(ctx context.Context) error {
 			all = errors.Join(all, <-answer)
 		case <-c.over:
 			return fault.New(fault.Unavailable, "alert.queue", fault.Args{"dir": c.dir})
-		case <-ctx.Done():
-			return ctx.Err()
 		}
 	}
 	return all
@@ -223,16 +259,17 @@ func (q *Queue) Said(l Loss) {
 
 // Look reads how it stands from the files, whether anybody sends or not.
 func Look(dir string) ([]State, error) {
-	entries, err := os.ReadDir(dir)
+	raw, err := os.ReadFile(filepath.Join(dir, servedFile))
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	}
+	var names []string
+	if err == nil {
+		err = json.Unmarshal(raw, &names)
+	}
 	var all []State
-	for _, e := range entries {
-		if !e.IsDir() {
-			continue
-		}
-		c := courier{Receiver: Receiver{Name: e.Name()}, dir: filepath.Join(dir, e.Name()), threads: map[string]*thread{}}
+	for _, name := range names {
+		c := courier{Receiver: Receiver{Name: name}, dir: filepath.Join(dir, name), threads: map[string]*thread{}}
 		if readErr := c.read(nil); readErr != nil {
 			err = errors.Join(err, readErr)
 			continue
@@ -436,8 +473,8 @@ func (c *courier) take() {
 func (c *courier) accept(m Message) {
 	t := c.threads[m.Incident]
 	if t == nil {
-		if m.Severity < c.Least {
-			return
+		if m.Severity < c.Least || m.answered() {
+			return // whoever answered knows of it, and nobody here was asked
 		}
 		t = &thread{Format: 1, Incident: m.Incident}
 		c.threads[m.Incident] = t
@@ -454,7 +491,7 @@ func (c *courier) accept(m Message) {
 
 // promote begins to tell what has come since, when it is time for that.
 func (c *courier) promote(t *thread, now time.Time) bool {
-	if t.Then == nil || t.Now != nil || t.Told != nil && t.Then.Severity <= t.Told.Severity && now.Before(c.ripe(t)) {
+	if t.Then == nil || t.Now != nil || t.Told != nil && t.Then.Severity <= t.Told.Severity && t.Then.Answers <= t.Told.Answers && now.Before(c.ripe(t)) {
 		return false
 	}
 	t.N++
@@ -550,6 +587,8 @@ func (c *courier) settle(r result) {
 		return
 	}
 	c.failed++
+	why := whyOf(r.err)
+	t.Now.Why = &why
 	var refused *refusal
 	errors.As(r.err, &refused)
 	wait := func(tries int) time.Duration {
@@ -583,12 +622,7 @@ func (c *courier) finish(t *thread, now time.Time) {
 
 // lose gives a message up. That is said, too.
 func (c *courier) lose(t *thread, now time.Time, why error) {
-	f := fault.Of(why)
-	args := map[string]any{}
-	for name, value := range f.Args {
-		args[name] = fmt.Sprint(value)
-	}
-	t.Lost = append(t.Lost, Loss{Receiver: c.Name, Incident: t.Incident, Key: t.Now.Key, At: now.UTC(), Since: t.Now.Since, Tries: t.Now.Tries, Why: f.Key, Args: args})
+	t.Lost = append(t.Lost, Loss{Receiver: c.Name, Incident: t.Incident, Key: t.Now.Key, At: now.UTC(), Since: t.Now.Since, Tries: t.Now.Tries, Why: whyOf(why)})
 	t.Lost = t.Lost[max(0, len(t.Lost)-10):]
 	c.given++
 	c.report(Event{Receiver: c.Name, Kind: "lost", Incident: t.Incident, Err: why})
@@ -624,6 +658,7 @@ func (c *courier) sweep(now time.Time) {
 		if i < excess || now.Sub(t.Told.At) > remembered {
 			if os.Remove(filepath.Join(c.dir, fileName(t.Incident))) == nil {
 				delete(c.threads, t.Incident)
+				delete(c.unsaved, t.Incident)
 			}
 		}
 	}
@@ -636,7 +671,7 @@ func (c *courier) note() {
 		if t.Now != nil {
 			s.Waiting++
 			if since := t.Now.Since; s.Oldest == nil || since.Before(*s.Oldest) {
-				s.Oldest = &since
+				s.Oldest, s.Why = &since, t.Now.Why
 			}
 		}
 		for _, l := range t.Lost {

@@ -16,30 +16,17 @@ var levels = map[Severity]int{1: 6, 2: 5, 3: 4, 4: 3, 5: 2} // informational, no
 // logger writes to the system log of this machine.
 type logger struct{ *Receiver }
 
-// mostLine is how long a message may be that every receiver should take (RFC 5424, section 6.1), in bytes.
+// mostLine is how long a message may be, in bytes; journald and rsyslog take four times that.
 const mostLine = 2048
 
-// record is the message in the form of RFC 5424.
+// record is the message in the form that syslog(3) writes to the log of its own machine, which is what listens there: RFC 3164 without the host. Both rsyslog and
+// journald take the newer form of RFC 5424 there for plain text.
 func (l *logger) record(m *outgoing, now time.Time) []byte {
 	level, ok := levels[m.Severity]
 	if !ok {
 		level = 5
 	}
-	host, err := os.Hostname()
-	host = strings.Map(func(r rune) rune {
-		if r <= ' ' || r > '~' {
-			return -1
-		}
-		return r
-	}, host)
-	if err != nil || host == "" || len(host) > 255 {
-		host = "-"
-	}
-	kind := "alert"
-	if m.Test {
-		kind = "test"
-	}
-	line := fmt.Sprintf("<%d>1 %s %s howdah %d %s - \ufeff", facilities[l.Facility]*8+level, now.UTC().Format("2006-01-02T15:04:05.000000Z07:00"), host, os.Getpid(), kind)
+	line := fmt.Sprintf("<%d>%s howdah[%d]: ", facilities[l.Facility]*8+level, now.Format(time.Stamp), os.Getpid())
 	text, key := m.line(l.Language), " | key="+m.Key
 	if room := mostLine - len(line); len(text) > room { // the key stays
 		text = strings.ToValidUTF8(text[:max(0, room-len(key)-len("…"))], "") + "…" + key

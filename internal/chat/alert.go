@@ -108,9 +108,9 @@ const (
 // MuteDays are how long a mute may last.
 var MuteDays = []int{1, 7, 30}
 
-// take brings an alert to how it stands after an answer. What somebody says of a critical act proves nothing: whoever has their account says the same. So
+// Take brings an alert to how it stands after an answer. What somebody says of a critical act proves nothing: whoever has their account says the same. So
 // "this was me" stands there for all to see, and the alert stays open until somebody acknowledges it.
-func (a *Alert) take(answer Answer) {
+func (a *Alert) Take(answer Answer) {
 	a.Answers = append(a.Answers, answer)
 	a.Answers = a.Answers[max(0, len(a.Answers)-mostAnswers):]
 	switch answer.What {
@@ -250,7 +250,7 @@ func (a *AnswerRecord) apply(ctx context.Context, tx pgx.Tx, room int64, actor A
 		if !own && m.Alert.State != follows {
 			continue // what is closed was closed by its own answer; but the mute that ends was of all of them
 		}
-		m.Alert.take(a.Answer)
+		m.Alert.Take(a.Answer)
 		if _, err := tx.Exec(ctx, `UPDATE chat.message SET alert = $3 WHERE room_id = $1 AND seq = $2`, room, m.Seq, m.Alert.stored()); err != nil {
 			return 0, time.Time{}, pg.Fault(err)
 		}

@@ -42,6 +42,7 @@ type commands struct {
 	Release      releaseCmd      `cmd:"" help:"${help_release}"`
 	Keep         keepCmd         `cmd:"" help:"${help_keep_clusters}"`
 	Audit        auditCmd        `cmd:"" help:"${help_audit}"`
+	Alert        alertCmd        `cmd:"" help:"${help_alert}"`
 	WAL          walCmd          `cmd:"" name:"wal" help:"${help_wal}"`
 	Bench        benchCmd        `cmd:"" help:"${help_bench}"`
 	Version      versionCmd      `cmd:"" help:"${help_version}"`

@@ -68,6 +68,9 @@ func (c *statusCmd) Run(ctx context.Context, t *terminal) error {
 	}
 	opt.Repos = c.sources(false)
 	s := keeper.Look(ctx, opt)
+	if opt.Cluster != nil && c.known == nil {
+		t.undelivered(s, opt.Cluster)
+	}
 	aside := keeper.Asides(opt.Dir, true)
 	others := beside.wait()
 	if c.JSON {

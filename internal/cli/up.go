@@ -30,6 +30,7 @@ type upCmd struct {
 	config.Drill
 	config.Watch
 	config.Cover
+	config.Alerts
 }
 
 // Run is howdah up.
@@ -47,7 +48,11 @@ func (c *upCmd) Run(ctx context.Context, t *terminal) (err error) {
 	if err := covered.UnmarshalText([]byte(c.Cover.Cover)); err != nil {
 		return err
 	}
-	options := server.Options{Listen: c.Listen, MetricsListen: c.MetricsListen, PublicURL: c.PublicURL, Log: log, Lang: t.lang, Rules: c.OwnRules(), Cover: covered}
+	told, err := receivers(c.Alert) // what is secret is read before root is given up
+	if err != nil {
+		return err
+	}
+	options := server.Options{Alerts: told, Listen: c.Listen, MetricsListen: c.MetricsListen, PublicURL: c.PublicURL, Log: log, Lang: t.lang, Rules: c.OwnRules(), Cover: covered}
 	var in cluster.Installation
 	if c.DSN == "" {
 		if in, err = c.postgres(ctx, t, log); err != nil {

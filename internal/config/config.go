@@ -4,6 +4,7 @@
 package config
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"io/fs"
@@ -149,8 +150,27 @@ const OwnCluster = "main"
 // NAME; they win over those at the top. It is a kong.ConfigurationLoader.
 func Load(r io.Reader) (kong.Resolver, error) {
 	values := map[string]any{}
-	if err := toml.NewDecoder(r).Decode(&values); err != nil {
-		return nil, fault.Wrap(err, fault.Invalid, "config.syntax", fault.Args{"message": err.Error()})
+	raw, err := io.ReadAll(r)
+	if err == nil {
+		err = toml.Unmarshal(raw, &values)
+	}
+	if err != nil {
+		message := err.Error()
+		var at *toml.DecodeError
+		if errors.As(err, &at) {
+			row, column := at.Position()
+			message = fmt.Sprintf("%d:%d: %s", row, column, message)
+		}
+		return nil, fault.Wrap(err, fault.Invalid, "config.syntax", fault.Args{"message": message})
+	}
+	if alerts, ok := values["alert"]; ok {
+		file := "howdah.toml"
+		if named, ok := r.(interface{ Name() string }); ok {
+			file = named.Name()
+		}
+		if values["alert"], err = alertTables(file, raw, alerts); err != nil {
+			values["alert"] = err // for those whom it concerns
+		}
 	}
 	return resolver(values), nil
 }
@@ -203,6 +223,10 @@ func (r resolver) Resolve(ctx *kong.Context, _ *kong.Path, flag *kong.Flag) (any
 		}
 	}
 	switch v := value.(type) {
+	case AlertTables:
+		return v, nil
+	case error:
+		return nil, v
 	case []any: // of texts, for a flag that may be given several times
 		if flag.IsSlice() && !slices.ContainsFunc(v, func(one any) bool { _, text := one.(string); return !text }) {
 			return v, nil
@@ -226,7 +250,7 @@ func (r resolver) Validate(app *kong.Application) error {
 		return next(nil)
 	})
 	check := func(table map[string]any) error {
-		for _, key := range slices.Sorted(maps.Keys(table)) {
+		for _, key := range sortedKeys(table) {
 			if !known[key] {
 				return fault.New(fault.Invalid, "config.unknown", fault.Args{"key": key, "nearest": Nearest(key, names)})
 			}
@@ -237,7 +261,7 @@ func (r resolver) Validate(app *kong.Application) error {
 		return err
 	}
 	tables, _ := r["cluster"].(map[string]any)
-	for _, name := range slices.Sorted(maps.Keys(tables)) {
+	for _, name := range sortedKeys(tables) {
 		table, ok := tables[name].(map[string]any)
 		if _, again := table["cluster"]; !ok || again {
 			return fault.New(fault.Invalid, "config.value", fault.Args{"key": "cluster." + name})
@@ -248,6 +272,8 @@ func (r resolver) Validate(app *kong.Application) error {
 	}
 	return nil
 }
+
+func sortedKeys(m map[string]any) []string { return slices.Sorted(maps.Keys(m)) }
 
 // Nearest is the known name that takes the fewest changes to reach (Levenshtein distance).
 func Nearest(name string, known []string) string {

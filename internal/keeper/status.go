@@ -160,7 +160,7 @@ const (
 func Look(ctx context.Context, opt StatusOptions) *Status {
 	s := &Status{At: time.Now().UTC().Truncate(time.Second), Repos: []RepoStatus{}}
 	for _, c := range opt.Also {
-		s.find(c.Level, c.Fault)
+		s.Find(c.Level, c.Fault)
 	}
 	young := false
 	if c := opt.Cluster; c != nil {
@@ -173,11 +173,11 @@ func Look(ctx context.Context, opt StatusOptions) *Status {
 		}
 		switch state.State {
 		case cluster.Absent:
-			s.find(Critical, fault.New(fault.NotFound, "cluster.absent", dir))
+			s.Find(Critical, fault.New(fault.NotFound, "cluster.absent", dir))
 		case cluster.Stopped, cluster.Stopping:
-			s.find(Critical, fault.New(fault.Unavailable, "keeper.status_down", dir))
+			s.Find(Critical, fault.New(fault.Unavailable, "keeper.status_down", dir))
 		case cluster.Starting:
-			s.find(Warning, fault.New(fault.Unavailable, "keeper.status_starting", dir))
+			s.Find(Warning, fault.New(fault.Unavailable, "keeper.status_starting", dir))
 		case cluster.Running:
 		}
 		s.lookAtFiles(filepath.Join(c.DataDir(), "pg_wal"))
@@ -201,9 +201,9 @@ func Look(ctx context.Context, opt StatusOptions) *Status {
 	if opt.Dir != "" {
 		s.Failures, _ = Failures(opt.Dir)
 		if asked, err := Asked(opt.Dir); err != nil {
-			s.find(Critical, fault.Of(err))
+			s.Find(Critical, fault.Of(err))
 		} else if asked != nil {
-			s.find(Warning, fault.New(fault.Unavailable, "keeper.status_replacement", fault.Args{"id": asked.ID}))
+			s.Find(Warning, fault.New(fault.Unavailable, "keeper.status_replacement", fault.Args{"id": asked.ID}))
 		}
 	}
 	for _, f := range s.Failures {
@@ -215,15 +215,16 @@ func Look(ctx context.Context, opt StatusOptions) *Status {
 		switch {
 		case f.Key == "keeper.drill_bad": // found in the repo already
 		case f.Kind == Drilling:
-			s.find(Warning, fault.New(fault.Unavailable, "keeper.status_drill_failed", args))
+			s.Find(Warning, fault.New(fault.Unavailable, "keeper.status_drill_failed", args))
 		default:
-			s.find(level, fault.New(fault.Unavailable, "keeper.status_failed", args))
+			s.Find(level, fault.New(fault.Unavailable, "keeper.status_failed", args))
 		}
 	}
 	return s
 }
 
-func (s *Status) find(level Level, f *fault.Fault) {
+// Find adds a concern.
+func (s *Status) Find(level Level, f *fault.Fault) {
 	at := len(s.Concerns)
 	for at > 0 && s.Concerns[at-1].Level < level {
 		at--
@@ -261,9 +262,9 @@ func (s *Status) lookAtFiles(pgWAL string) {
 	args := fault.Args{"ready": s.Archive.Ready, "lag": lag.Round(time.Second).String()}
 	switch {
 	case lag >= lagCritical:
-		s.find(Critical, fault.New(fault.Unavailable, "keeper.status_lag", args))
+		s.Find(Critical, fault.New(fault.Unavailable, "keeper.status_lag", args))
 	case lag >= lagWarning:
-		s.find(Warning, fault.New(fault.Unavailable, "keeper.status_lag", args))
+		s.Find(Warning, fault.New(fault.Unavailable, "keeper.status_lag", args))
 	}
 	free, total, err := diskSpace(pgWAL)
 	if err != nil {
@@ -282,9 +283,9 @@ func (s *Status) lookAtFiles(pgWAL string) {
 	disk := fault.New(fault.Unavailable, "keeper.status_disk", fault.Args{"dir": pgWAL, "free": free >> 20})
 	switch {
 	case free < diskCritical || full > 0 && full < fullCritical:
-		s.find(Critical, disk)
+		s.Find(Critical, disk)
 	case free < diskWarning || full > 0 && full < fullWarning:
-		s.find(Warning, disk)
+		s.Find(Warning, disk)
 	}
 }
 
@@ -300,10 +301,10 @@ func (s *Status) ask(ctx context.Context, opt StatusOptions, streams map[string]
 			coalesce(last_failed_time > coalesce(last_archived_time, '-infinity'), false) FROM pg_stat_archiver`).Scan(&mode, &s.Archive.Failing)
 		s.PostgreSQL.Answers = err == nil
 		if err == nil && mode == "off" {
-			s.find(Critical, fault.New(fault.Conflict, "keeper.status_not_archiving"))
+			s.Find(Critical, fault.New(fault.Conflict, "keeper.status_not_archiving"))
 		}
 		if s.Archive.Failing {
-			s.find(Critical, fault.New(fault.Unavailable, "keeper.status_archiver"))
+			s.Find(Critical, fault.New(fault.Unavailable, "keeper.status_archiver"))
 		}
 		slots := false
 		for _, stream := range streams {
@@ -315,12 +316,12 @@ func (s *Status) ask(ctx context.Context, opt StatusOptions, streams map[string]
 		if err == nil && slots {
 			var limit int64
 			if err = conn.QueryRow(ctx, `SELECT setting::bigint FROM pg_settings WHERE name = 'max_slot_wal_keep_size'`).Scan(&limit); err == nil && limit < 0 {
-				s.find(Warning, fault.New(fault.Conflict, "keeper.status_slot_unbounded"))
+				s.Find(Warning, fault.New(fault.Conflict, "keeper.status_slot_unbounded"))
 			}
 		}
 	}
 	if err != nil && s.PostgreSQL.State != cluster.Stopped && s.PostgreSQL.State != cluster.Absent {
-		s.find(Critical, fault.Wrap(err, fault.Unavailable, "keeper.status_silent"))
+		s.Find(Critical, fault.Wrap(err, fault.Unavailable, "keeper.status_silent"))
 	}
 }
 
@@ -357,14 +358,14 @@ func (s *Status) judgeStream(stream *StreamStatus, place string, young bool) {
 	lag := time.Duration(stream.Lag * float64(time.Second))
 	switch {
 	case stream.state.Error != "" && !stream.Active:
-		s.find(Warning, fault.New(fault.Unavailable, "keeper.status_stream_stopped", fault.Args{"place": place, "since": Moment(stream.state.Since.Local()), "error": stream.state.Error}))
+		s.Find(Warning, fault.New(fault.Unavailable, "keeper.status_stream_stopped", fault.Args{"place": place, "since": Moment(stream.state.Since.Local()), "error": stream.state.Error}))
 	case s.PostgreSQL.Answers && !stream.Active && !young:
-		s.find(Warning, fault.New(fault.Unavailable, "keeper.status_stream_off", fault.Args{"place": place}))
+		s.Find(Warning, fault.New(fault.Unavailable, "keeper.status_stream_off", fault.Args{"place": place}))
 	case stream.Active && lag >= streamWarning:
-		s.find(Warning, fault.New(fault.Unavailable, "keeper.status_stream_lag", fault.Args{"place": place, "lag": lag.Round(time.Second).String(), "bytes": stream.Bytes}))
+		s.Find(Warning, fault.New(fault.Unavailable, "keeper.status_stream_lag", fault.Args{"place": place, "lag": lag.Round(time.Second).String(), "bytes": stream.Bytes}))
 	}
 	if lost := stream.state.Lost; !lost.IsZero() && s.At.Sub(lost) < streamLostFor {
-		s.find(Warning, fault.New(fault.Unavailable, "keeper.status_stream_lost", fault.Args{"place": place, "at": Moment(lost.Local())}))
+		s.Find(Warning, fault.New(fault.Unavailable, "keeper.status_stream_lost", fault.Args{"place": place, "at": Moment(lost.Local())}))
 	}
 }
 
@@ -381,7 +382,7 @@ func (s *Status) lookAtRepo(ctx context.Context, opt StatusOptions, source Sourc
 	if err != nil {
 		f := fault.Of(err)
 		out.Trouble = f.Key
-		s.find(Critical, f)
+		s.Find(Critical, f)
 	}
 	s.Repos = append(s.Repos, out)
 }
@@ -422,7 +423,7 @@ func (s *Status) lookInto(ctx context.Context, opt StatusOptions, r *repo.Repo, 
 		}
 	}
 	if newest.After(s.At.Add(repoAhead)) {
-		s.find(Warning, aheadFault(r.String(), newest, s.At))
+		s.Find(Warning, aheadFault(r.String(), newest, s.At))
 	}
 	if err := s.lookAtDrills(ctx, opt, r, out, whole); err != nil {
 		return err
@@ -444,7 +445,7 @@ func (s *Status) lookInto(ctx context.Context, opt StatusOptions, r *repo.Repo, 
 		if young {
 			level = Warning
 		}
-		s.find(level, fault.New(fault.NotFound, "keeper.status_no_base", fault.Args{"place": r.String()}))
+		s.Find(level, fault.New(fault.NotFound, "keeper.status_no_base", fault.Args{"place": r.String()}))
 	}
 	for _, kind := range []Kind{Physical, Logical} {
 		last, when := map[Kind]*LastRun{Physical: out.Physical, Logical: out.Logical}[kind], opt.When[kind]
@@ -455,9 +456,9 @@ func (s *Status) lookInto(ctx context.Context, opt StatusOptions, r *repo.Repo, 
 		args := fault.Args{"kind": string(kind), "place": r.String(), "last": Moment(last.Began.Local())}
 		switch {
 		case s.At.After(when.Next(due).Add(overdueBy)):
-			s.find(Critical, fault.New(fault.Unavailable, "keeper.status_overdue", args))
+			s.Find(Critical, fault.New(fault.Unavailable, "keeper.status_overdue", args))
 		case s.At.After(due.Add(overdueBy)):
-			s.find(Warning, fault.New(fault.Unavailable, "keeper.status_overdue", args))
+			s.Find(Warning, fault.New(fault.Unavailable, "keeper.status_overdue", args))
 		}
 	}
 	return nil
@@ -486,12 +487,12 @@ func (s *Status) lookAtChain(ctx context.Context, opt StatusOptions, r *repo.Rep
 			if out.To, out.ToTold = &to, false; to.Before(*out.From) { // it is the backup's own
 				out.From, out.To = nil, nil
 			}
-			s.find(Critical, fault.New(fault.NotFound, "keeper.status_missing_open", args))
+			s.Find(Critical, fault.New(fault.NotFound, "keeper.status_missing_open", args))
 			continue
 		}
 		from := m.Until
 		out.From, args["until"] = &from, Moment(m.Until.Local())
-		s.find(Warning, fault.New(fault.NotFound, "keeper.status_missing", args))
+		s.Find(Warning, fault.New(fault.NotFound, "keeper.status_missing", args))
 	}
 	return nil
 }
@@ -510,7 +511,7 @@ func (s *Status) lookAtDrills(ctx context.Context, opt StatusOptions, r *repo.Re
 		}
 		out.Drill = d
 		if !last.Good() {
-			s.find(Critical, fault.New(fault.Conflict, "keeper.status_drill_bad", fault.Args{"place": r.String(), "id": last.Backup, "when": Moment(last.Began.Local()),
+			s.Find(Critical, fault.New(fault.Conflict, "keeper.status_drill_bad", fault.Args{"place": r.String(), "id": last.Backup, "when": Moment(last.Began.Local()),
 				"problem": last.Problem, "report": last.Report}))
 		}
 	}
@@ -536,9 +537,9 @@ func (s *Status) lookAtDrills(ctx context.Context, opt StatusOptions, r *repo.Re
 	if due := when.Next(from.Local()); s.At.After(due.Add(overdueBy)) {
 		args := fault.Args{"place": r.String(), "since": Moment(due.Local())}
 		if r.Encrypts() && !r.Keys().Opens() {
-			s.find(Warning, fault.New(fault.Unavailable, "keeper.status_drill_sealed", args))
+			s.Find(Warning, fault.New(fault.Unavailable, "keeper.status_drill_sealed", args))
 		} else {
-			s.find(Warning, fault.New(fault.Unavailable, "keeper.status_drill_overdue", args))
+			s.Find(Warning, fault.New(fault.Unavailable, "keeper.status_drill_overdue", args))
 		}
 	}
 	return nil

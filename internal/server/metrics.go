@@ -50,6 +50,7 @@ func (s *Server) metrics() http.Handler {
 		}
 		return 1
 	})
+	registry.MustRegister(alertFigures{s})
 	if s.options.Cluster != nil {
 		counter("howdah_watch_lines_total", "Lines of PostgreSQL's log that were judged.", s.watched.lines.Load)
 		counter("howdah_watch_incidents_total", "Incidents that the watch has begun.", s.watched.incidents.Load)

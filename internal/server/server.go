@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"howdah/internal/account"
+	"howdah/internal/alert"
 	"howdah/internal/audit/cover"
 	"howdah/internal/chat"
 	"howdah/internal/cluster"
@@ -41,6 +42,7 @@ type Options struct {
 	Lang          lang.Locale             // what the house itself says is said in it
 	Cover         cover.Scope             // how much PostgreSQL has to audit; "" is cover.Default
 	Rules         fs.FS                   // rules of the watch beside those that come with it; nil: none
+	Alerts        []alert.Receiver        // who is told of alerts beside #ops; each is complete
 	Ready         func(url, setup string) // called when people can come in; setup is the set-up link, "" when there is an owner
 }
 
@@ -71,7 +73,8 @@ type Server struct {
 	ails     troubles
 
 	covering   sync.Mutex
-	coverRetry context.CancelFunc // ends the tries that are under way to settle the cover
+	coverRetry context.CancelFunc          // ends the tries that are under way to settle the cover
+	alerts     atomic.Pointer[alert.Queue] // nil: it could not be opened yet
 }
 
 // Run serves until ctx ends, then stops in order: people are told, what is under way is finished, PostgreSQL is shut
@@ -99,6 +102,8 @@ func Run(ctx context.Context, options Options) error {
 	}
 	served := make(chan error, 1)
 	go func() { served <- front.Serve(newDoorkeeper(listener, options.Log)) }()
+
+	defer s.startAlerts(ctx)() // before the database, and until all else has ended
 
 	running, quit := context.WithCancel(ctx)
 	defer quit()

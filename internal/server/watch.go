@@ -53,6 +53,8 @@ type watcher struct {
 	wishFiles []string
 	unread    bool // one of the files cannot be read, and that was said
 
+	sends sends // what is to be sent to others
+
 	fate map[uint64]string // what became of transactions: committed, aborted, or "" while they run
 
 	epoch   string    // of the database in which was told
@@ -110,6 +112,8 @@ type watchState struct {
 	Epoch    string              `json:"epoch"`             // of the database in which they were told
 	Answers  []chat.AnswerRecord `json:"answers,omitempty"` // what was answered, oldest first
 	Notes    []audit.Event       `json:"notes,omitempty"`   // what is still to be put on the trail
+	Send     []string            `json:"send,omitempty"`    // incidents that are still to be sent to others
+	Late     map[string]late     `json:"late,omitempty"`    // receivers of which was said that they take nothing
 }
 
 func newWatch(s *Server) (*watcher, error) {
@@ -121,7 +125,8 @@ func newWatch(s *Server) (*watcher, error) {
 		s.options.Log.Error("some rules of the watch cannot be used; it goes by the others", "error", err)
 	}
 	debug.FreeOSMemory() // compiling them leaves several times what is kept
-	w := &watcher{s: s, rules: rules, saved: time.Now(), told: map[string]told{}, due: map[string]*judge.Incident{}, fate: map[uint64]string{}}
+	w := &watcher{s: s, rules: rules, saved: time.Now(), told: map[string]told{}, due: map[string]*judge.Incident{}, fate: map[uint64]string{},
+		sends: sends{map[string]time.Time{}, map[string]bool{}, map[string]late{}}}
 	w.judge = judge.New(rules, judge.Options{Owners: []string{cluster.Owner}, Apps: []string{cluster.App}, Marker: pg.MigrationName, Mask: audit.Mask})
 	w.judge.Own(s.own.all()...)
 	raw, err := s.options.Cluster.ReadFile(watchFile)
@@ -141,6 +146,12 @@ func newWatch(s *Server) (*watcher, error) {
 	}
 	w.at, w.answered, w.epoch, w.answers = state.Position, state.Answered, state.Epoch, state.Answers
 	w.notes = state.Notes
+	for _, id := range state.Send {
+		w.changed(id)
+	}
+	if state.Late != nil {
+		w.sends.late = state.Late
+	}
 	if state.Told != nil {
 		w.told = state.Told
 	}
@@ -233,6 +244,7 @@ func (w *watcher) run(ctx context.Context) {
 		} else if err == nil {
 			failing = false
 		}
+		w.send()
 		if time.Since(w.saved) > watchSaving {
 			if err := w.save(); err != nil {
 				log.Error("what the watch has learned could not be written", "error", err)
@@ -279,6 +291,7 @@ func (w *watcher) found(v judge.Verdict) {
 	if v.Change != judge.Grew {
 		w.noteIncident(v.Incident)
 	}
+	w.changed(v.Incident.ID)
 	if v.Incident.Muted != "" {
 		return // somebody said that it is fine
 	}
@@ -317,7 +330,7 @@ func (w *watcher) speak(ctx context.Context) error {
 		err = w.tell(limited, rooms)
 	}
 	if look {
-		err = errors.Join(err, w.hear(limited, rooms), w.confess(limited, rooms))
+		err = errors.Join(err, w.hear(limited, rooms), w.confess(limited, rooms), w.sayUndelivered(limited, rooms))
 	}
 	if limited.Err() != nil {
 		w.wait = time.Now().Add(tellLimit)
@@ -354,7 +367,7 @@ func (w *watcher) remember(epoch string) {
 
 // tell says what is due, as soon as it is known what became of it.
 func (w *watcher) tell(ctx context.Context, rooms *chat.Rooms) error {
-	if len(w.due) == 0 {
+	if len(w.due)+len(w.sends.due) == 0 {
 		return nil
 	}
 	if err := w.askFates(ctx); err != nil {
@@ -439,7 +452,8 @@ func (w *watcher) open(i *judge.Incident) bool {
 func (w *watcher) askFates(ctx context.Context) error {
 	var ask []string
 	fresh := false
-	for _, i := range w.due {
+	asking := w.pending()
+	for _, i := range asking {
 		for _, id := range i.TXIDs {
 			if w.fate[id] == "" {
 				ask = append(ask, strconv.FormatUint(id, 10))
@@ -466,6 +480,13 @@ func (w *watcher) askFates(ctx context.Context) error {
 		return err
 	}
 	for _, r := range found {
+		if r.Status == nil || *r.Status != "in progress" {
+			for _, i := range asking {
+				if slices.Contains(i.TXIDs, uint64(r.ID)) {
+					w.changed(i.ID)
+				}
+			}
+		}
 		switch {
 		case r.Status == nil:
 			w.fate[uint64(r.ID)] = "unknown"
@@ -609,14 +630,14 @@ func (w *watcher) save() error {
 			delete(w.told, id)
 		}
 	}
-	if len(w.due) == 0 {
+	if len(w.due)+len(w.sends.due) == 0 {
 		clear(w.fate) // what is asked again is answered again
 	}
 	var learned bytes.Buffer
 	if err := w.judge.Save(&learned); err != nil {
 		return err
 	}
-	raw, err := json.Marshal(watchState{1, w.at, learned.Bytes(), w.told, w.answered, sortedKeys(w.due), w.epoch, w.answers, w.notes})
+	raw, err := json.Marshal(watchState{1, w.at, learned.Bytes(), w.told, w.answered, sortedKeys(w.due), w.epoch, w.answers, w.notes, w.unsent(), w.sends.late})
 	if err != nil {
 		return err
 	}

@@ -70,6 +70,7 @@ func (w *watcher) answer(a chat.AnswerRecord) {
 	w.answers = slices.DeleteFunc(append(w.answers, a), func(old chat.AnswerRecord) bool { return a.At.Sub(old.At) > keepAnswers })
 	w.answers = w.answers[max(0, len(w.answers)-mostAnswers):]
 	w.noteAnswer(a)
+	w.changed(a.Incident)
 	log := w.s.options.Log.Info
 	if i := w.judge.Incident(a.Incident); a.What == chat.Mine && i != nil && i.Severity >= judge.Critical {
 		log = w.s.options.Log.Warn // so says whoever has their account, too
