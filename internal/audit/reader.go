@@ -2,6 +2,7 @@ package audit
 
 import (
 	"bufio"
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -10,6 +11,7 @@ import (
 	"math"
 	"os"
 	"path/filepath"
+	"time"
 )
 
 // Reader reads a trail's files in order, up to the last mark that is there, also while another process writes them. It checks no hashes: Verify does. Not for use by
@@ -80,6 +82,42 @@ type Part struct {
 	End     Head  // the last line that was read, a mark; its Seq is 0 when there was nothing new
 	Have    int64 // number of the last line that the files hold up to now, as far as was read
 	After   Head  // the line that was asked for, when it was met: whether it is still the same
+}
+
+// Dir is the folder of the files.
+func (r *Reader) Dir() string { return r.dir }
+
+// Oldest tells with which line the files that are left begin, and when the first of them was begun. The number is 0 when there is none.
+func (r *Reader) Oldest() (o Start, err error) {
+	names, err := trailFiles(r.dir)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return o, trailFault(err, r.dir)
+	}
+	if len(names) == 0 {
+		return o, nil
+	}
+	path := filepath.Join(r.dir, names[0])
+	file, err := os.Open(path)
+	if err != nil {
+		return o, trailFault(err, path)
+	}
+	defer file.Close()
+	line, err := bufio.NewReader(file).ReadBytes('\n')
+	if err != nil && !errors.Is(err, io.EOF) {
+		return o, trailFault(err, path)
+	}
+	var b begin
+	if l, ok := parseChainLine(bytes.TrimSuffix(line, []byte("\n"))); ok && json.Unmarshal(l.payload, &b) == nil {
+		return Start{l.seq, b.Time}, nil
+	}
+	_, _ = fmt.Sscanf(names[0], "trail-%d.jsonl", &o.Seq) // what its name says
+	return o, nil
+}
+
+// Start is a place where files begin.
+type Start struct {
+	Seq  int64
+	Time time.Time
 }
 
 // Settle makes durable what the files hold now, and tells up to which line that is. Whoever writes them does so by itself; this is for what a killed one left.

@@ -2,9 +2,14 @@ package cli
 
 import (
 	"context"
+	"strconv"
+	"strings"
+	"time"
 
 	"howdah/internal/audit"
+	"howdah/internal/audit/index"
 	"howdah/internal/audit/judge"
+	"howdah/internal/cluster"
 	"howdah/internal/config"
 	"howdah/internal/fault"
 	"howdah/internal/server"
@@ -93,11 +98,30 @@ func (t *terminal) alert(a alertJSON, rules *judge.Rules) {
 	}
 }
 
-// auditVerifyCmd computes the hashes of the trail anew.
+// auditVerifyCmd computes the hashes of the trail anew, and compares the database's tables with it.
 type auditVerifyCmd struct {
 	config.House
-	Head []string `name:"head" sep:"none" placeholder:"SEQ:HASH" help:"${help_audit_verify_head}"`
-	JSON bool     `name:"json" help:"${help_json}"`
+	Head  []string `name:"head" sep:"none" placeholder:"SEQ:HASH" help:"${help_audit_verify_head}"`
+	Lines string   `name:"lines" placeholder:"FROM-TO" help:"${help_audit_verify_lines}"`
+	JSON  bool     `name:"json" help:"${help_json}"`
+}
+
+// tablesJSON is how the tables compare as howdah audit verify --json shows it.
+type tablesJSON struct {
+	Compared bool             `json:"compared"`
+	Why      string           `json:"why,omitempty"` // they were not
+	Upto     int64            `json:"up_to"`
+	Entries  int64            `json:"entries"`
+	Older    int64            `json:"older,omitempty"`
+	Unfit    []int64          `json:"unfit,omitempty"`
+	Problems []differenceJSON `json:"problems"`
+}
+
+type differenceJSON struct {
+	Kind     string     `json:"kind"`
+	Seq      int64      `json:"seq,omitempty"`
+	Incident string     `json:"incident,omitempty"`
+	Hour     *time.Time `json:"hour,omitempty"`
 }
 
 // Run is howdah audit verify.
@@ -110,6 +134,10 @@ func (c *auditVerifyCmd) Run(ctx context.Context, t *terminal) error {
 		}
 		heads = append(heads, head)
 	}
+	from, to, err := c.lines()
+	if err != nil {
+		return err
+	}
 	house, err := t.house(ctx, &c.House)
 	if err != nil {
 		return err
@@ -117,6 +145,10 @@ func (c *auditVerifyCmd) Run(ctx context.Context, t *terminal) error {
 	v, err := audit.Verify(server.TrailDir(house), heads)
 	if err != nil {
 		return err
+	}
+	compared, apart := t.compare(ctx, house, from, to)
+	if ctx.Err() != nil {
+		return ctx.Err()
 	}
 	if c.JSON {
 		type problem struct {
@@ -128,15 +160,87 @@ func (c *auditVerifyCmd) Run(ctx context.Context, t *terminal) error {
 		for i, p := range v.Problems {
 			problems[i] = problem(p)
 		}
-		err = t.print(map[string]any{"files": v.Files, "entries": v.Entries, "head": v.Head.String(), "problems": problems})
+		tables := tablesJSON{Compared: apart == nil, Problems: []differenceJSON{}}
+		if apart != nil {
+			tables.Why = apart.Error()
+		} else {
+			tables.Upto, tables.Entries, tables.Older, tables.Unfit = compared.Stored.Seq, compared.Compared, compared.Older, compared.Unfit
+			for _, d := range compared.Problems {
+				one := differenceJSON{Kind: d.Kind, Seq: d.Seq, Incident: d.Incident}
+				if !d.Hour.IsZero() {
+					one.Hour = &d.Hour
+				}
+				tables.Problems = append(tables.Problems, one)
+			}
+		}
+		err = t.print(map[string]any{"files": v.Files, "entries": v.Entries, "head": v.Head.String(), "problems": problems, "tables": tables})
 	} else {
 		for _, p := range v.Problems {
 			t.say("cli.audit.problem."+p.Kind, fault.Args{"file": p.File, "seq": p.Seq})
 		}
+		t.compared(compared, apart)
 		t.say("cli.audit.verified", fault.Args{"files": v.Files, "entries": v.Entries, "head": v.Head.String()})
 	}
-	if err == nil && len(v.Problems) > 0 {
-		err = fault.New(fault.Conflict, "cli.audit_trail", fault.Args{"count": len(v.Problems)})
+	switch {
+	case err != nil:
+		return err
+	case len(v.Problems) > 0:
+		return fault.New(fault.Conflict, "cli.audit_trail", fault.Args{"count": len(v.Problems)})
+	case len(compared.Problems) > 0:
+		return fault.New(fault.Conflict, "cli.audit_tables", fault.Args{"count": len(compared.Problems)})
 	}
-	return err
+	return nil
+}
+
+// lines reads FROM-TO.
+func (c *auditVerifyCmd) lines() (from, to int64, err error) {
+	if c.Lines == "" {
+		return 0, 0, nil
+	}
+	first, last, both := strings.Cut(c.Lines, "-")
+	from, wrong := strconv.ParseInt(first, 10, 64)
+	if wrong == nil && both && last != "" {
+		to, wrong = strconv.ParseInt(last, 10, 64)
+	}
+	if wrong != nil || from < 1 || !both || to != 0 && to < from {
+		return 0, 0, fault.New(fault.Invalid, "cli.audit_lines", fault.Args{"value": c.Lines})
+	}
+	return from, to, nil
+}
+
+// compare compares the tables with the files; apart is why that could not be done.
+func (t *terminal) compare(ctx context.Context, house *cluster.Cluster, from, to int64) (c index.Comparison, apart *fault.Fault) {
+	x, end, err := t.tables(ctx, house)
+	if err != nil {
+		return c, fault.Of(err)
+	}
+	defer end()
+	patience, done := context.WithTimeout(ctx, time.Minute) // for a database that does not answer
+	defer done()
+	if _, err = x.Look(patience); err == nil {
+		c, err = x.Compare(ctx, from, to)
+	}
+	if err != nil {
+		return index.Comparison{}, fault.Of(err)
+	}
+	return c, nil
+}
+
+// compared says how the tables compare.
+func (t *terminal) compared(c index.Comparison, apart *fault.Fault) {
+	if apart != nil {
+		message, _ := t.lang.Fault(apart)
+		t.say("cli.audit.table.apart", fault.Args{"why": message})
+		return
+	}
+	for _, d := range c.Problems {
+		t.say("cli.audit.table."+d.Kind, fault.Args{"seq": d.Seq, "stored": c.Stored.Seq, "incident": oneLine(d.Incident), "when": local(d.Hour)})
+	}
+	for _, seq := range c.Unfit {
+		t.say("cli.audit.table.unfit", fault.Args{"seq": seq})
+	}
+	if c.Older > 0 {
+		t.say("cli.audit.table.older", fault.Args{"count": c.Older})
+	}
+	t.say("cli.audit.table.compared", fault.Args{"count": c.Compared, "seq": c.Stored.Seq})
 }

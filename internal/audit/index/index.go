@@ -260,10 +260,6 @@ func (x *Index) Level() bool { return x.sure }
 
 // count adds entries to the hours.
 func count(ctx context.Context, tx pgx.Tx, source int, entries []audit.Entry) error {
-	type hour struct {
-		at         int64
-		kind, role string
-	}
 	sums := map[hour]int64{}
 	for i := range entries {
 		e := &entries[i]

@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"testing"
 	"time"
 
@@ -181,6 +182,49 @@ func TestTheTablesSayWhatTheFilesSay(t *testing.T) {
 	if open, err := reader.Incidents(t.Context(), index.IncidentFilter{Open: true}); err != nil || len(open) != 2 || open[0].ID != "two" {
 		t.Errorf("%+v %v", open, err)
 	}
+	// Whoever changes something in them is found.
+	compare := func(from, to int64) (found []string, c index.Comparison) {
+		t.Helper()
+		x := index.New(db.App, dir, "house")
+		c, err := x.Compare(t.Context(), from, to)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, d := range c.Problems {
+			found = append(found, d.Kind)
+			if d.Seq > 0 {
+				found = append(found, strconv.FormatInt(d.Seq, 10))
+			}
+		}
+		return found, c
+	}
+	if found, c := compare(0, 0); found != nil || c.Compared != int64(len(kept)) || c.Older != 0 {
+		t.Errorf("%v %+v", found, c)
+	}
+	db.Exec(t, `
+		UPDATE audit.entry SET statement = statement || ' ' WHERE seq = 10;
+		UPDATE audit.entry SET at = at + interval '1 microsecond' WHERE seq = 11;
+		UPDATE audit.entry SET kind = 'READ' WHERE seq = 12;
+		UPDATE audit.entry SET event = jsonb_set(event, '{incident,count}', '7') WHERE event->'incident'->>'id' = 'two';
+		DELETE FROM audit.entry WHERE seq IN (20, 21);
+		INSERT INTO audit.entry SELECT (jsonb_populate_record(e, '{"seq": 1}')).* FROM audit.entry e WHERE seq = 30;
+		INSERT INTO audit.entry SELECT (jsonb_populate_record(e, '{"seq": 1000000}')).* FROM audit.entry e WHERE seq = 30;
+		UPDATE audit.hour SET entries = entries + 1 WHERE at = (SELECT min(at) FROM audit.hour);
+		UPDATE audit.incident SET open = false WHERE id = 'two'`)
+	two := ""
+	for i := range kept {
+		if v := kept[i].Event; v != nil && v.Incident != nil && v.Incident.ID == "two" {
+			two = strconv.FormatInt(kept[i].Seq, 10)
+		}
+	}
+	want := []string{index.RowAdded, "1", index.RowEdited, "10", index.RowEdited, "11", index.RowEdited, "12", index.RowDeleted, "20", index.RowDeleted, "21", index.RowEdited, two,
+		index.RowAdded, "1000000", index.SumEdited, index.IncidentOther}
+	if found, _ := compare(0, 0); !slices.Equal(found, want) {
+		t.Errorf("%v", found)
+	}
+	if found, c := compare(11, 20); !slices.Equal(found, []string{index.RowEdited, "11", index.RowEdited, "12", index.RowDeleted, "20"}) || c.Compared != 7 {
+		t.Errorf("%v %+v", found, c)
+	}
 	// A database that went back is filled again; one that has had other files is not.
 	db.Exec(t, `DELETE FROM audit.source`)
 	level(t, index.New(db.App, dir, "house"))
@@ -191,7 +235,13 @@ func TestTheTablesSayWhatTheFilesSay(t *testing.T) {
 	if _, err := index.New(db.App, dir, "house").Step(t.Context()); !fault.HasKey(err, "audit.trail_other") {
 		t.Error(err)
 	}
+	if found, _ := compare(0, 0); !slices.Equal(found, []string{index.TablesOther, strconv.FormatInt(x.Stored().Seq, 10)}) {
+		t.Errorf("%v", found)
+	}
 	db.Exec(t, `UPDATE audit.source SET seq = seq + 1000`)
+	if found, _ := compare(0, 0); !slices.Equal(found, []string{index.TablesBehind, strconv.FormatInt(x.Stored().Seq, 10)}) {
+		t.Errorf("%v", found)
+	}
 	if _, err := index.New(db.App, dir, "house").Step(t.Context()); !fault.HasKey(err, "audit.trail_behind") {
 		t.Error(err)
 	}
