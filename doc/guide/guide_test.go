@@ -17,6 +17,7 @@ import (
 	"filippo.io/age"
 	"github.com/jackc/pgx/v5"
 
+	"howdah/internal/cli/clitest"
 	"howdah/internal/cluster"
 	"howdah/internal/keeper"
 	"howdah/internal/repo"
@@ -50,6 +51,13 @@ func TestBothLanguagesShowTheSameCommands(t *testing.T) {
 			t.Errorf("%s has other commands than %s", page, english)
 		}
 	}
+}
+
+// TestMain takes away the program that the tests have shared.
+func TestMain(m *testing.M) {
+	code := m.Run()
+	clitest.Remove()
+	os.Exit(code)
 }
 
 // person is who follows the page: an ordinary account, in a folder of its own.
@@ -222,10 +230,7 @@ func TestTheCommandsOfRestoreByHandRestore(t *testing.T) {
 // startOriginal starts a cluster that archives into the repo.
 func startOriginal(t *testing.T, p *person, r *repo.Repo, recipients []string) *original {
 	t.Helper()
-	howdah := filepath.Join(p.dir, "howdah")
-	if out, err := exec.CommandContext(t.Context(), "go", "build", "-o", howdah, "howdah").CombinedOutput(); err != nil {
-		t.Fatalf("%v: %s", err, out)
-	}
+	howdah := clitest.Program(t)
 	s, err := cluster.NewScratch(t.Context(), cluster.ScratchOptions{Settings: map[string]string{"archive_mode": "on"}})
 	if err != nil {
 		t.Fatal(err)

@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"howdah/internal/cli/clitest"
 	"howdah/internal/cluster"
 )
 
@@ -24,10 +25,7 @@ func TestPostgreSQLsOwnProgramsDoWhatTheirManualSays(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	bin := filepath.Join(p.dir, "bin")
-	if out, err := exec.CommandContext(t.Context(), "go", "build", "-o", bin+"/howdah", "../..").CombinedOutput(); err != nil {
-		t.Fatalf("%v: %s", err, out)
-	}
+	bin := filepath.Dir(clitest.Program(t))
 	p.env = []string{"PATH=" + bin + ":" + os.Getenv("PATH"), "LC_ALL=C.UTF-8", "HOME=" + p.dir, "HOWDAH_DATA=" + filepath.Join(p.dir, "howdah-data")}
 	p.own(t, p.dir)
 	openHouse(t, p)
@@ -66,7 +64,7 @@ func openHouse(t *testing.T, p *person) {
 		t.Fatal(err)
 	}
 	defer out.Close()
-	up := exec.Command(filepath.Join(p.dir, "bin", "howdah"), "up", "--listen", "localhost:0", "--metrics-listen=", //nolint:noctx // it is stopped in order below
+	up := exec.Command(clitest.Program(t), "up", "--listen", "localhost:0", "--metrics-listen=", //nolint:noctx // it is stopped in order below
 		"--backup-physical", "off", "--backup-logical", "off", "--drill", "off")
 	up.Dir, up.Env, up.Stdout, up.Stderr = p.dir, append(os.Environ(), p.env...), out, out
 	as(up, p.account)

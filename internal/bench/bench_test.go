@@ -10,30 +10,22 @@ import (
 	"testing"
 
 	"howdah/internal/bench"
-	"howdah/internal/cli"
+	"howdah/internal/cli/clitest"
 	"howdah/internal/lang"
 	"howdah/internal/pg"
 	"howdah/internal/pg/pgtest"
 )
 
-// asHowdah makes this test program be howdah: the bench starts the binary that it is in.
-const asHowdah = "BENCH_TEST_AS_HOWDAH"
-
 func TestMain(m *testing.M) {
-	if os.Getenv(asHowdah) != "" && len(os.Args) > 1 && (os.Args[1] == "up" || os.Args[1] == "wal") {
-		os.Exit(cli.Main(os.Args[1:], os.Stdin, os.Stdout, os.Stderr))
-	}
-	os.Setenv(asHowdah, "1")
-	pgtest.Main(m)
+	code := pgtest.Run(m)
+	clitest.Remove()
+	os.Exit(code)
 }
 
 // TestBriefBench runs every part on a throw-away house. It says nothing of speed: machines differ.
 func TestBriefBench(t *testing.T) {
 	options := bench.Brief
-	var err error
-	if options.Program, err = os.Executable(); err != nil {
-		t.Fatal(err)
-	}
+	options.Program = clitest.Program(t)
 	report, err := bench.Chat(t.Context(), options)
 	if err != nil {
 		t.Fatalf("%v: %s", err, first(lang.English.Fault(err)))
@@ -154,10 +146,7 @@ func TestFilledHouseIsWhole(t *testing.T) {
 // TestBriefWALBench runs every part on a few segments, beside pgBackRest where that is installed.
 func TestBriefWALBench(t *testing.T) {
 	options := bench.BriefWAL
-	var err error
-	if options.Program, err = os.Executable(); err != nil {
-		t.Fatal(err)
-	}
+	options.Program = clitest.Program(t)
 	report, err := bench.WAL(t.Context(), options)
 	if err != nil {
 		t.Fatalf("%v: %s", err, first(lang.English.Fault(err)))
@@ -202,10 +191,7 @@ func TestBriefBackupBench(t *testing.T) {
 // TestBriefAuditBench runs every part once: real records are judged and stored, and an alert comes into the room.
 func TestBriefAuditBench(t *testing.T) {
 	options := bench.BriefAudit
-	var err error
-	if options.Program, err = os.Executable(); err != nil {
-		t.Fatal(err)
-	}
+	options.Program = clitest.Program(t)
 	report, err := bench.Audit(t.Context(), options)
 	if err != nil {
 		t.Fatalf("%v: %s", err, first(lang.English.Fault(err)))

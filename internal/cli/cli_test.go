@@ -16,14 +16,15 @@ import (
 
 	"github.com/rogpeppe/go-internal/testscript"
 
+	"howdah/internal/cli/clitest"
 	"howdah/internal/cluster"
 	"howdah/internal/keeper"
 )
 
 func TestMain(m *testing.M) {
-	testscript.Main(m, map[string]func(){
-		"howdah": func() { os.Exit(Main(os.Args[1:], os.Stdin, os.Stdout, os.Stderr)) },
-	})
+	code := m.Run()
+	clitest.Remove()
+	os.Exit(code)
 }
 
 // TestScripts runs the command line as people do: every file in testdata is a session at a terminal.
@@ -33,11 +34,16 @@ func TestScripts(t *testing.T) {
 		Dir: "testdata",
 		Setup: func(env *testscript.Env) error {
 			// PostgreSQL runs as an unprivileged account, which has to get to the data.
-			for dir := env.WorkDir; dir != "/" && dir != os.TempDir(); dir = filepath.Dir(dir) {
+			for _, dir := range []string{env.WorkDir, filepath.Dir(env.WorkDir)} { // and no further: above them are everybody's
 				if err := os.Chmod(dir, 0o755); err != nil { //nolint:gosec // a test's own folder
 					return err
 				}
 			}
+			program, err := clitest.Build()
+			if err != nil {
+				return err
+			}
+			env.Setenv("PATH", filepath.Dir(program)+string(filepath.ListSeparator)+env.Getenv("PATH"))
 			env.Setenv("LANG", "C")
 			env.Setenv("TMPDIR", os.TempDir())
 			return nil

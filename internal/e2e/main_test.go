@@ -8,14 +8,13 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"runtime"
 	"sync"
 	"testing"
 	"time"
 
 	"github.com/chromedp/chromedp"
 
-	_ "howdah/internal/cli" // the program is built from it: a result is not cached beyond a change of any part
+	"howdah/internal/cli/clitest"
 )
 
 // patience is how long a story waits for something that has to happen. It is long, so that a busy machine does not
@@ -52,12 +51,9 @@ func run(m *testing.M) (code int, err error) {
 	if err := os.Chmod(stage.dir, 0o755); err != nil { //nolint:gosec // see above
 		return 1, err
 	}
-	stage.binary = filepath.Join(stage.dir, "howdah")
-	if runtime.GOOS == "windows" {
-		stage.binary += ".exe"
-	}
-	if out, err := exec.Command("go", "build", "-o", stage.binary, "howdah").CombinedOutput(); err != nil {
-		return 1, fmt.Errorf("go build: %w\n%s", err, out)
+	defer clitest.Remove()
+	if stage.binary, err = clitest.Build(); err != nil {
+		return 1, err
 	}
 	closeBrowser, err := openBrowser()
 	if err != nil {

@@ -14,10 +14,10 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
+	"howdah/internal/cli/clitest"
 	"howdah/internal/repo"
 	"howdah/internal/wal"
 	"howdah/internal/wal/waltest"
@@ -25,44 +25,10 @@ import (
 
 var kills = flag.Int("keeper.kills", 25, "how often TestAPushThatIsKilledLeavesNothingHalfTrue kills")
 
-var built struct {
-	sync.Once
-	dir, path string
-	err       error
-}
-
-// program builds howdah once, where every account can run it.
+// program is howdah as it ships, where every account can run it.
 func program(t *testing.T) string {
 	t.Helper()
-	if named := os.Getenv("HOWDAH_TEST_PROGRAM"); named != "" { // built elsewhere: these tests may run where there is no Go
-		return named
-	}
-	built.Do(func() {
-		// A result of these tests is cached until a file changes that they looked at: all that the program is made of.
-		built.err = filepath.WalkDir("../..", func(path string, e fs.DirEntry, err error) error {
-			if err == nil && (strings.HasSuffix(path, ".go") || strings.HasSuffix(path, ".json")) {
-				_, err = os.Stat(path)
-			}
-			return err
-		})
-		if built.err != nil {
-			return
-		}
-		if built.dir, built.err = os.MkdirTemp("", "howdah-keeper-"); built.err != nil {
-			return
-		}
-		built.path = filepath.Join(built.dir, "howdah")
-		out, err := exec.Command("go", "build", "-o", built.path, "howdah").CombinedOutput()
-		if err != nil {
-			built.err = fmt.Errorf("go build: %w\n%s", err, out)
-			return
-		}
-		built.err = os.Chmod(built.dir, 0o755)
-	})
-	if built.err != nil {
-		t.Fatal(built.err)
-	}
-	return built.path
+	return clitest.Program(t)
 }
 
 // TestAPushThatIsKilledLeavesNothingHalfTrue: what archives here are processes that get kill -9 at a random instant, again and again, until they happen

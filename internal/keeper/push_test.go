@@ -20,6 +20,7 @@ import (
 	"filippo.io/age"
 	"golang.org/x/sys/unix"
 
+	"howdah/internal/cli/clitest"
 	"howdah/internal/fault"
 	"howdah/internal/repo"
 	"howdah/internal/repo/repotest"
@@ -40,9 +41,7 @@ func TestMain(m *testing.M) {
 	if fixture.dir != "" {
 		_ = os.RemoveAll(fixture.dir)
 	}
-	if built.dir != "" {
-		_ = os.RemoveAll(built.dir)
-	}
+	clitest.Remove()
 	os.Exit(code)
 }
 

@@ -29,15 +29,18 @@ var (
 )
 
 // Main runs a package's tests and takes the server away afterwards; call it from TestMain.
-func Main(m *testing.M) {
-	code := m.Run()
+func Main(m *testing.M) { os.Exit(Run(m)) }
+
+// Run is Main for a TestMain that has more to do at the end.
+func Run(m *testing.M) (code int) {
+	code = m.Run()
 	if scratch != nil {
 		if err := scratch.Close(context.Background()); err != nil {
 			fmt.Fprintln(os.Stderr, "pgtest:", err)
 			code = max(code, 1)
 		}
 	}
-	os.Exit(code)
+	return code
 }
 
 func start() {
