@@ -264,7 +264,10 @@ func TestWhileAStoreHangsOrRefusesPostgreSQLGoesOnAndStatusSaysIt(t *testing.T) 
 	good := settings.Repos[0]
 	settings.Timeout = Duration(5 * time.Second) // where that is not enough for the good one, the next try of PostgreSQL does it
 	a.exec(`CREATE TABLE kept (n int)`)
-	opt := StatusOptions{Name: "main", Cluster: a.Cluster, Server: Server{DSN: a.dsn(cluster.Watcher)}}
+	line := &Line{} // who looks again and again does so over one connection
+	defer line.Close(t.Context())
+	opt := StatusOptions{Name: "main", Cluster: a.Cluster, Server: Server{DSN: a.dsn(cluster.Watcher)}, Line: line}
+	var over []uint32 // process ids
 	rows, oldest := 0, ""
 	for _, c := range []struct {
 		what  string
@@ -284,6 +287,7 @@ func TestWhileAStoreHangsOrRefusesPostgreSQLGoesOnAndStatusSaysIt(t *testing.T) 
 		a.exec(`INSERT INTO kept SELECT 1 FROM generate_series(1, 100)`)
 		rows += 101
 		s := Look(t.Context(), opt)
+		over = append(over, line.conn.PgConn().PID())
 		if !s.Archive.Failing || s.Archive.Ready == 0 || s.Level != Critical || s.Concerns[0].Fault.Key != "keeper.status_archiver" {
 			t.Errorf("%s: %+v", c.what, s)
 		}
@@ -305,6 +309,14 @@ func TestWhileAStoreHangsOrRefusesPostgreSQLGoesOnAndStatusSaysIt(t *testing.T) 
 			}
 		}
 	}
+	if over[0] != over[1] {
+		t.Errorf("two looks made two connections: %v", over)
+	}
+	a.exec(fmt.Sprintf(`SELECT pg_terminate_backend(%d)`, over[1])) // one that has ended is made anew
+	waltest.Await(t, "the status to have its answers", func() bool {
+		s := Look(t.Context(), opt)
+		return s.PostgreSQL.Answers && line.conn.PgConn().PID() != over[1]
+	})
 	settings.Repos = []Place{bucket, good}
 	settings.Timeout = 0
 	if err := settings.Save(a.settings); err != nil {

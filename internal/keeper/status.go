@@ -143,6 +143,38 @@ type StatusOptions struct {
 	When    map[Kind]When   // nil: nothing is overdue
 	Seen    map[string]Seen // what the Look before has read; nil: nothing
 	Also    []Concern       // what is known from elsewhere to be not well
+	Line    *Line           // where one looks again and again; nil: each Look connects anew
+}
+
+// Line is a connection that is kept from one Look to the next: each that is made is four lines of the server's log. The zero value connects when it is needed. Not for
+// use by several goroutines at once.
+type Line struct {
+	conn *pgx.Conn
+	made time.Time
+}
+
+// lineFresh is how long it is kept: one that is too old would not show that nobody new gets in.
+const lineFresh = time.Hour
+
+// Close ends it; the next Look makes it anew.
+func (l *Line) Close(ctx context.Context) {
+	if l != nil && l.conn != nil {
+		_ = l.conn.Close(ctx)
+		l.conn = nil
+	}
+}
+
+// to gives a connection that answers.
+func (l *Line) to(ctx context.Context, s Server) (*pgx.Conn, error) {
+	if l.conn != nil && time.Since(l.made) < lineFresh && l.conn.Ping(ctx) == nil {
+		return l.conn, nil
+	}
+	l.Close(context.WithoutCancel(ctx))
+	conn, err := s.connect(ctx, "")
+	if err == nil {
+		l.conn, l.made = conn, time.Now()
+	}
+	return conn, err
 }
 
 // When things are not well any more.
@@ -293,9 +325,13 @@ func (s *Status) lookAtFiles(pgWAL string) {
 func (s *Status) ask(ctx context.Context, opt StatusOptions, streams map[string]*StreamStatus) {
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
-	conn, err := opt.Server.connect(ctx, "")
+	line := opt.Line
+	if line == nil {
+		line = &Line{}
+		defer line.Close(context.WithoutCancel(ctx))
+	}
+	conn, err := line.to(ctx, opt.Server)
 	if err == nil {
-		defer conn.Close(context.WithoutCancel(ctx))
 		var mode string
 		err = conn.QueryRow(ctx, `SELECT current_setting('archive_mode'),
 			coalesce(last_failed_time > coalesce(last_archived_time, '-infinity'), false) FROM pg_stat_archiver`).Scan(&mode, &s.Archive.Failing)

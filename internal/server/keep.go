@@ -133,9 +133,10 @@ func (s *Server) lookAfter(ctx context.Context) {
 	k, c := s.options.Keeping, s.options.Cluster
 	tick := time.NewTicker(time.Minute)
 	defer tick.Stop()
-	seen := map[string]keeper.Seen{}
+	seen, line := map[string]keeper.Seen{}, &keeper.Line{}
+	defer line.Close(context.WithoutCancel(ctx))
 	for {
-		opt := keeper.StatusOptions{Seen: seen, Name: k.Settings.Cluster, Cluster: c, Dir: c.Dir(), Repos: k.Repos, When: k.When, Also: s.ails.concerns()}
+		opt := keeper.StatusOptions{Seen: seen, Line: line, Name: k.Settings.Cluster, Cluster: c, Dir: c.Dir(), Repos: k.Repos, When: k.When, Also: s.ails.concerns()}
 		if dsn, err := c.DSN(cluster.Watcher, "postgres"); err == nil {
 			opt.Server.DSN = dsn
 		}
