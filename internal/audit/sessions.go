@@ -1,6 +1,9 @@
 package audit
 
 import (
+	"cmp"
+	"maps"
+	"slices"
 	"strings"
 	"time"
 )
@@ -15,9 +18,11 @@ type session struct {
 	Line      int64     `json:"line"`                // the highest line_num
 	Statement int64     `json:"statement,omitempty"` // pgAudit's last STATEMENT_ID
 	Seen      time.Time `json:"seen"`
+	Ended     bool      `json:"ended,omitempty"`
 }
 
-const mostSessions = 100_000
+// mostSessions bounds them: all stand in the first line of each file of the trail, with some 75 bytes each.
+const mostSessions = 10_000
 
 // take notes a line; again says that it was read before, and events what is missing before it.
 func (s *sessions) take(l *Line) (again bool, events []Event) {
@@ -48,31 +53,32 @@ func (s *sessions) take(l *Line) (again bool, events []Event) {
 		}
 		known.Statement = r.StatementID
 	}
-	if strings.HasPrefix(l.Message, "disconnection: ") && l.Severity == "LOG" && l.BackendType == "client backend" && l.Context == "" {
-		known.Seen = l.Time.Add(-time.Hour * 24 * 365) // the first to be forgotten
+	if l.Context == "" && l.BackendType == "client backend" && l.Severity == "LOG" && strings.HasPrefix(l.Message, "disconnection: ") || l.Severity == "FATAL" || l.Severity == "PANIC" {
+		known.Ended = true
 	}
 	return false, events
 }
 
-// trim forgets the sessions that were silent for longest when there are too many.
+// trim forgets a quarter of the sessions when there are too many: those first that have ended, then those that nobody has logged in to, as somebody without a password can make as many as they like, and of
+// each kind those that were silent for longest. Of a session that is forgotten while it runs nobody would notice that lines are missing.
 func (s *sessions) trim() {
 	if len(s.Known) < mostSessions {
 		return
 	}
-	var newest time.Time
-	for _, known := range s.Known {
-		if known.Seen.After(newest) {
-			newest = known.Seen
+	rank := func(k *session) int {
+		switch {
+		case k.Ended:
+			return 0
+		case k.Line <= 1 && k.Statement == 0: // "connection received"
+			return 1
 		}
+		return 2
 	}
-	for age := 30 * 24 * time.Hour; len(s.Known) > mostSessions*3/4; age /= 2 {
-		for id, known := range s.Known {
-			if newest.Sub(known.Seen) > age {
-				delete(s.Known, id)
-			}
-		}
-		if age < time.Second {
-			break
-		}
+	ids := slices.SortedFunc(maps.Keys(s.Known), func(a, b string) int {
+		x, y := s.Known[a], s.Known[b]
+		return cmp.Or(rank(x)-rank(y), x.Seen.Compare(y.Seen), strings.Compare(a, b))
+	})
+	for _, id := range ids[:len(ids)/4] {
+		delete(s.Known, id)
 	}
 }

@@ -41,6 +41,7 @@ type Trail struct {
 	size        int64
 	opened      time.Time
 	end         chainEnd
+	durable     chainEnd // what of it is on the disk
 	sessions    sessions
 	buffer      bytes.Buffer
 	payload     bytes.Buffer
@@ -210,7 +211,7 @@ func (t *Trail) resume(path string) (whole int64, damaged bool, err error) {
 		}
 		end.seq, end.hash = l.seq, l.hash
 		if l.kind != "entry" { // the beginning or a mark
-			t.end, whole, damaged = end, offset, bad
+			t.end, t.durable, whole, damaged = end, end, offset, bad
 		}
 	}
 	if err := t.replay(path, whole); err != nil {
@@ -251,32 +252,56 @@ func (t *Trail) replay(path string, to int64) error {
 	}
 }
 
+// beginning is the file's name until its first line is there: nobody who reads the trail meanwhile takes it for one that was cut.
+const beginning = ".trail.begin"
+
 // begin starts the next file.
 func (t *Trail) begin(damaged bool) error {
-	old := t.file
 	b := begin{Format: trailFormat, Source: t.source, Time: time.Now().UTC(), Previous: hex.EncodeToString(t.end.hash[:]), Damaged: damaged, Position: t.end.position, Sessions: t.sessions}
 	path := filepath.Join(t.dir, trailName(t.end.seq+1))
-	file, err := os.OpenFile(path, os.O_RDWR|os.O_APPEND|os.O_CREATE|os.O_EXCL, 0o600)
-	for damaged && errors.Is(err, fs.ErrExist) { // the damaged one has the name
+	_, err := os.Lstat(path)
+	for damaged && err == nil { // the damaged one has the name
 		t.end.seq++
 		path = filepath.Join(t.dir, trailName(t.end.seq+1))
-		file, err = os.OpenFile(path, os.O_RDWR|os.O_APPEND|os.O_CREATE|os.O_EXCL, 0o600)
+		_, err = os.Lstat(path)
 	}
-	if err != nil {
+	if err == nil {
+		err = fs.ErrExist
+	}
+	if !errors.Is(err, fs.ErrNotExist) {
 		return trailFault(err, path)
 	}
-	t.file, t.size, t.opened = file, 0, b.Time
 	t.buffer.Reset()
 	if err := t.add("begin", b); err != nil {
 		return err
 	}
-	if err := t.flush(); err != nil {
-		return err
+	unnamed := filepath.Join(t.dir, beginning) // what a killed writer left of one is written over
+	file, err := os.OpenFile(unnamed, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
+	if err != nil {
+		return trailFault(err, unnamed)
 	}
-	if old != nil {
-		old.Close()
+	_, err = file.Write(t.buffer.Bytes())
+	if err == nil {
+		err = file.Sync()
 	}
-	return trailFault(syncDir(t.dir), t.dir)
+	if err = errors.Join(err, file.Close()); err == nil { // Windows renames no open file
+		err = os.Rename(unnamed, path)
+	}
+	if err == nil {
+		err = syncDir(t.dir)
+	}
+	if err == nil {
+		file, err = os.OpenFile(path, os.O_RDWR|os.O_APPEND, 0)
+	}
+	if err != nil {
+		return trailFault(err, path)
+	}
+	if t.file != nil {
+		t.file.Close()
+	}
+	t.file, t.size, t.opened, t.durable = file, int64(t.buffer.Len()), b.Time, t.end
+	t.buffer.Reset()
+	return nil
 }
 
 // syncDir makes a new name in a folder durable; Windows does that by itself.
@@ -323,6 +348,7 @@ func (t *Trail) flush() error {
 		return trailFault(err, t.file.Name())
 	}
 	t.size += int64(t.buffer.Len())
+	t.durable = t.end
 	if t.buffer.Reset(); t.buffer.Cap() > 16<<20 {
 		t.buffer = bytes.Buffer{}
 	}
@@ -333,14 +359,14 @@ func (t *Trail) flush() error {
 func (t *Trail) Position() Position {
 	t.mutex.Lock()
 	defer t.mutex.Unlock()
-	return t.end.position
+	return t.durable.position
 }
 
-// Head is the trail's end.
+// Head is the trail's end, as it is on the disk.
 func (t *Trail) Head() Head {
 	t.mutex.Lock()
 	defer t.mutex.Unlock()
-	return Head{t.end.seq, t.end.hash}
+	return Head{t.durable.seq, t.durable.hash}
 }
 
 // Append adds what was read of the log, with its secrets masked, and makes it durable. It gives back the lines that are new (a log that is read again from its beginning

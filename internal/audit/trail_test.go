@@ -519,3 +519,82 @@ func BenchmarkTrail(b *testing.B) {
 	}
 	b.ReportMetric(float64(n)/b.Elapsed().Seconds(), "stored/s")
 }
+
+// TestWhoVerifiesWhileTheTrailGoesOnFindsNothing: a file that was just being made was taken for one that had been cut.
+func TestWhoVerifiesWhileTheTrailGoesOnFindsNothing(t *testing.T) {
+	t.Parallel()
+	dir := filepath.Join(t.TempDir(), "trail")
+	trail, err := OpenTrail(dir, "house")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer trail.Close()
+	written := make(chan error, 1)
+	go func() {
+		for n := range int64(400) {
+			trail.mutex.Lock()
+			trail.opened = time.Time{} // it is time for another file
+			trail.mutex.Unlock()
+			if err := trail.Note(Event{Kind: EventSkipped, File: "x", Offset: n}); err != nil {
+				written <- err
+				return
+			}
+		}
+		close(written)
+	}()
+	for looks := 0; ; looks++ {
+		done := false
+		select {
+		case err := <-written:
+			if err != nil {
+				t.Fatal(err)
+			}
+			done = true
+		default:
+		}
+		head := trail.Head() // what is told is on the disk
+		v, err := Verify(dir, []Head{head})
+		if err != nil || len(v.Problems) > 0 {
+			t.Fatalf("look %d: %+v, %v", looks, v, err)
+		}
+		if done {
+			if v.Files != 401 || v.Entries != 400 {
+				t.Errorf("%+v", v)
+			}
+			return
+		}
+	}
+}
+
+// TestWhoKnocksOnlyMakesNoSessionForgotten: somebody without a password can make as many sessions as they like, and each stood in the first line of each file.
+func TestWhoKnocksOnlyMakesNoSessionForgotten(t *testing.T) {
+	t.Parallel()
+	var s sessions
+	at := time.Date(2026, 11, 1, 0, 0, 0, 0, time.UTC)
+	take := func(id string, n int64, message, severity string) []Event {
+		at = at.Add(time.Millisecond)
+		_, events := s.take(&Line{Time: at, SessionStart: at, SessionID: id, LineNum: n, Message: message, Severity: severity, BackendType: "client backend"})
+		return events
+	}
+	take("people", 1, "connection received", "LOG")
+	at = at.Add(time.Minute)
+	take("people", 2, "connection authorized", "LOG")
+	for n := range 5 * mostSessions {
+		id := fmt.Sprintf("knock-%d", n)
+		take(id, 1, "connection received", "LOG")
+		switch n % 3 {
+		case 1:
+			take(id, 2, "password authentication failed", "FATAL")
+		case 2:
+			take(id, 2, "connection authorized", "LOG")
+			take(id, 3, "disconnection: session time: 0:00:00.001", "LOG")
+		}
+	}
+	if events := take("people", 9, "something", "LOG"); len(events) != 1 || events[0].Kind != EventLineGap || events[0].From != 3 || events[0].To != 8 {
+		t.Errorf("lines of a session that runs were removed, and nobody noticed: %+v", events)
+	}
+	var line bytes.Buffer
+	if err := encode(&line, begin{Sessions: s}); err != nil || line.Len() > 2<<20 {
+		t.Errorf("the first line of a file has %d bytes, %v", line.Len(), err)
+	}
+}
