@@ -60,7 +60,8 @@ func (s *sessions) take(l *Line) (again bool, events []Event) {
 }
 
 // trim forgets a quarter of the sessions when there are too many: those first that have ended, then those that nobody has logged in to, as somebody without a password can make as many as they like, and of
-// each kind those that were silent for longest. Of a session that is forgotten while it runs nobody would notice that lines are missing.
+// each kind those that were silent for longest. Of one that is forgotten while it runs it would be said that its
+// first lines are missing.
 func (s *sessions) trim() {
 	if len(s.Known) < mostSessions {
 		return

@@ -82,24 +82,17 @@ func (c *auditSearchCmd) Run(ctx context.Context, t *terminal) error {
 	if err != nil {
 		return err
 	}
-	r := audit.NewReader(server.TrailDir(house))
-	defer r.Close()
-	_, err = t.newest(ctx, r, &f, c.Limit, c.JSON)
+	_, err = t.newest(ctx, server.TrailDir(house), &f, c.Limit, c.JSON)
 	return err
 }
 
 // newest prints the newest of what a filter chooses, the oldest of them first.
-func (t *terminal) newest(ctx context.Context, r *audit.Reader, f *audit.Filter, limit int, asJSON bool) (upTo int64, err error) {
-	limit = max(limit, 1)
-	var last []audit.Entry
-	upTo, err = scan(ctx, r, 0, f, func(e *audit.Entry) error {
-		if last = append(last, *e); len(last) >= 2*limit {
-			last = append(last[:0], last[len(last)-limit:]...)
+func (t *terminal) newest(ctx context.Context, trail string, f *audit.Filter, limit int, asJSON bool) (upTo int64, err error) {
+	found, upTo, err := audit.Newest(ctx, trail, f, limit)
+	for i := range found {
+		if err == nil {
+			err = t.entry(&found[i], asJSON)
 		}
-		return nil
-	})
-	for i := max(0, len(last)-limit); i < len(last) && err == nil; i++ {
-		err = t.entry(&last[i], asJSON)
 	}
 	return upTo, err
 }
@@ -123,9 +116,10 @@ func (c *auditTailCmd) Run(ctx context.Context, t *terminal) error {
 	if err != nil {
 		return err
 	}
-	r := audit.NewReader(server.TrailDir(house))
+	trail := server.TrailDir(house)
+	after, err := t.newest(ctx, trail, &f, c.Limit, c.JSON)
+	r := audit.NewReader(trail)
 	defer r.Close()
-	after, err := t.newest(ctx, r, &f, c.Limit, c.JSON)
 	ticker := time.NewTicker(followPace)
 	defer ticker.Stop()
 	for err == nil && c.Follow {
