@@ -18,6 +18,8 @@ type Event struct {
 	Length    int64  `json:"length,omitempty"` // bytes; -1: nobody knows
 	Why       string `json:"why,omitempty"`    // key of the fault
 
+	Since *time.Time `json:"since,omitempty"` // EventUnwritten
+
 	Incident *Incident `json:"incident,omitempty"` // EventIncident
 	Answer   *Answer   `json:"answer,omitempty"`   // EventAnswer
 }
@@ -27,6 +29,7 @@ const (
 	EventLineGap      = "line_gap"      // line_num counts the lines of a session without a gap: lines were removed
 	EventStatementGap = "statement_gap" // pgAudit's STATEMENT_ID begins with 1 and grows by at most one from record to record: records were removed or put in
 	EventSkipped      = "skipped"       // a line that is none, or a file that is gone
+	EventUnwritten    = "unwritten"     // since then the trail could not be written: what stands behind this was read again from the log, and later than it happened
 	EventIncident     = "incident"      // what is told of an incident, as it stands then
 	EventAnswer       = "answer"        // what a person said to it
 	EventUnfit        = "unfit"         // only in tables: stands for an entry of the files that they cannot hold; Why is PostgreSQL's SQLSTATE

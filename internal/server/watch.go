@@ -29,16 +29,23 @@ import (
 // on with the database down, and after a kill it judges again what came since the file was written. That finds the same incidents under the same names, and
 // what was said under a name is not said twice.
 type watcher struct {
-	s     *Server
-	rules *judge.Rules
-	judge *judge.Judge
-	at    audit.Position // behind what was judged and is on the trail
-	saved time.Time
+	s      *Server
+	rules  *judge.Rules
+	judge  *judge.Judge
+	at     audit.Position // behind what is on the trail
+	judged audit.Position // behind what was judged
+	saved  time.Time
 
-	trail     *audit.Trail  // nil: it has to be opened
-	backlog   []audit.Batch // what was judged and waits for the trail
-	notes     []audit.Event // what else is to be put on it
-	trailWait time.Time     // it is not tried before
+	trail      *audit.Trail  // nil: it has to be opened
+	backlog    []audit.Batch // what was judged and waits for the trail
+	notes      []audit.Event // what else is to be put on it
+	trailWait  time.Time     // it is not tried before
+	trailPause time.Duration
+	failed     time.Time       // since then it cannot be written, or does not have all; zero: all is well
+	gapNoted   bool            // and that stands on it
+	late       bool            // more was judged than waits for it: it is read again from the log
+	catching   *catching       // which is under way
+	ahead      *audit.Position // up to where that was read: what the judge reads up to there is on the trail
 
 	told map[string]told // by incident
 	due  map[string]*judge.Incident
@@ -103,8 +110,10 @@ type told struct {
 
 // watchState is the form of the file.
 type watchState struct {
-	Format   int                 `json:"format"` // 1
-	Position audit.Position      `json:"position"`
+	Format   int                 `json:"format"`           // 1
+	Position audit.Position      `json:"position"`         // behind what is on the trail
+	Judged   *audit.Position     `json:"judged,omitempty"` // behind what was judged, where that is more
+	Failed   *time.Time          `json:"failed,omitempty"` // since when the trail does not have all
 	Judge    json.RawMessage     `json:"judge"`
 	Told     map[string]told     `json:"told"`
 	Answered int64               `json:"answered"`          // how far the log of #ops was read for answers
@@ -145,7 +154,13 @@ func newWatch(s *Server) (*watcher, error) {
 		return w, nil
 	}
 	w.at, w.answered, w.epoch, w.answers = state.Position, state.Answered, state.Epoch, state.Answers
-	w.notes = state.Notes
+	w.notes, w.judged = state.Notes, state.Position
+	if state.Judged != nil {
+		w.judged, w.late = *state.Judged, true
+	}
+	if state.Failed != nil {
+		w.failed = *state.Failed
+	}
 	for _, id := range state.Send {
 		w.changed(id)
 	}
@@ -173,17 +188,17 @@ func (s *Server) watch(ctx context.Context) {
 	w.run(ctx)
 }
 
-// run watches until ctx ends.
-func (w *watcher) run(ctx context.Context) {
-	log := w.s.options.Log
-	type reading struct {
-		audit.Batch
-		taken chan struct{}
-	}
-	heard := make(chan reading)
-	over := make(chan error, 1)
+// reading is what was read, and taken is closed when it need not be kept any more.
+type reading struct {
+	audit.Batch
+	taken chan struct{}
+}
+
+// follow reads the log from a position on until ctx ends; over says why it ended.
+func follow(ctx context.Context, dir string, from audit.Position) (heard chan reading, over chan error) {
+	heard, over = make(chan reading), make(chan error, 1)
 	go func() {
-		over <- audit.Follow(ctx, w.s.options.Cluster.LogDir(), w.at, func(b audit.Batch) error {
+		over <- audit.Follow(ctx, dir, from, func(b audit.Batch) error {
 			r := reading{b, make(chan struct{})}
 			select {
 			case heard <- r:
@@ -198,6 +213,13 @@ func (w *watcher) run(ctx context.Context) {
 			}
 		})
 	}()
+	return heard, over
+}
+
+// run watches until ctx ends.
+func (w *watcher) run(ctx context.Context) {
+	log := w.s.options.Log
+	heard, over := follow(ctx, w.s.options.Cluster.LogDir(), w.judged)
 	ticker := time.NewTicker(tellPace)
 	defer ticker.Stop()
 	looks := time.NewTicker(lookPace)
@@ -205,8 +227,8 @@ func (w *watcher) run(ctx context.Context) {
 	looked := make(chan look)
 	looking := false
 	failing := false
-	var held chan struct{} // reading waits for the trail
 	for {
+		again, ended := w.caught()
 		select {
 		case <-looks.C:
 			if !looking {
@@ -218,16 +240,20 @@ func (w *watcher) run(ctx context.Context) {
 			w.compare(l)
 		case r := <-heard:
 			w.take(r.Batch)
-			if w.keep(r.Batch) {
-				close(r.taken)
-			} else {
-				held = r.taken
+			w.keep(r.Batch)
+			close(r.taken)
+		case r := <-again:
+			w.again(r)
+		case err := <-ended:
+			if ctx.Err() == nil {
+				log.Error("what the audit trail lacks cannot be read again; it is tried again", "error", err)
 			}
+			w.stopCatching()
+			w.trailWait = time.Now().Add(trailRest)
 		case <-ticker.C:
-			if w.flush(); held != nil && len(w.backlog) < mostBacklog {
-				close(held)
-				held = nil
-			}
+			w.flush()
+			w.goOn()
+			w.catchUp(ctx)
 		case err := <-over:
 			if ctx.Err() == nil {
 				log.Error("the watch ended; nothing is judged until howdah is started again", "error", err)
@@ -637,7 +663,15 @@ func (w *watcher) save() error {
 	if err := w.judge.Save(&learned); err != nil {
 		return err
 	}
-	raw, err := json.Marshal(watchState{1, w.at, learned.Bytes(), w.told, w.answered, sortedKeys(w.due), w.epoch, w.answers, w.notes, w.unsent(), w.sends.late})
+	state := watchState{Format: 1, Position: w.at, Judge: learned.Bytes(), Told: w.told, Answered: w.answered, Due: sortedKeys(w.due), Epoch: w.epoch, Answers: w.answers, Notes: w.notes,
+		Send: w.unsent(), Late: w.sends.late}
+	if w.judged != w.at {
+		state.Judged = &w.judged
+	}
+	if !w.failed.IsZero() {
+		state.Failed = &w.failed
+	}
+	raw, err := json.Marshal(state)
 	if err != nil {
 		return err
 	}

@@ -61,7 +61,7 @@ func TestAnAnswerOutlivesADatabaseThatGoesBack(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		return mine[0].ID, page.Messages
+		return mine[0].ID, slices.DeleteFunc(page.Messages, func(m chat.Message) bool { return m.Alert == nil }) // nor of the trail that cannot be written
 	}
 	move()
 	at := time.Now().UTC()
@@ -69,9 +69,7 @@ func TestAnAnswerOutlivesADatabaseThatGoesBack(t *testing.T) {
 		b := audit.Batch{Lines: []audit.Line{{Time: at, SessionStart: at, SessionID: from, LineNum: 1, User: "anna", DB: "d", App: "psql", RemoteHost: from, Severity: "LOG",
 			BackendType: "client backend", Audit: &audit.Record{Type: "SESSION", StatementID: 1, SubstatementID: 1, Class: "ROLE", Command: "ALTER ROLE", Statement: sql, Rows: -1}}}}
 		w.take(b)
-		if !w.keep(b) {
-			t.Error("it reads no further")
-		}
+		w.keep(b)
 		speak()
 	}
 	// Where the trail cannot be written, people are told all the same.

@@ -1,7 +1,9 @@
 package server
 
 import (
+	"context"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"howdah/internal/audit"
@@ -16,39 +18,157 @@ import (
 const (
 	trailFolder = "trail" // in the folder of the house
 	trailRetry  = time.Second
-	// A trail that cannot be written does not keep the watch from judging, up to so much: then it stops reading, and what is not read is still in PostgreSQL's log.
+	trailRest   = 15 * time.Second // opening it reads its last file
+	// What was judged waits here for a trail that cannot be written, up to so much. Judging goes on all the same: what is more is read again from PostgreSQL's log when there is room.
 	mostBacklog = 16 // batches, of a megabyte of log at most
+	mostNotes   = 1000
 )
 
 // TrailDir is where the trail of a house lies.
 func TrailDir(c *cluster.Cluster) string { return filepath.Join(c.Dir(), trailFolder) }
 
-// keep puts what was read on the trail, with what waits for it. It says whether more can be read.
-func (w *watcher) keep(b audit.Batch) bool {
+// keep puts what was judged on the trail, with what waits for it.
+func (w *watcher) keep(b audit.Batch) {
+	w.judged = b.Position
+	switch {
+	case w.late:
+		return // it is read again
+	case w.ahead != nil && reached(*w.ahead, b.Position):
+		return // it was
+	case len(w.backlog) == mostBacklog:
+		w.late = true
+		return
+	}
+	w.ahead = nil
 	b.Raw = nil // valid for the moment only
 	w.backlog = append(w.backlog, b)
 	w.flush()
-	return len(w.backlog) < mostBacklog
+}
+
+// reached tells whether who has read up to a position has read all that is before the other. It says no when it cannot be known, and more is read then.
+func reached(at, other audit.Position) bool {
+	if at.File == other.File && at.Start.Equal(other.Start) {
+		return at.Offset >= other.Offset
+	}
+	return at.Start.After(other.Start)
+}
+
+// catching is what reads again for the trail, beside the reading for the judge.
+type catching struct {
+	read chan reading
+	over chan error
+	stop context.CancelFunc
+	held chan struct{} // it waits for the trail
+}
+
+// catchUp begins to read again what the trail does not have, when it can be written.
+func (w *watcher) catchUp(ctx context.Context) {
+	if !w.late || w.catching != nil || len(w.backlog) > 0 || time.Now().Before(w.trailWait) {
+		return
+	}
+	if reached(w.at, w.judged) {
+		w.caughtUp()
+		return
+	}
+	reading, stop := context.WithCancel(ctx)
+	c := &catching{stop: stop}
+	c.read, c.over = follow(reading, w.s.options.Cluster.LogDir(), w.at)
+	w.catching = c
+}
+
+// again puts on the trail what was read for it alone.
+func (w *watcher) again(r reading) {
+	r.Raw = nil
+	w.backlog = append(w.backlog, r.Batch)
+	w.catching.held = r.taken
+	w.flush()
+	w.goOn()
+}
+
+// goOn has the reading for the trail go on, or ends it where the judge is.
+func (w *watcher) goOn() {
+	if w.catching == nil || w.catching.held == nil || len(w.backlog) > 0 {
+		return
+	}
+	if reached(w.at, w.judged) {
+		w.caughtUp()
+		return
+	}
+	close(w.catching.held)
+	w.catching.held = nil
+}
+
+// caughtUp notes that the trail has all that was judged.
+func (w *watcher) caughtUp() {
+	at := w.at
+	w.late, w.ahead = false, &at
+	w.stopCatching()
+	w.flush() // it is whole again
+}
+
+func (w *watcher) stopCatching() {
+	if w.catching != nil {
+		w.catching.stop()
+		w.catching = nil
+	}
+}
+
+// caught gives the channels of the reading for the trail; nil where there is none.
+func (w *watcher) caught() (read chan reading, over chan error) {
+	if w.catching == nil {
+		return nil, nil
+	}
+	return w.catching.read, w.catching.over
 }
 
 // flush puts on the trail what waits for it, and opens it where it is not open yet: whoever reads it has to know how far it is safe.
 func (w *watcher) flush() {
-	if w.trail != nil && len(w.backlog)+len(w.notes) == 0 || time.Now().Before(w.trailWait) {
+	if w.trail != nil && len(w.backlog)+len(w.notes) == 0 && w.failed.IsZero() || time.Now().Before(w.trailWait) {
 		return
 	}
 	err := w.write()
 	if err == nil {
-		w.trailWait = time.Time{}
+		w.trailWait, w.trailPause = time.Time{}, 0
+		if !w.late && !w.failed.IsZero() {
+			w.failed, w.gapNoted = time.Time{}, false
+			since := w.s.heal(troubleTrail)
+			w.s.options.Log.Info("the audit trail can be written again, and has all that was read meanwhile", "since", since)
+		}
 		return
 	}
-	if w.trailWait.IsZero() {
-		w.s.options.Log.Error("the audit trail cannot be written; what is read waits for it", "error", err)
+	if w.failed.IsZero() {
+		w.failed = time.Now().UTC().Truncate(time.Microsecond)
+		w.s.options.Log.Error("the audit trail cannot be written; judging goes on, and what is read now is written later", "error", err)
 	}
-	w.trailWait = time.Now().Add(trailRetry)
+	w.s.ail(troubleTrail, fault.Wrap(err, fault.Unavailable, "server.trail_unwritten", fault.Args{"dir": TrailDir(w.s.options.Cluster), "message": lastOf(err)}))
+	w.gapNoted = false
+	w.trailPause = min(max(2*w.trailPause, trailRetry), trailRest)
+	w.trailWait = time.Now().Add(w.trailPause)
 	if w.trail != nil {
 		_ = w.trail.Close() // it is opened anew
 		w.trail = nil
 	}
+	w.trimNotes()
+}
+
+// trimNotes bounds what waits while there is no room: of what was told of an incident only the last holds.
+func (w *watcher) trimNotes() {
+	if len(w.notes) <= mostNotes {
+		return
+	}
+	last := map[string]int{}
+	for i, n := range w.notes {
+		if n.Incident != nil {
+			last[n.Incident.ID] = i
+		}
+	}
+	kept := w.notes[:0]
+	for i, n := range w.notes {
+		if n.Incident == nil || last[n.Incident.ID] == i {
+			kept = append(kept, n)
+		}
+	}
+	w.notes = slices.Clip(kept)
 }
 
 func (w *watcher) write() (err error) {
@@ -58,6 +178,13 @@ func (w *watcher) write() (err error) {
 			return err
 		}
 		w.s.tables.grown(w.trail.Head().Seq, nil, 1)
+	}
+	if !w.failed.IsZero() && !w.gapNoted {
+		since := w.failed
+		if err := w.trail.Note(audit.Event{Kind: audit.EventUnwritten, Since: &since}); err != nil {
+			return err
+		}
+		w.gapNoted = true
 	}
 	for len(w.backlog) > 0 {
 		fresh, events, err := w.trail.Append(w.backlog[0])
@@ -81,6 +208,7 @@ func (w *watcher) write() (err error) {
 
 // closeTrail is for the end.
 func (w *watcher) closeTrail() {
+	w.stopCatching()
 	w.trailWait = time.Time{}
 	w.flush()
 	if w.trail != nil {
