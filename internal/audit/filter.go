@@ -2,6 +2,7 @@ package audit
 
 import (
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -16,11 +17,12 @@ type Filter struct {
 	Role     string    // the login role
 	Source   string    // the client's address; [local] for a Unix socket
 	App, DB  string
-	Class    string // Entry.Class
-	Command  string // of a record, and the tag of other lines: CREATE TABLE
-	Object   string // of a record: public.accounts
-	Outcome  string // Entry.Outcome
-	Severity string // of the line: LOG, ERROR, FATAL; of an incident: low, medium, high, critical
+	Class    string   // Entry.Class
+	Without  []string // classes that are left out, in capitals
+	Command  string   // of a record, and the tag of other lines: CREATE TABLE
+	Object   string   // of a record: public.accounts
+	Outcome  string   // Entry.Outcome
+	Severity string   // of the line: LOG, ERROR, FATAL; of an incident: low, medium, high, critical
 	Session  string
 	Text     string // anywhere in what people read of the entry, whether in capitals or small letters
 
@@ -128,6 +130,9 @@ func (f *Filter) Match(e *Entry) bool {
 		return false
 	}
 	if f.Before != (Cursor{}) && (e.Time.After(f.Before.Time) || e.Time.Equal(f.Before.Time) && e.Seq >= f.Before.Seq) {
+		return false
+	}
+	if slices.Contains(f.Without, e.Class()) {
 		return false
 	}
 	severity := e.Severity

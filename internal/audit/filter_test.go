@@ -23,6 +23,7 @@ func TestAFilterChooses(t *testing.T) {
 		"too short":        {Filter{Object: "public.accounts*s"}, [3]bool{}},
 		"class":            {Filter{Class: "ddl"}, [3]bool{true, false, false}},
 		"incidents":        {Filter{Class: "incident", Severity: "HIGH"}, [3]bool{false, false, true}},
+		"without":          {Filter{Without: []string{"DDL", "LOG"}}, [3]bool{false, true, true}},
 		"denied":           {Filter{Outcome: OutcomeDenied}, [3]bool{false, true, false}},
 		"command of lines": {Filter{Command: "select"}, [3]bool{false, true, false}},
 		"text":             {Filter{Text: "ACCOUNTS"}, [3]bool{true, false, false}},

@@ -143,6 +143,32 @@ func (r *Rooms) Alert(ctx context.Context, topic, text string, about Alert) (hea
 	return r.announce(ctx, topic, "", text, &about)
 }
 
+// Alerts are the newest messages of #ops about each of some incidents, for who may answer them there; of the others nothing is said. The room is 0 where there is none.
+func (r *Rooms) Alerts(ctx context.Context, me account.Person, incidents []string) (room int64, about map[string]Message, err error) {
+	type row struct{ ID int64 }
+	ops, found, err := pg.One[row](ctx, r.db, `SELECT id FROM chat.room WHERE kind = 'ops'`)
+	if err != nil || !found {
+		return 0, nil, err
+	}
+	if err := r.may(ctx, r.db, Respond, me, ops.ID); err != nil {
+		if fault.Is(err, fault.NotFound) || fault.Is(err, fault.Forbidden) {
+			return 0, nil, nil
+		}
+		return 0, nil, err
+	}
+	told, err := messages(ctx, r.db, `x.room_id = $1 AND x.alert IS NOT NULL AND x.alert->>'incident' = ANY ($2) ORDER BY x.seq`, ops.ID, incidents)
+	if err != nil {
+		return 0, nil, err
+	}
+	about = make(map[string]Message, len(told))
+	for _, m := range told {
+		if m.Alert != nil && !m.Deleted {
+			about[m.Alert.Incident] = m
+		}
+	}
+	return ops.ID, about, nil
+}
+
 // AnswerDraft is an answer as it comes from a client.
 type AnswerDraft struct {
 	Room, Seq int64 // the message

@@ -89,4 +89,5 @@ func TestAnAlertIsAnsweredInTheRoom(t *testing.T) {
 	stands(w, "open")
 	w.wait("a word of caution", `!`+last+`.querySelector(".caution").hidden`)
 	w.accessible("a critical alert")
+	onThePageWatch(w, plain, do)
 }

@@ -9,7 +9,10 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/jackc/pgx/v5"
+
 	"howdah/internal/chat"
+	"howdah/internal/cluster"
 )
 
 var gallery = flag.String("gallery", "", "write a picture of every page, in both languages and themes and at two sizes, into this `folder`")
@@ -201,6 +204,18 @@ func furnish(t *testing.T, h *house) (me *person, scenes []scene) {
 	}
 
 	ops := alarm(t, h)
+	dsn, err := h.cluster.DSN(cluster.Superuser, cluster.Database)
+	if err != nil {
+		t.Fatal(err)
+	}
+	by, err := pgx.Connect(t.Context(), dsn+" application_name=psql")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = by.Close(t.Context()) }()
+	if _, err := by.Exec(t.Context(), `CREATE ROLE eve SUPERUSER`); err != nil {
+		t.Fatal(err)
+	}
 
 	room := fmt.Sprint("/room/", lobby)
 	at := fmt.Sprintf("#m%d", seqs[6])
@@ -236,6 +251,15 @@ func furnish(t *testing.T, h *house) (me *person, scenes []scene) {
 			if get[bool](w, "innerWidth < 700") {
 				w.click(`.bar [popovertarget="side"]`)
 			}
+		}},
+		{name: "watch", path: "/watch", act: func(w *window) {
+			w.wait("the alert", `document.querySelector("#alerts > .incidents > .incident") && document.querySelector("#trail [data-seq]")`)
+			w.click("#alerts > .incidents > .incident summary")
+		}},
+		{name: "watch-trail", detail: true, path: "/watch?class=all", act: func(w *window) { get[bool](w, `document.getElementById("trail").scrollIntoView() ?? true`) }},
+		{name: "watch-session", path: "/watch?text=superuser", act: func(w *window) {
+			w.click("#trail [data-seq] a")
+			w.wait("its session", `document.querySelector(".steps li")`)
 		}},
 		{name: "ops", path: ops, act: click("#lines .msg:last-child summary", `document.querySelector(".mute[open] .acts")`)},
 		{name: "room-outside", path: fmt.Sprint("/room/", outside)},

@@ -20,12 +20,12 @@ func (s *Server) watchPage(db *pg.Pool) *web.Watch {
 			state.Behind = time.Duration(s.watched.behind.Load()) * time.Millisecond
 		}
 		return state
-	}}
+	}, EndMute: func(incident, by string) error { return EndMute(s.options.Cluster, incident, by) }}
 }
 
 // show notes for the page how the watch stands.
 func (w *watcher) show() {
-	state := web.WatchState{Rules: w.rules}
+	state := web.WatchState{Rules: w.rules, Mutes: w.judge.Mutes()}
 	if until, still := w.judge.Learning(); still && until.Year() > 1 { // else no line was read yet
 		state.Learns = until
 	}

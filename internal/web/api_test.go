@@ -85,6 +85,12 @@ func TestTheAPIFromFirstRoomToLast(t *testing.T) {
 
 	h.answers(owner, bob)
 
+	owner.must("GET", "/watch", nil)
+	owner.must("GET", "/watch/entries", nil)
+	owner.must("GET", "/watch/incidents", nil)
+	owner.refused(404, "web.watch_session", "GET", "/watch/sessions/none", nil)
+	bob.refused(403, "web.watch_admins", "GET", "/watch", nil)
+
 	invite := owner.must("POST", "/invites", answer{"role": "guest", "room": room})
 	if !strings.Contains(invite["url"].(string), "/invite/") {
 		t.Error(invite)

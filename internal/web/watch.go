@@ -11,6 +11,7 @@ import (
 	"howdah/internal/audit"
 	"howdah/internal/audit/index"
 	"howdah/internal/audit/judge"
+	"howdah/internal/chat"
 	"howdah/internal/fault"
 	"howdah/internal/web/ui"
 )
@@ -21,6 +22,8 @@ import (
 type Watch struct {
 	Trail *index.Reader
 	State func() WatchState
+	// EndMute ends the mute of an incident about which #ops has no message any more; by is who asks.
+	EndMute func(incident, by string) error
 }
 
 // WatchState is how the watch itself stands.
@@ -29,6 +32,7 @@ type WatchState struct {
 	Head   int64         // the last line of the trail's files
 	Behind time.Duration // between the newest line judged and now, while there are more; 0: all is judged
 	Learns time.Time     // until then habits are learned; zero: they speak
+	Mutes  []judge.Mute  // what the watch is silent about, or was not long ago
 	Away   error         // why the tables do not follow the files, where that is known
 }
 
@@ -37,7 +41,7 @@ const (
 	sessionPage   = 200 // of a session
 	mostText      = 8 << 10
 	mostName      = 120
-	mostWeeks     = 6 // roles with hours of the week
+	mostWeeks     = 4 // roles with hours of the week
 	mostIncidents = 100
 	tablesLate    = 10 * time.Second // a page says loudly that its tables are behind when they have been for so long
 )
@@ -131,10 +135,22 @@ func contains(typed string) string {
 
 // chosen makes a filter of the trail of what stands in an address.
 func chosen(f ui.WatchFilter, from, to time.Time) audit.Filter {
-	return audit.Filter{From: from, To: to, Role: contains(f.Who), Source: contains(f.Source), Class: f.Class, Object: contains(f.Object), Outcome: f.Outcome, Text: f.Text}
+	out := audit.Filter{From: from, To: to, Role: contains(f.Who), Source: contains(f.Source), Class: f.Class, Object: contains(f.Object), Outcome: f.Outcome, Text: f.Text}
+	switch f.Class {
+	case "": // who came and went, and what PostgreSQL says of itself, would bury what was done
+		out.Without = []string{audit.ClassLogin, audit.ClassLog}
+		if f.Outcome != "" && f.Outcome != audit.OutcomeDone { // but a log-in that was refused is what is asked for
+			out.Without = nil
+		}
+	case ui.EveryClass:
+		out.Class = ""
+	}
+	return out
 }
 
-func (d *Door) watchPage(v *visit) error {
+func (d *Door) watchPage(v *visit) error { return d.showWatch(v, http.StatusOK, nil) }
+
+func (d *Door) showWatch(v *visit, code int, problem error) error {
 	w, err := d.watch(v)
 	if err != nil {
 		return err
@@ -143,10 +159,14 @@ func (d *Door) watchPage(v *visit) error {
 	if err != nil {
 		return err
 	}
+	if problem != nil {
+		if err := complain(&c, problem); err != nil {
+			return err
+		}
+	}
 	q := v.r.URL.Query()
 	p := ui.WatchPage{Chrome: c, Filter: ui.ReadWatchFilter(q)}
 	p.Title = v.lang.T("web.watch.heading")
-	code := http.StatusOK
 	step := time.Duration(0)
 	if p.From, p.To, step, err = span(&p.Filter, p.Zone, p.Now); err != nil {
 		if err := complain(&p.Chrome, err); err != nil {
@@ -177,6 +197,7 @@ func (d *Door) watchPage(v *visit) error {
 	}
 	state := w.State()
 	words := telling{state.Rules, v.lang}
+	p.Mutes = words.mutes(state.Mutes, p.Now)
 	if err := d.fillIncidents(v, w, words, &p, ui.Asked(q.Get("incident"))); err != nil {
 		return err
 	}
@@ -224,18 +245,42 @@ func (d *Door) fillIncidents(v *visit, w *Watch, words telling, p *ui.WatchPage,
 			return err
 		}
 	}
-	for _, i := range open {
-		p.Incidents = append(p.Incidents, words.incident(i))
+	list := append([]index.Incident{}, open...)
+	ids := map[string]bool{}
+	names := []string{}
+	for _, i := range slices.Concat(open, all) {
+		if !ids[i.ID] {
+			ids[i.ID] = true
+			names = append(names, i.ID)
+		}
 	}
-	slices.SortStableFunc(p.Incidents, func(a, b ui.Incident) int { return gravity(b.Severity) - gravity(a.Severity) })
 	for _, i := range all {
-		if !i.Open {
-			p.Answered = append(p.Answered, words.incident(i))
+		if !slices.ContainsFunc(open, func(o index.Incident) bool { return o.ID == i.ID }) {
+			list = append(list, i)
+		}
+	}
+	// The room knows an answer at once, the tables a moment later.
+	room, about, err := d.rooms.Alerts(v.ctx(), v.me(), names)
+	if err != nil {
+		return err
+	}
+	for _, i := range list {
+		shown := words.incident(i)
+		isOpen := i.Open
+		if m, told := about[i.ID]; told {
+			shown.Room, shown.Message, shown.Alert = room, m.Seq, pageAlert(m.Alert, v.lang)
+			isOpen = m.Alert.State == chat.AlertOpen
+		}
+		if isOpen {
+			p.Incidents = append(p.Incidents, shown)
+		} else {
+			p.Answered = append(p.Answered, shown)
 		}
 		if !i.Began.Before(p.From) && i.Began.Before(p.To) {
 			p.Activity.Marks = append(p.Activity.Marks, ui.ActivityMark{At: i.Began, Severity: severityOf(i.Severity), Title: words.title(i.Rule), ID: i.ID})
 		}
 	}
+	slices.SortStableFunc(p.Incidents, func(a, b ui.Incident) int { return gravity(b.Severity) - gravity(a.Severity) })
 	return nil
 }
 
@@ -261,12 +306,13 @@ func (d *Door) fillPlots(v *visit, w *Watch, p *ui.WatchPage, step time.Duration
 	if err != nil {
 		return err
 	}
-	if p.From.IsZero() {
+	// A trail that is younger than the time asked for fills the plot all the same.
+	if p.From.IsZero() || len(bars) > 0 && bars[0].At.Sub(p.From) > p.To.Sub(p.From)/2 {
 		p.From = p.To.Add(-step)
 		if len(bars) > 0 {
 			p.From = bars[0].At
 		}
-		if finer := stepOf(p.To.Sub(p.From)); finer < step { // there is less than it could have been
+		if finer := stepOf(p.To.Sub(p.From)); finer < step {
 			if bars, err = w.Trail.Activity(v.ctx(), p.From, p.To, finer); err != nil {
 				return err
 			}

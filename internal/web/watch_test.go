@@ -1,6 +1,8 @@
 package web
 
 import (
+	"encoding/csv"
+	"encoding/json"
 	"fmt"
 	"html"
 	"io"
@@ -16,6 +18,7 @@ import (
 	"howdah/internal/audit"
 	"howdah/internal/audit/index"
 	"howdah/internal/audit/judge"
+	"howdah/internal/chat"
 )
 
 // page gets a page as a browser in a language and a time zone would.
@@ -42,6 +45,26 @@ func (p *person) page(path string, header ...string) (code int, text string, h h
 		p.t.Fatal(err)
 	}
 	return response.StatusCode, html.UnescapeString(string(raw)), response.Header
+}
+
+// press sends a form of a page, and says what came of it.
+func (p *person) press(path string, fields url.Values) int {
+	p.t.Helper()
+	r, err := http.NewRequestWithContext(p.t.Context(), http.MethodPost, p.url+path, strings.NewReader(fields.Encode()))
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+	if p.token != "" {
+		r.Header.Set("Authorization", "Bearer "+p.token)
+	}
+	client := http.Client{CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
+	response, err := client.Do(r)
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	response.Body.Close()
+	return response.StatusCode
 }
 
 // rows are the numbers of the entries that a page of the trail shows, newest first.
@@ -137,6 +160,7 @@ func (r *trail) day() (incident audit.Incident) {
 		r.line("6923ffff.2a", 3, 3605, theirs(func(l *audit.Line) {
 			l.Severity, l.State, l.Message, l.Statement, l.Detail = "ERROR", "42501", "must be owner of table till", "DROP TABLE till", "=1+1"
 		})))
+	lines = append(lines, r.line("6923ffff.2b", 1, 3700, func(l *audit.Line) { l.PS, l.Message = "authentication", "connection authorized: user=ada" }))
 	r.write(lines...)
 	began := r.began.Add(time.Hour)
 	incident = audit.Incident{ID: "in-1", Severity: "critical", Rule: "role.super", Actor: bidi, Source: "198.51.100.77", App: "psql", DB: "shop", Began: began, Last: began.Add(5 * time.Second), Count: 2,
@@ -222,7 +246,7 @@ func TestThePageWatch(t *testing.T) {
 	taipei := r.began.In(time.FixedZone("", 8*3600)).Add(100 * time.Second)
 	for query, want := range map[string]int{
 		"?class=role": 1, "?class=ddl&text=T007": 1, "?who=lory": 2, "?who=mallory": 0, "?who=" + url.QueryEscape("="+bidi): 2, "?who=ad*": 100, "?source=198.51": 2, "?object=t12": 10, "?object=public.t1*": 100,
-		"?outcome=denied": 1, "?text=TILL": 1, "?text=%25": 0, "?text=nothing": 0, "?class=noticed": 1, "?class=incident": 1, "?class=ddl&object=t12&outcome=done&source=192&text=create": 10,
+		"?outcome=denied": 1, "?class=login": 1, "?text=authorized": 0, "?text=authorized&class=all": 1, "?source=192&class=all&text=user": 1, "?text=TILL": 1, "?text=%25": 0, "?text=nothing": 0, "?class=noticed": 1, "?class=incident": 1, "?class=ddl&object=t12&outcome=done&source=192&text=create": 10,
 		"?from=" + at(100) + "&to=" + at(110): 10, "?from=" + at(3600): 4,
 	} {
 		if have := len(rows(ask(query))); have != want {
@@ -263,12 +287,145 @@ func TestThePageWatch(t *testing.T) {
 	has(ask("?incident=in-1"), `id="d-in-1" open`, "Nothing is out of order", "acknowledged", "seen⟨U+202E⟩")
 	has(ask("?incident=in-2"), "in-2")
 
+	// The same as files: for spreadsheets, and for programs.
+	code, page, head := owner.page("/watch/export.csv?last=all")
+	table, err := csv.NewReader(strings.NewReader(strings.TrimPrefix(page, "\ufeff"))).ReadAll()
+	if err != nil || code != 200 || len(table) != 254 || !strings.HasPrefix(page, "\ufeffseq,time,") || strings.Count(page, "\r\n") < 254 || !strings.HasPrefix(head.Get("Content-Disposition"), "attachment") {
+		t.Errorf("%d %d rows, %v, %v", code, len(table), head, err)
+	}
+	for _, row := range table[1:] {
+		for _, one := range row {
+			if strings.HasPrefix(one, "=") {
+				t.Errorf("a spreadsheet would run %q", one)
+			}
+		}
+	}
+	code, page, _ = owner.page("/watch/export.csv?outcome=denied")
+	if code != 200 || strings.Count(page, "\r\n") != 2 || !strings.Contains(page, ",'=1+1,") || !strings.Contains(page, bidi) {
+		t.Errorf("%d %q", code, page)
+	}
+	code, page, _ = owner.page("/watch/export.jsonl?last=all&class=ddl")
+	lines := strings.Split(strings.TrimSuffix(page, "\n"), "\n")
+	var first map[string]any
+	if err := json.Unmarshal([]byte(lines[0]), &first); err != nil || code != 200 || len(lines) != 248 || first["class"] != "DDL" || first["user"] != "ada" {
+		t.Errorf("%d %d lines, %v, %v", code, len(lines), first, err)
+	}
+	if code, page, _ = owner.page("/watch/export.jsonl?text=nothing"); code != 200 || page != "" {
+		t.Errorf("%d %q", code, page)
+	}
+
+	// And for programs, page by page.
+	programs := 0
+	for cursor := ""; ; {
+		out := owner.must("GET", "/watch/entries?limit=100&before="+cursor, nil)
+		programs += len(out["entries"].([]any))
+		if cursor = out["older"].(string); cursor == "" {
+			break
+		}
+	}
+	if programs != 254 {
+		t.Errorf("%d entries", programs)
+	}
+	if n := len(owner.must("GET", "/watch/entries?class=ddl&object=t12", nil)["entries"].([]any)); n != 10 {
+		t.Errorf("%d entries", n)
+	}
+	if n := len(owner.must("GET", "/watch/sessions/6923ffff.2a", nil)["entries"].([]any)); n != 3 {
+		t.Errorf("%d entries", n)
+	}
+	if all, open := owner.must("GET", "/watch/incidents", nil)["incidents"].([]any), owner.must("GET", "/watch/incidents?open=true", nil)["incidents"].([]any); len(all) != 1 || len(open) != 0 {
+		t.Errorf("%v %v", all, open)
+	}
+	if state := owner.must("GET", "/watch", nil); state["running"] != true || state.num("seq") != r.files.Head().Seq || state.num("missing") != 0 {
+		t.Error(state)
+	}
+	owner.refused(404, "web.watch_session", "GET", "/watch/sessions/none", nil)
+	owner.refused(400, "web.watch_time", "GET", "/watch/entries?from=never", nil)
+
 	// Nothing that an address can say breaks the page.
 	for path, want := range map[string]int{"/watch?before=x": 400, "/watch?before=1.2": 200, "/watch?class=%00&text=%ff%00": 200, "/watch?last=x": 200, "/watch/entry/0": 404, "/watch/entry/999999": 404, "/watch/session/x": 404,
 		"/watch/session/%00": 404, "/watch/session/x?after=-1": 400, "/watch?from=0001-01-01&to=9999-12-31": 200, "/watch?to=1999-01-01": 200, "/watch?from=2026-01-02&to=2026-01-01": 200, "/watch?incident=%00": 200} {
 		if code, page, _ := owner.page(path); code != want {
 			t.Errorf("%s: %d, want %d: %s", path, code, want, page[max(0, len(page)-2000):])
 		}
+	}
+}
+
+// TestAlertsAreAnsweredOnThePageWatch: the same as in #ops, and seen at once wherever it was answered; a mute is listed, and ended.
+func TestAlertsAreAnsweredOnThePageWatch(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t)
+	owner := h.owner()
+	r := h.trail(t)
+	incident := r.day()
+	r.level()
+	watch := func() string {
+		t.Helper()
+		code, page, _ := owner.page("/watch")
+		if code != 200 {
+			t.Fatal(code, page)
+		}
+		return page
+	}
+	if page := watch(); !strings.Contains(page, "was not told in #ops") {
+		t.Error("what cannot be answered offers an answer")
+	}
+	form := url.Values{"client_id": {chat.NewID()}, "what": {"acknowledged"}, "back": {"/watch?class=role"}}
+	to := "/watch/incidents/in-1/answer"
+	if code := owner.press(to, form); code != 404 {
+		t.Error(code)
+	}
+	about := chat.Alert{Incident: incident.ID, Part: 1, Severity: "high", Level: 4, Rules: []chat.AlertRule{{ID: "r", Title: map[string]string{"en": "Tables dropped"}}},
+		Cover: &chat.Cover{Actor: "dba", Network: "10.0.0.0/24", Acts: []chat.Act{{Rule: "r", Kind: "drop table", App: "psql"}}}}
+	if _, _, err := h.rooms.Alert(t.Context(), "topic", "**High**: tables were dropped", about); err != nil {
+		t.Fatal(err)
+	}
+	stands := func(state string, open int) {
+		t.Helper()
+		page := watch()
+		if !strings.Contains(page, `class="alert" data-state="`+state+`"`) || strings.Contains(page, "One open alert") != (open == 1) || strings.Contains(page, "One that is answered") != (open == 0) {
+			t.Errorf("the alert is not %s", state)
+		}
+	}
+	stands("open", 1)
+	if code := owner.press(to, form); code != 303 {
+		t.Error(code)
+	}
+	stands("acknowledged", 0)
+	if code := owner.press(to, form); code != 303 { // the form again is the same answer
+		t.Error(code)
+	}
+	form.Set("what", "reopened")
+	owner.press(to, form)
+	stands("open", 1)
+	form.Set("what", "muted")
+	form.Set("days", "7")
+	form.Set("cover", "something else")
+	if code := owner.press(to, form); code != 409 { // what is confirmed is what was shown
+		t.Error(code)
+	}
+	form.Set("cover", about.Cover.ID())
+	form.Set("client_id", chat.NewID())
+	if code := owner.press(to, form); code != 303 {
+		t.Error(code)
+	}
+	stands("muted", 0)
+	// The watch has heard it; it lists one more, about which the room has forgotten everything.
+	until := time.Now().Add(24 * time.Hour)
+	acts := []audit.Act{{Rule: "r", Kind: "drop table", App: "psql"}}
+	h.watch.Mutes = []judge.Mute{{Incident: "in-1", By: "owner", From: time.Now().Add(-time.Hour), Until: until, Actor: bidi, Network: "10.0.0.0/24", Acts: acts},
+		{Incident: "in-0", By: "ada", From: time.Now().Add(-time.Hour), Until: until, Actor: "etl", Network: "10.0.1.0/24", Acts: acts}, {Incident: "in-9", Until: time.Now().Add(-time.Minute), Actor: "over"}}
+	if page := watch(); !strings.Contains(page, "2 mutes") || !strings.Contains(page, "mal⟨U+202E⟩lory") || strings.Contains(page, "over, from") || strings.Contains(page, "\u202e") {
+		t.Error("the mutes are not listed")
+	}
+	if code := owner.press("/watch/mutes/in-1/end", url.Values{"client_id": {chat.NewID()}}); code != 303 || h.ended != nil {
+		t.Error(code, h.ended)
+	}
+	stands("open", 1)
+	if code := owner.press("/watch/mutes/in-0/end", url.Values{"client_id": {chat.NewID()}}); code != 303 || len(h.ended) != 1 || h.ended[0] != "in-0 by owner" {
+		t.Error(code, h.ended)
+	}
+	if code := owner.press("/watch/mutes/none/end", nil); code != 404 {
+		t.Error(code)
 	}
 }
 
@@ -292,6 +449,12 @@ func TestWhoMayLookAtTheWatch(t *testing.T) {
 		{"/watch", 200, 200, 403, 403, 303},
 		{"/watch/entry/" + first, 200, 200, 403, 403, 303},
 		{"/watch/session/6923ffff.2a", 200, 200, 403, 403, 303},
+		{"/watch/export.csv?last=all", 200, 200, 403, 403, 303},
+		{"/watch/export.jsonl?last=all", 200, 200, 403, 403, 303},
+		{"/api/v1/watch", 200, 200, 403, 403, 401},
+		{"/api/v1/watch/entries", 200, 200, 403, 403, 401},
+		{"/api/v1/watch/sessions/6923ffff.2a", 200, 200, 403, 403, 401},
+		{"/api/v1/watch/incidents", 200, 200, 403, 403, 401},
 	} {
 		for who, want := range map[string]int{"owner": row.owner, "admin": row.admin, "member": row.member, "guest": row.guest, "nobody": row.nobody} {
 			code, page, _ := people[who].page(row.path)
@@ -301,6 +464,11 @@ func TestWhoMayLookAtTheWatch(t *testing.T) {
 		}
 	}
 	for who, p := range people {
+		for _, path := range []string{"/watch/incidents/in-1/answer", "/watch/mutes/in-1/end"} {
+			if code := p.press(path, url.Values{"what": {"acknowledged"}, "client_id": {chat.NewID()}}); who == "nobody" && code != 303 || who != "nobody" && (code == 403) != (who == "member" || who == "guest") {
+				t.Errorf("%s %s: %d", who, path, code)
+			}
+		}
 		if who == "nobody" {
 			continue
 		}

@@ -39,6 +39,7 @@ type house struct {
 	db    *pgtest.DB
 	setup string
 	watch WatchState // as the server would say
+	ended []string   // mutes that were ended past the room
 }
 
 func newHouse(t testing.TB) *house {
@@ -47,7 +48,8 @@ func newHouse(t testing.TB) *house {
 	h := &house{t: t, db: db}
 	h.acc = account.Open(db.App, func(sessions []int64, person int64) { h.door.Ended(sessions, person) })
 	h.rooms = chat.Open(t.Context(), db.App, db.Steady, nil)
-	h.door = New(t.Context(), h.acc, h.rooms, Options{Watch: &Watch{Trail: index.NewReader(db.App, "main"), State: func() WatchState { return h.watch }}})
+	h.door = New(t.Context(), h.acc, h.rooms, Options{Watch: &Watch{Trail: index.NewReader(db.App, "main"), State: func() WatchState { return h.watch },
+		EndMute: func(incident, by string) error { h.ended = append(h.ended, incident+" by "+by); return nil }}})
 	server := httptest.NewServer(h.door)
 	h.url = server.URL
 	t.Cleanup(func() {

@@ -112,6 +112,7 @@ func TestTheTablesSayWhatTheFilesSay(t *testing.T) {
 	some := kept[len(kept)/2]
 	reader := index.NewReader(db.App, "house")
 	for what, f := range map[string]audit.Filter{
+		"without": {Without: []string{"DDL", "LOGIN"}}, "without, and text": {Without: []string{"DDL"}, Text: "role"},
 		"all": {}, "a class": {Class: "role"}, "a role": {Role: some.User}, "roles": {Role: "*a*"}, "an application": {App: "p*"}, "a command": {Command: "create *"},
 		"a text": {Text: "TaBle_"}, "a percent sign": {Text: "100%"}, "a backslash": {Text: `\`}, "denied": {Outcome: "denied"}, "errors": {Severity: "error"}, "of an incident": {Severity: "critical"},
 		"a session": {Session: some.SessionID}, "an hour": {From: some.Time.Add(-time.Second), To: some.Time.Add(time.Second)}, "incidents": {Class: audit.ClassIncident},

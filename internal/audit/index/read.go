@@ -83,6 +83,9 @@ func conditions(source int, f audit.Filter) (served query, looks []func(*query))
 	if !f.To.IsZero() {
 		served.add("at < $$", f.To)
 	}
+	if len(f.Without) > 0 {
+		served.add("kind <> ALL ($$)", f.Without)
+	}
 	if f.Before != (audit.Cursor{}) {
 		served.args = append(served.args, f.Before.Time, f.Before.Seq)
 		served.where = append(served.where, fmt.Sprintf("(at, seq) < ($%d, $%d)", len(served.args)-1, len(served.args)))

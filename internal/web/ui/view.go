@@ -58,6 +58,8 @@ func (p RoomPage) Lines() []line {
 type alertForm struct {
 	Alert
 	Action  string
+	Back    string // the page to return to, where that is not the room; ""
+	Place   string // room and seq of the message, for scripts of other pages than the room's: "12/345"; ""
 	Look    string // path of the page with its incident; "" when there is none
 	Said    []said
 	Caution bool // somebody explained what others should look at
@@ -68,11 +70,18 @@ type alertForm struct {
 type said struct{ Text, RFC, When string }
 
 func (p RoomPage) form(m Message) *alertForm {
-	f := &alertForm{Alert: *m.Alert, Action: fmt.Sprintf("/room/%d/messages/%d/answer", p.Room.ID, m.Seq)}
+	f := p.answering(*m.Alert)
+	f.Action = fmt.Sprintf("/room/%d/messages/%d/answer", p.Room.ID, m.Seq)
 	if p.Watch {
 		f.Look = "/watch?" + url.Values{"incident": {f.Incident}}.Encode()
 	}
-	for _, a := range m.Alert.Answers {
+	return f
+}
+
+// answering puts an alert's answers and what can be muted of it into words.
+func (p Chrome) answering(a Alert) *alertForm {
+	f := &alertForm{Alert: a}
+	for _, a := range f.Answers {
 		args := fault.Args{"name": a.By}
 		if !a.Until.IsZero() {
 			args["until"] = p.Moment(a.Until)
@@ -85,18 +94,24 @@ func (p RoomPage) form(m Message) *alertForm {
 		f.Caution = f.Critical && f.State == "open" && a.What == "mine"
 	}
 	if f.Cover != nil {
-		comma := p.Locale.T("web.js.comma")
-		for _, r := range f.Cover.Rules {
-			apps := make([]string, len(r.Apps))
-			for i, app := range r.Apps {
-				if apps[i] = app; app == "" {
-					apps[i] = p.Locale.T("web.js.alert.noapp")
-				}
-			}
-			f.Acts = append(f.Acts, p.Locale.T("web.js.alert.app", fault.Args{"rule": r.Title, "kinds": strings.Join(r.Kinds, comma), "apps": strings.Join(apps, comma)}))
-		}
+		f.Acts = p.covered(f.Cover.Rules)
 	}
 	return f
+}
+
+// covered says which acts a mute covers.
+func (p Chrome) covered(rules []Covered) (acts []string) {
+	comma := p.Locale.T("web.js.comma")
+	for _, r := range rules {
+		apps := make([]string, len(r.Apps))
+		for i, app := range r.Apps {
+			if apps[i] = app; app == "" {
+				apps[i] = p.Locale.T("web.js.alert.noapp")
+			}
+		}
+		acts = append(acts, p.Locale.T("web.js.alert.app", fault.Args{"rule": r.Title, "kinds": strings.Join(r.Kinds, comma), "apps": strings.Join(apps, comma)}))
+	}
+	return acts
 }
 
 // merged are messages and events in the order of the log.

@@ -77,6 +77,9 @@ func (f WatchFilter) Narrowed() bool {
 // colour (.k0 to .k9 in ui.css); the last three, which speak of the trail itself, share one.
 var WatchClasses = []string{"role", "ddl", "write", "read", "function", "misc", "login", "error", "log", "forged", "noticed", "incident"}
 
+// EveryClass asks for all of them; an address that names none leaves log-ins and what PostgreSQL says of itself out.
+const EveryClass = "all"
+
 // slot is a class's colour.
 func slot(class string) int { return min(place(class), 9) }
 
@@ -100,6 +103,7 @@ type WatchPage struct {
 	Filter   WatchFilter
 	From, To time.Time // the span that is shown
 
+	Mutes     []Mute     // the next to end first
 	Incidents []Incident // that are open, the gravest first
 	Answered  []Incident // those of the span that somebody has answered
 	Activity  Activity
@@ -127,6 +131,14 @@ type WatchPage struct {
 // Unseen is something that this PostgreSQL's log does not show.
 type Unseen struct{ What, Mend string }
 
+// Mute is what the watch is silent about.
+type Mute struct {
+	Incident, Actor, Network, By string
+	From, Until                  time.Time
+	Rules                        []Covered
+	ClientID                     string // a fresh UUID, for the form
+}
+
 // Incident is what is out of order, as people read it.
 type Incident struct {
 	ID       string
@@ -146,6 +158,9 @@ type Incident struct {
 	Count                  int
 	Back                   string // command that brings back the database as it was just before; ""
 	Sessions               []string
+
+	Room, Message int64  // of #ops where it is answered; 0: nowhere
+	Alert         *Alert // as it stands there
 }
 
 // Reason is why something is out of order, and what to do about it.
@@ -212,6 +227,15 @@ func (p WatchPage) Data() map[string]any {
 
 // Clock is a moment of the trail in the reader's zone, to the millisecond.
 func (c Chrome) Clock(at time.Time) string { return at.In(c.zone()).Format("2006-01-02 15:04:05.000") }
+
+// Stamp is the same to the second, with the year where it is another one than now.
+func (c Chrome) Stamp(at time.Time) string {
+	at = at.In(c.zone())
+	if at.Year() != c.now().Year() {
+		return at.Format("2006-01-02 15:04:05")
+	}
+	return at.Format("01-02 15:04:05")
+}
 
 // UTC is the same in UTC.
 func (c Chrome) UTC(at time.Time) string { return at.UTC().Format("2006-01-02 15:04:05.000") }
@@ -317,6 +341,19 @@ func exactly(name string) string { return "=" + name }
 
 // Exact is a whole name as a filter of the page.
 func (p WatchPage) Exact(name string) string { return exactly(name) }
+
+// Form is how an incident is answered on the page; nil when it cannot be.
+func (p WatchPage) Form(i Incident) *alertForm {
+	if i.Alert == nil {
+		return nil
+	}
+	f := p.answering(*i.Alert)
+	f.Action, f.Place, f.Back = "/watch/incidents/"+url.PathEscape(i.ID)+"/answer", fmt.Sprintf("%d/%d", i.Room, i.Message), p.Filter.With()
+	return f
+}
+
+// Acts are what a mute covers, in words.
+func (p WatchPage) Acts(m Mute) []string { return p.covered(m.Rules) }
 
 // Around is the address of what the same role did about the time of an incident.
 func (p WatchPage) Around(i Incident) string {

@@ -13,7 +13,7 @@
  *    person?: Person, role?: string, name?: string, topic?: string}} RoomEvent */
 /** @typedef {{post: boolean, manage: boolean, deleteAny: boolean, answer: boolean}} May */
 /** @typedef {{locale: string, me: Person | null, rooms: Room[] | null, epoch: string, room: number,
- *    texts: Record<string, string | Record<string, string>>, seq?: number, earlier?: boolean, later?: boolean,
+ *    texts: Record<string, string | Record<string, string>>, seq?: number, earlier?: boolean, later?: boolean, watch?: {seq: number, zone: string},
  *    at?: number, may?: May, roles?: string[] | null, limit?: number, self?: Room}} PageData */
 
 const block = document.getElementById("page-data")

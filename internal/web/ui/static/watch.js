@@ -1,71 +1,152 @@
 // The page Watch: filters as one types, by asking for the same page again and taking its parts over. There is one markup, the server's; this only puts it in its place.
 
-import { byId, t } from "./page.js"
+import { Refusal, api, byId, data, t } from "./page.js"
 import * as live from "./live.js"
 import * as outbox from "./outbox.js"
 import * as sidebar from "./sidebar.js"
 
 const PAUSE = 250 // of typing
+// How often it is asked whether there is more. The trail is the watch's and not a room's, so the socket does not tell of it; one number of one row is cheap, and only a page that is seen asks.
+const LOOK = 4000
 
 const form = /** @type {HTMLFormElement} */ (byId("filter"))
-/** @type {XMLHttpRequest | null} */
+const main = byId("main")
+const told = byId("told")
+const fresh = byId("fresh")
+/** @type {AbortController | null} */
 let asked = null
 let typing = 0
+let looking = 0
+let seq = data.watch?.seq ?? 0
 
 /** The address that the form stands for: moments in UTC, so that it means the same to everybody. */
 function address() {
   const query = new URLSearchParams()
-  for (const [name, value] of new FormData(form)) {
+  const fields = new FormData(form)
+  for (const [name, value] of fields) {
     if (typeof value !== "string" || !value.trim()) continue
-    query.set(name, name === "from" || name === "to" ? new Date(value).toISOString().slice(0, 19) + "Z" : value.trim())
+    const moment = name === "from" || name === "to"
+    if (moment && fields.get("last")) continue
+    const at = moment ? new Date(value) : null
+    if (at && isNaN(at.getTime())) continue
+    query.set(name, at ? at.toISOString().slice(0, 19) + "Z" : value.trim())
   }
-  if (query.has("from") || query.has("to")) query.delete("last")
+  if (query.get("last") === form.dataset.last) query.delete("last")
   return "/watch" + (query.size ? "?" + query : "")
 }
 
-/** Shows what an address has. XMLHttpRequest reads a page without running or trusting anything in it. @param {string} url @param {"push" | "replace" | ""} how */
-function show(url, how) {
+/** The page of an address; null when another one was asked for meanwhile. @param {string} url @returns {Promise<Document | null>} */
+function fetchPage(url) {
   asked?.abort()
-  const request = new XMLHttpRequest()
-  asked = request
-  request.open("GET", url)
-  request.responseType = "document"
-  request.onload = () => {
-    const page = request.responseXML
-    if (!page?.getElementById("found")) return location.assign(url) // signed out, or the database is away
-    for (const id of ["states", "alerts", "found", "pulse"]) take(page, id)
-    if (how === "push") { // the form is not what changed it: it follows
-      const fresh = page.getElementById("filter")
-      for (const field of form.elements) {
-        const other = fresh?.querySelector(`[name="${field.getAttribute("name")}"]`)
-        if ((field instanceof HTMLInputElement && other instanceof HTMLInputElement) || (field instanceof HTMLSelectElement && other instanceof HTMLSelectElement)) field.value = other.value
-      }
-    }
+  const mine = asked = new AbortController()
+  return new Promise((done, failed) => {
+    const request = new XMLHttpRequest() // it reads a page without running or trusting anything in it
+    mine.signal.addEventListener("abort", () => { request.abort(); done(null) })
+    request.open("GET", url)
+    request.responseType = "document"
+    request.onloadend = () => { if (asked === mine) asked = null }
+    request.onload = () => done(request.responseXML)
+    request.onerror = () => failed(new Refusal("unavailable", t("no_answer")))
+    request.send()
+  })
+}
+
+/** Shows what an address has. @param {string} url @param {"push" | "replace" | ""} how */
+async function show(url, how) {
+  clearTimeout(typing)
+  main.ariaBusy = "true"
+  try {
+    const page = await fetchPage(url)
+    if (!page) return
+    if (!page.getElementById("found")) return location.assign(url) // signed out, or the database is away
+    for (const id of parts) take(page, id)
+    if (how === "push") follow(page) // the form is not what changed it: it follows
     if (how === "push") history.pushState(null, "", url)
     if (how === "replace") history.replaceState(null, "", url)
-    byId("told").textContent = t("watch.found", { n: Number(document.getElementById("trail-h")?.dataset.n ?? 0) })
+    told.textContent = t("watch.found", { n: Number(document.getElementById("trail-h")?.dataset.n ?? 0) })
+    seen(page)
+  } catch (error) {
+    told.textContent = t("watch.failed", { why: error instanceof Error ? error.message : String(error) })
   }
-  request.onerror = () => { byId("told").textContent = t("watch.failed", { why: t("no_answer") }) }
-  request.send()
+  main.ariaBusy = "false"
+}
+
+const parts = ["pulse", "states", "alerts", "found"]
+
+/** What the page has is what was seen. @param {Document} page */
+function seen(page) {
+  seq = JSON.parse(page.getElementById("page-data")?.textContent || "{}").watch?.seq ?? seq
+  fresh.hidden = true
+}
+
+/** @param {Document} page */
+function follow(page) {
+  const other = page.getElementById("filter")
+  for (const field of form.elements) {
+    const name = field.getAttribute("name")
+    const from = name && other?.querySelector(`[name="${name}"]`)
+    if ((field instanceof HTMLInputElement && from instanceof HTMLInputElement) || (field instanceof HTMLSelectElement && from instanceof HTMLSelectElement)) field.value = from.value
+  }
 }
 
 /** Takes a part of another page over; what was opened stays open. @param {Document} page @param {string} id */
 function take(page, id) {
-  const fresh = page.getElementById(id)
+  const next = page.getElementById(id)
   const old = document.getElementById(id)
-  if (!fresh || !old) return
+  if (!next || !old) return
   const open = new Set([...old.querySelectorAll("details[open]")].map((one) => one.id))
-  for (const one of fresh.querySelectorAll("details")) one.open = one.open || open.has(one.id)
-  old.replaceWith(document.importNode(fresh, true))
+  for (const one of next.querySelectorAll("details")) one.open = one.open || (one.id !== "" && open.has(one.id))
+  old.replaceWith(document.importNode(next, true))
+}
+
+/** Whether somebody is busy in a part: then it is not exchanged under their hands. @param {string} id */
+function busy(id) {
+  const part = document.getElementById(id)
+  const marked = getSelection()
+  return !part || part.contains(document.activeElement) || !!part.querySelector("details.mute[open]") || (!!marked && !marked.isCollapsed && part.contains(marked.anchorNode))
+}
+
+let held = false // a button of the mouse, or a finger: what is under it stays
+addEventListener("pointerdown", () => { held = true }, true)
+for (const end of ["pointerup", "pointercancel"]) addEventListener(end, () => { held = false }, true)
+
+/** Looks whether there is more on the trail. */
+async function look() {
+  clearTimeout(looking)
+  if (document.visibilityState === "visible" && !typing) {
+    try {
+      const state = await api("GET", "/watch")
+      if (state.seq !== seq && !asked) await renew(state.seq)
+    } catch { /* the sidebar says that the server is away */ }
+  }
+  clearTimeout(looking)
+  looking = setTimeout(look, LOOK)
+}
+
+/** Brings the page to how it stands now, but for what somebody is busy with; what they read of the trail waits until they ask for it. @param {number} now */
+async function renew(now) {
+  const page = await fetchPage(location.pathname + location.search).catch(() => null)
+  if (held || !page?.getElementById("found")) return // it is asked again
+  const first = !new URLSearchParams(location.search).has("before")
+  for (const id of ["pulse", "states", "alerts"]) if (!busy(id)) take(page, id)
+  if (first && !busy("found") && byId("found").getBoundingClientRect().top > 0) {
+    take(page, "found")
+    return seen(page)
+  }
+  fresh.textContent = t("watch.fresh", { n: Math.max(1, now - (data.watch?.seq ?? 0)) })
+  const newest = page.querySelector("#trail [data-seq]")?.getAttribute("data-seq")
+  if (!first || newest !== document.querySelector("#trail [data-seq]")?.getAttribute("data-seq")) fresh.hidden = false
+  seq = now
 }
 
 form.addEventListener("submit", (event) => {
   event.preventDefault()
   show(address(), "replace")
 })
-form.addEventListener("input", () => {
+form.addEventListener("input", (event) => {
   clearTimeout(typing)
-  typing = setTimeout(() => show(address(), "replace"), PAUSE)
+  const typed = event.target instanceof HTMLInputElement
+  typing = setTimeout(() => { typing = 0; show(address(), "replace") }, typed ? PAUSE : 0)
 })
 document.addEventListener("click", (event) => {
   const link = event.target instanceof Element ? event.target.closest("a[data-filter]") : null
@@ -73,17 +154,59 @@ document.addEventListener("click", (event) => {
   event.preventDefault()
   show(link.getAttribute("href") ?? "/watch", "push")
 })
+fresh.addEventListener("click", async () => {
+  const query = new URLSearchParams(location.search)
+  query.delete("before")
+  await show("/watch" + (query.size ? "?" + query : ""), "replace")
+  byId("trail").scrollIntoView({ block: "start" })
+})
 addEventListener("popstate", () => location.reload())
 
-/** An alert that the address names is open. */
-function reveal() {
-  const alert = location.hash.startsWith("#incident-") ? document.getElementById(location.hash.slice(1)) : null
-  for (let one = alert?.querySelector("details"); one; one = /** @type {HTMLDetailsElement | null} */ (one.parentElement?.closest("details"))) one.open = true
-  alert?.scrollIntoView({ block: "nearest" })
+// An answer goes where it goes from #ops too, and the page stays.
+document.addEventListener("submit", async (event) => {
+  const answer = /** @type {HTMLFormElement} */ (event.target)
+  const place = answer.dataset.place
+  const incident = answer.closest(".incident")
+  if (!place || !incident) return
+  event.preventDefault()
+  const box = /** @type {HTMLElement} */ (answer.closest(".alert"))
+  if (box.ariaBusy === "true") return
+  const what = /** @type {HTMLButtonElement | null} */ (event.submitter)?.value ?? ""
+  const fields = new FormData(answer)
+  const [room, message] = place.split("/")
+  box.ariaBusy = "true"
+  try {
+    await api("POST", `/rooms/${room}/messages/${message}/answer`, { client_id: outbox.uuid(), what,
+      ...(what === "muted" ? { days: Number(fields.get("days")), cover: String(fields.get("cover")) } : {}) })
+    told.textContent = t("alert.state." + (what === "reopened" ? "open" : what))
+    await show(location.pathname + location.search, "")
+    const there = document.getElementById(incident.id)
+    if (there instanceof HTMLElement) {
+      reveal(there)
+      there.querySelector("summary")?.focus()
+    }
+  } catch (error) {
+    const complaint = byId("complaint")
+    complaint.hidden = false
+    complaint.textContent = error instanceof Refusal ? [error.message, error.hint].join(" ") : String(error)
+  } finally {
+    box.ariaBusy = "false"
+  }
+})
+
+/** Opens an element, and all around it that would hide it. @param {Element | null} element */
+function reveal(element) {
+  for (let one = element?.querySelector("details"); one; one = /** @type {HTMLDetailsElement | null} */ (one.parentElement?.closest("details"))) one.open = true
+  element?.scrollIntoView({ block: "nearest" })
 }
-addEventListener("hashchange", reveal)
-reveal()
+/** An alert that the address names is open. */
+const named = () => reveal(location.hash.startsWith("#incident-") ? document.getElementById(location.hash.slice(1)) : null)
+addEventListener("hashchange", named)
+named()
 
 sidebar.start()
 outbox.start()
+live.on("event", (frame) => { if (sidebar.rooms.get(frame.room)?.kind === "ops") look() }) // something was told, or answered
 live.start(() => ({ room: 0, since: 0 }))
+document.addEventListener("visibilitychange", () => { if (document.visibilityState === "visible") look() })
+looking = setTimeout(look, LOOK)
