@@ -19,6 +19,8 @@ func (s *Server) watchPage(db *pg.Pool) *web.Watch {
 			state = *shown
 			state.Behind = time.Duration(s.watched.behind.Load()) * time.Millisecond
 		}
+		state.Missing, state.Late = s.tables.behind()
+		state.Troubles = s.ails.lasting()
 		return state
 	}, EndMute: func(incident, by string) error { return EndMute(s.options.Cluster, incident, by) }}
 }
@@ -28,11 +30,6 @@ func (w *watcher) show() {
 	state := web.WatchState{Rules: w.rules, Mutes: w.judge.Mutes()}
 	if until, still := w.judge.Learning(); still && until.Year() > 1 { // else no line was read yet
 		state.Learns = until
-	}
-	if w.trail != nil {
-		state.Head = w.trail.Head().Seq
-	} else if shown := w.s.watched.shown.Load(); shown != nil {
-		state.Head = shown.Head
 	}
 	w.s.watched.shown.Store(&state)
 }

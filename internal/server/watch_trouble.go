@@ -81,6 +81,18 @@ func (t *troubles) save(s *Server) {
 	}
 }
 
+// lasting are the faults of those that last.
+func (t *troubles) lasting() (all []error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for i := range t.all {
+		if t.all[i].Until == nil {
+			all = append(all, t.all[i].fault())
+		}
+	}
+	return all
+}
+
 // concerns are what howdah status says of those that last.
 func (t *troubles) concerns() (found []keeper.Concern) {
 	t.mu.Lock()

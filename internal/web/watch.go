@@ -28,12 +28,13 @@ type Watch struct {
 
 // WatchState is how the watch itself stands.
 type WatchState struct {
-	Rules  *judge.Rules  // in whose words incidents are told; nil: the watch has not begun
-	Head   int64         // the last line of the trail's files
-	Behind time.Duration // between the newest line judged and now, while there are more; 0: all is judged
-	Learns time.Time     // until then habits are learned; zero: they speak
-	Mutes  []judge.Mute  // what the watch is silent about, or was not long ago
-	Away   error         // why the tables do not follow the files, where that is known
+	Rules    *judge.Rules  // in whose words incidents are told; nil: the watch has not begun
+	Missing  int64         // lines of the trail's files that its tables do not have
+	Late     time.Duration // for how long that has been so
+	Troubles []error       // what keeps the watch from seeing all that it should, or from writing it down
+	Behind   time.Duration // between the newest line judged and now, while there are more; 0: all is judged
+	Learns   time.Time     // until then habits are learned; zero: they speak
+	Mutes    []judge.Mute  // what the watch is silent about, or was not long ago
 }
 
 const (
@@ -43,7 +44,9 @@ const (
 	mostName      = 120
 	mostWeeks     = 4 // roles with hours of the week
 	mostIncidents = 100
-	tablesLate    = 10 * time.Second // a page says loudly that its tables are behind when they have been for so long
+	// Lines that only tell of who fills the tables wait there for the next others, a minute at most: neither so few nor so short a time is worth a word.
+	fewMissing = 20
+	tablesLate = 90 * time.Second
 )
 
 // watch lets those in who may look at the watch: who runs the house.
@@ -211,9 +214,13 @@ func (d *Door) showWatch(v *visit, code int, problem error) error {
 	if p.Seq, p.LevelAt, err = w.Trail.Level(v.ctx()); err != nil {
 		return err
 	}
-	p.Missing = max(0, state.Head-p.Seq)
-	if p.Missing > 0 && p.Now.Sub(p.LevelAt) > tablesLate && state.Away != nil {
-		p.Away, _ = v.lang.Fault(state.Away)
+	if p.Missing = state.Missing; p.Missing <= fewMissing && state.Late < tablesLate {
+		p.Missing = 0
+	}
+	p.Late = state.Late >= tablesLate
+	for _, trouble := range state.Troubles {
+		what, hint := v.lang.Fault(trouble)
+		p.Troubles = append(p.Troubles, ui.Trouble{What: ui.Seen(what, 1000), Mend: ui.Seen(hint, 1000)})
 	}
 	d.render(v.w, v.r, code, "watch", p)
 	return nil

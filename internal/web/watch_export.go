@@ -32,7 +32,7 @@ func (d *Door) apiWatch(v *visit) (any, error) {
 		until := state.Learns.UTC().Truncate(time.Millisecond)
 		learns = &until
 	}
-	return object{"seq": seq, "missing": max(0, state.Head-seq), "behind_ms": state.Behind.Milliseconds(), "running": state.Rules != nil, "learns_until": learns}, nil
+	return object{"seq": seq, "missing": state.Missing, "behind_ms": state.Behind.Milliseconds(), "running": state.Rules != nil, "learns_until": learns}, nil
 }
 
 // entryJSON is an entry with its place and what it is filtered by; the same as howdah audit search --json.

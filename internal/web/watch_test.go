@@ -19,6 +19,7 @@ import (
 	"howdah/internal/audit/index"
 	"howdah/internal/audit/judge"
 	"howdah/internal/chat"
+	"howdah/internal/fault"
 )
 
 // page gets a page as a browser in a language and a time zone would.
@@ -207,8 +208,9 @@ func TestThePageWatch(t *testing.T) {
 
 	r := h.trail(t)
 	incident := r.day()
-	h.watch = WatchState{Rules: watchRules(), Head: r.files.Head().Seq}
-	has(ask(""), fmt.Sprint(h.watch.Head, " lines of the trail are on their way here"))
+	h.watch = WatchState{Rules: watchRules(), Missing: 4321, Late: time.Hour, Troubles: []error{fault.New(fault.Conflict, "audit.trail_other", fault.Args{"stored": 7})}}
+	has(ask(""), "4,321 lines of the trail are on their way here", "not in the tables behind this page yet", "howdah audit tail", "Line 7 of the audit trail")
+	h.watch = WatchState{Rules: watchRules()}
 	r.level()
 
 	// All of it, newest first, page by page, each entry once.

@@ -121,15 +121,15 @@ type WatchPage struct {
 	Seq      int64         // of the newest line of the trail that is in the tables
 	Missing  int64         // lines of the trail's files that are not in them yet
 	LevelAt  time.Time     // when they took in the newest; zero: they are empty
-	Away     string        // why they stay behind, in words; "" when nothing keeps them
+	Late     bool          // they have not had them for long
+	Troubles []Trouble     // what keeps the watch from seeing all that it should
 	Starting bool          // the watch has not begun to read
 	Behind   time.Duration // between the newest line judged and now, while there are more; 0: all is judged
 	Learns   time.Time     // until then habits are learned
-	Unseen   []Unseen      // what the trail cannot show
 }
 
-// Unseen is something that this PostgreSQL's log does not show.
-type Unseen struct{ What, Mend string }
+// Trouble is what is the matter with the watch, and what to do about it.
+type Trouble struct{ What, Mend string }
 
 // Mute is what the watch is silent about.
 type Mute struct {

@@ -10,7 +10,7 @@ import (
 func watchPage(c Chrome) WatchPage {
 	c.Watch = true
 	p := WatchPage{Chrome: c, From: someday.AddDate(0, 0, -7), To: someday, Seq: 104233, Older: "1.2", Learns: someday.AddDate(0, 0, 3),
-		Unseen: []Unseen{{"Statements are recorded without pgAudit's classes.", "sudo apt-get install postgresql-15-pgaudit"}, {evil, ""}}, Roles: []string{"ada", evil}, Sources: []string{"192.0.2.7"}}
+		Missing: 4100, Late: true, Troubles: []Trouble{{"Statements are recorded without pgAudit's classes.", "sudo apt-get install postgresql-15-pgaudit"}, {evil, ""}}, Roles: []string{"ada", evil}, Sources: []string{"192.0.2.7"}}
 	p.Activity.Step = 3 * time.Hour
 	for i := range 56 {
 		at := p.From.Add(time.Duration(i) * p.Activity.Step)

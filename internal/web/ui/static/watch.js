@@ -96,14 +96,28 @@ function take(page, id) {
   if (!next || !old) return
   const open = new Set([...old.querySelectorAll("details[open]")].map((one) => one.id))
   for (const one of next.querySelectorAll("details")) one.open = one.open || (one.id !== "" && open.has(one.id))
+  const focused = focus(old)
   old.replaceWith(document.importNode(next, true))
+  focused?.()?.focus({ preventScroll: true })
+}
+
+/** How what has the focus within a part is found again when the part was exchanged; null when nothing has it. @param {Element} part */
+function focus(part) {
+  const one = document.activeElement
+  const around = one?.closest("[id]")
+  if (!one || !around || !part.contains(one)) return null
+  const selector = ["href", "name", "value"].map((name) => one.getAttribute(name) !== null ? `[${name}="${CSS.escape(one.getAttribute(name) ?? "")}"]` : "").join("")
+  return () => {
+    const there = document.getElementById(around.id)
+    return /** @type {HTMLElement | null} */ (one === around ? there : there?.querySelector(one.localName + selector))
+  }
 }
 
 /** Whether somebody is busy in a part: then it is not exchanged under their hands. @param {string} id */
 function busy(id) {
   const part = document.getElementById(id)
   const marked = getSelection()
-  return !part || part.contains(document.activeElement) || !!part.querySelector("details.mute[open]") || (!!marked && !marked.isCollapsed && part.contains(marked.anchorNode))
+  return !part || !!part.querySelector("details.mute[open], input:focus, select:focus") || (!!marked && !marked.isCollapsed && part.contains(marked.anchorNode))
 }
 
 let held = false // a button of the mouse, or a finger: what is under it stays
