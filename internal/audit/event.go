@@ -22,6 +22,7 @@ type Event struct {
 
 	Incident *Incident `json:"incident,omitempty"` // EventIncident
 	Answer   *Answer   `json:"answer,omitempty"`   // EventAnswer
+	Rights   *Rights   `json:"rights,omitempty"`   // EventRights
 }
 
 // The kinds of events.
@@ -33,6 +34,7 @@ const (
 	EventIncident     = "incident"      // what is told of an incident, as it stands then
 	EventAnswer       = "answer"        // what a person said to it
 	EventUnfit        = "unfit"         // only in tables: stands for an entry of the files that they cannot hold; Why is PostgreSQL's SQLSTATE
+	EventRights       = "rights"        // who may do what from then on, as far as was looked
 )
 
 // Incident is what is told of an incident, whole, as it stands at that moment: of several under one ID the last holds.

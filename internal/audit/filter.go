@@ -65,6 +65,7 @@ const (
 	ClassLog      = "LOG"      // any other line
 	ClassForged   = "FORGED"   // only looks like a record
 	ClassNoticed  = "NOTICED"  // lines that are missing or cannot be read
+	ClassRights   = "RIGHTS"   // who may do what from then on
 	ClassIncident = "INCIDENT" // what was told, and what was answered
 )
 
@@ -73,6 +74,8 @@ func (e *Entry) Class() string {
 	switch {
 	case e.Event != nil && (e.Event.Kind == EventIncident || e.Event.Kind == EventAnswer):
 		return ClassIncident
+	case e.Event != nil && e.Event.Kind == EventRights:
+		return ClassRights
 	case e.Event != nil:
 		return ClassNoticed
 	case e.Audit != nil:

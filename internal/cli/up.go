@@ -16,6 +16,7 @@ import (
 	"howdah/internal/cluster"
 	"howdah/internal/config"
 	"howdah/internal/fault"
+	"howdah/internal/keeper"
 	"howdah/internal/pg"
 	"howdah/internal/server"
 )
@@ -31,6 +32,7 @@ type upCmd struct {
 	config.Watch
 	config.Cover
 	config.Alerts
+	config.Digest
 }
 
 // Run is howdah up.
@@ -48,11 +50,15 @@ func (c *upCmd) Run(ctx context.Context, t *terminal) (err error) {
 	if err := covered.UnmarshalText([]byte(c.Cover.Cover)); err != nil {
 		return err
 	}
+	digest, err := keeper.ParseWhen(c.Digest.Digest)
+	if err != nil {
+		return err
+	}
 	told, err := receivers(c.Alert) // what is secret is read before root is given up
 	if err != nil {
 		return err
 	}
-	options := server.Options{Alerts: told, Listen: c.Listen, MetricsListen: c.MetricsListen, PublicURL: c.PublicURL, Log: log, Lang: t.lang, Rules: c.OwnRules(), Cover: covered}
+	options := server.Options{Alerts: told, Digest: digest, Listen: c.Listen, MetricsListen: c.MetricsListen, PublicURL: c.PublicURL, Log: log, Lang: t.lang, Rules: c.OwnRules(), Cover: covered}
 	var in cluster.Installation
 	if c.DSN == "" {
 		if in, err = c.postgres(ctx, t, log); err != nil {

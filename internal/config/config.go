@@ -103,6 +103,11 @@ type Watch struct {
 	Rules string `help:"${help_rules}" placeholder:"DIR"`
 }
 
+// Digest says when the report of the watch is said in #ops: in cron's five fields, in local time; "off" for never.
+type Digest struct {
+	Digest string `help:"${help_digest}" default:"0 8 * * 1" placeholder:"CRON|off"`
+}
+
 // Cover says how much PostgreSQL has to audit.
 type Cover struct {
 	Cover string `help:"${help_cover}" default:"default" placeholder:"default|role, ddl"`

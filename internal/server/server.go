@@ -43,6 +43,7 @@ type Options struct {
 	Cover         cover.Scope             // how much PostgreSQL has to audit; "" is cover.Default
 	Rules         fs.FS                   // rules of the watch beside those that come with it; nil: none
 	Alerts        []alert.Receiver        // who is told of alerts beside #ops; each is complete
+	Digest        keeper.When             // when the report of the watch is said in #ops; nil: never
 	Ready         func(url, setup string) // called when people can come in; setup is the set-up link, "" when there is an owner
 }
 

@@ -60,7 +60,8 @@ type watcher struct {
 	wishFiles []string
 	unread    bool // one of the files cannot be read, and that was said
 
-	sends sends // what is to be sent to others
+	sends   sends // what is to be sent to others
+	digests digests
 
 	fate map[uint64]string // what became of transactions: committed, aborted, or "" while they run
 
@@ -68,10 +69,11 @@ type watcher struct {
 	wait    time.Time // the database is left alone until then
 	fatesAt time.Time // when fates were asked for last
 
-	seen    []*judge.Snapshot // the catalogs as they were at the last look, to be compared when the log of that moment has surely been read
-	eyes    *pgx.Conn         // what the catalogs are read over; only the look that is under way touches it
-	opened  time.Time
-	blinded bool // the catalogs could not be read, and that was said
+	seen       []*judge.Snapshot // the catalogs as they were at the last look, to be compared when the log of that moment has surely been read
+	eyes       *pgx.Conn         // what the catalogs are read over; only the look that is under way touches it
+	opened     time.Time
+	rightsRead time.Time // when who may do what was read; as eyes
+	blinded    bool      // the catalogs could not be read, and that was said
 }
 
 // watched are the watch's figures.
@@ -123,6 +125,8 @@ type watchState struct {
 	Notes    []audit.Event       `json:"notes,omitempty"`   // what is still to be put on the trail
 	Send     []string            `json:"send,omitempty"`    // incidents that are still to be sent to others
 	Late     map[string]late     `json:"late,omitempty"`    // receivers of which was said that they take nothing
+	Digest   time.Time           `json:"digest,omitzero"`   // up to when was reported
+	Rights   string              `json:"rights,omitempty"`  // a hash of those that were noted last
 }
 
 func newWatch(s *Server) (*watcher, error) {
@@ -135,7 +139,7 @@ func newWatch(s *Server) (*watcher, error) {
 	}
 	debug.FreeOSMemory() // compiling them leaves several times what is kept
 	w := &watcher{s: s, rules: rules, saved: time.Now(), told: map[string]told{}, due: map[string]*judge.Incident{}, fate: map[uint64]string{},
-		sends: sends{map[string]time.Time{}, map[string]bool{}, map[string]late{}}}
+		sends: sends{map[string]time.Time{}, map[string]bool{}, map[string]late{}}, digests: digests{done: make(chan digest, 1)}}
 	w.judge = judge.New(rules, judge.Options{Owners: []string{cluster.Owner}, Apps: []string{cluster.App}, Marker: pg.MigrationName, Mask: audit.Mask})
 	w.judge.Own(s.own.all()...)
 	raw, err := s.options.Cluster.ReadFile(watchFile)
@@ -161,6 +165,7 @@ func newWatch(s *Server) (*watcher, error) {
 	if state.Failed != nil {
 		w.failed = *state.Failed
 	}
+	w.digests.upTo, w.digests.rights = state.Digest, state.Rights
 	for _, id := range state.Send {
 		w.changed(id)
 	}
@@ -238,6 +243,7 @@ func (w *watcher) run(ctx context.Context) {
 		case l := <-looked:
 			looking = false
 			w.compare(l)
+			w.noteRights(l.rights)
 		case r := <-heard:
 			w.take(r.Batch)
 			w.keep(r.Batch)
@@ -356,7 +362,7 @@ func (w *watcher) speak(ctx context.Context) error {
 		err = w.tell(limited, rooms)
 	}
 	if look {
-		err = errors.Join(err, w.hear(limited, rooms), w.confess(limited, rooms), w.sayUndelivered(limited, rooms))
+		err = errors.Join(err, w.hear(limited, rooms), w.confess(limited, rooms), w.sayUndelivered(limited, rooms), w.digest(limited, rooms))
 	}
 	if limited.Err() != nil {
 		w.wait = time.Now().Add(tellLimit)
@@ -664,7 +670,7 @@ func (w *watcher) save() error {
 		return err
 	}
 	state := watchState{Format: 1, Position: w.at, Judge: learned.Bytes(), Told: w.told, Answered: w.answered, Due: sortedKeys(w.due), Epoch: w.epoch, Answers: w.answers, Notes: w.notes,
-		Send: w.unsent(), Late: w.sends.late}
+		Send: w.unsent(), Late: w.sends.late, Digest: w.digests.upTo, Rights: w.digests.rights}
 	if w.judged != w.at {
 		state.Judged = &w.judged
 	}

@@ -6,6 +6,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"howdah/internal/audit"
 	"howdah/internal/audit/catalog"
 	"howdah/internal/audit/judge"
 	"howdah/internal/cluster"
@@ -17,6 +18,7 @@ const lookPace = 15 * time.Second
 // look is what the catalogs held, or why they could not be read.
 type look struct {
 	snapshots []*judge.Snapshot
+	rights    *audit.Rights // nil: it is not time to look, or they could not be read
 	err       error
 }
 
@@ -36,6 +38,11 @@ func (w *watcher) look(ctx context.Context, transactions []uint32, looked chan<-
 		if l.snapshots, l.err = catalog.Read(reading, w.eyes, transactions); l.err != nil {
 			_ = w.eyes.Close(reading)
 			w.eyes = nil
+		}
+	}
+	if l.err == nil && time.Since(w.rightsRead) > rightsPace {
+		if l.rights, _ = catalog.Rights(reading, w.eyes); l.rights != nil { // else the next look tries again
+			w.rightsRead = time.Now()
 		}
 	}
 	select {

@@ -257,7 +257,7 @@ func (w *watcher) sayUndelivered(ctx context.Context, rooms *chat.Rooms) error {
 		was, said := w.sends.late[state.Receiver]
 		switch {
 		case said && state.Waiting == 0:
-			args := fault.Args{"receiver": plainWords(state.Receiver), "since": keeper.Moment(was.Since.Local())}
+			args := fault.Args{"receiver": plainWords(state.Receiver), "since": keeper.Moment(was.Since.Local().Truncate(time.Second))}
 			if heard, err := rooms.Announce(ctx, topic, was.Key, t.T("server.alert.again", args)); err != nil || !heard {
 				return err
 			}
@@ -295,13 +295,13 @@ func AlertsWait(t lang.Locale, s alert.State) *fault.Fault {
 	if s.Oldest != nil {
 		since = *s.Oldest
 	}
-	return fault.New(fault.Unavailable, "alert.waits", fault.Args{"receiver": s.Receiver, "count": s.Waiting, "since": keeper.Moment(since.Local()), "why": why})
+	return fault.New(fault.Unavailable, "alert.waits", fault.Args{"receiver": s.Receiver, "count": s.Waiting, "since": keeper.Moment(since.Local().Truncate(time.Second)), "why": why})
 }
 
 // AlertLost says that an alert was given up.
 func AlertLost(t lang.Locale, l alert.Loss) *fault.Fault {
 	why, _ := t.Fault(l.Why.Fault())
-	return fault.New(fault.Unavailable, "alert.lost", fault.Args{"receiver": l.Receiver, "incident": l.Incident, "tries": l.Tries, "since": keeper.Moment(l.Since.Local()), "why": why})
+	return fault.New(fault.Unavailable, "alert.lost", fault.Args{"receiver": l.Receiver, "incident": l.Incident, "tries": l.Tries, "since": keeper.Moment(l.Since.Local().Truncate(time.Second)), "why": why})
 }
 
 // TestAlert is what the test button sends; url is where the house is reached, "" where nobody has said it.

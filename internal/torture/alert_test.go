@@ -291,7 +291,7 @@ func TestAnAlertReachesThoseWhoAreNotInTheRoom(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if said, _ := h.command("status").Output(); !strings.Contains(string(said), "alerts wait for never") {
+	if said, _ := h.command("status").Output(); !strings.Contains(string(said), "Alerts wait for never") {
 		t.Errorf("%s", said)
 	}
 	h.start()
@@ -307,7 +307,7 @@ func TestAnAlertReachesThoseWhoAreNotInTheRoom(t *testing.T) {
 			return true
 		}
 	}
-	await(t, patience, "what waits to be said in the room", room("alerts wait for never", "did not answer within 10 seconds", "mallory", "archive"))
+	await(t, patience, "what waits to be said in the room", room("Alerts wait for never", "did not answer within 10 seconds", "mallory", "archive"))
 	r.awake.Store(true)
 	await(t, patience, "what waited to arrive", room("never takes alerts again"))
 

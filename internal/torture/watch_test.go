@@ -220,6 +220,9 @@ func (h *house) wholeTrail() {
 	if alerts := tool("alerts"); !strings.Contains(alerts, "OPEN") || !strings.Contains(alerts, "unseen") {
 		h.t.Errorf("%s", alerts)
 	}
+	if report := tool("report"); !strings.Contains(report, "ALTER SYSTEM") || !strings.Contains(report, "OPEN") || !strings.Contains(report, "SUPERUSER: ") {
+		h.t.Errorf("%s", report)
+	}
 	if mutes := tool("mutes"); !strings.Contains(mutes, "Mutes: 0") {
 		h.t.Errorf("%s", mutes)
 	}

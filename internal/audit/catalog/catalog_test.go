@@ -104,6 +104,10 @@ func TestWhatIsChangedBehindTheLogsBack(t *testing.T) {
 		t.Errorf("the first look finds %v", found)
 	}
 
+	before, err := catalog.Rights(t.Context(), watch)
+	if err != nil {
+		t.Fatal(err)
+	}
 	open := session()
 	do(open, "CREATE ROLE staff", "CREATE ROLE clerk LOGIN PASSWORD 'x'", "GRANT staff TO clerk", "ALTER ROLE clerk SET work_mem = '8MB'", "GRANT SET ON PARAMETER log_min_duration_statement TO clerk",
 		"CREATE FUNCTION one() RETURNS int LANGUAGE sql AS 'SELECT 1'", "CREATE TABLE t(a int)", "ALTER TABLE t ENABLE ROW LEVEL SECURITY", "CREATE POLICY mine ON t USING (true)", "CREATE EXTENSION IF NOT EXISTS pg_trgm",
@@ -111,6 +115,19 @@ func TestWhatIsChangedBehindTheLogsBack(t *testing.T) {
 		"BEGIN", "SAVEPOINT a", "CREATE ROLE sub1", "SAVEPOINT b", "CREATE ROLE sub2", "RELEASE b", "COMMIT",
 		"DO $$ BEGIN BEGIN CREATE ROLE sub3; EXCEPTION WHEN others THEN NULL; END; END $$",
 		"BEGIN", "CREATE ROLE never", "ROLLBACK")
+	after, err := catalog.Rights(t.Context(), watch)
+	if err != nil {
+		t.Fatal(err)
+	}
+	gained, lost := after.Compare(before)
+	for _, want := range []audit.Right{{Kind: audit.RightMember, Who: "clerk", What: "staff"}, {Kind: audit.RightOwner, Who: "postgres", What: "database other"}, {Kind: audit.RightPublic, Who: "PUBLIC", What: "CONNECT on database other"}} {
+		if !slices.Contains(gained, want) {
+			t.Errorf("%v is not among the rights that came: %v", want, gained)
+		}
+	}
+	if len(lost) != 0 || !slices.Contains(after.Rows, audit.Right{Kind: audit.RightPower, Who: "postgres", What: "superuser"}) {
+		t.Errorf("%v, %v", lost, after.Rows)
+	}
 	if found := look(); len(found) > 0 {
 		t.Errorf("what was done openly is not explained: %v", found)
 	}
