@@ -74,6 +74,7 @@ type watcher struct {
 	opened     time.Time
 	rightsRead time.Time // when who may do what was read; as eyes
 	blinded    bool      // the catalogs could not be read, and that was said
+	canary     canary
 }
 
 // watched are the watch's figures.
@@ -238,14 +239,16 @@ func (w *watcher) run(ctx context.Context) {
 		case <-looks.C:
 			if !looking {
 				looking = true
-				go w.look(ctx, w.judge.Transactions(), looked)
+				go w.look(ctx, w.judge.Transactions(), w.canary.due(), looked)
 			}
 		case l := <-looked:
 			looking = false
+			w.sung(l.song)
 			w.compare(l)
 			w.noteRights(l.rights)
 		case r := <-heard:
 			w.take(r.Batch)
+			w.listen(&r.Batch)
 			w.keep(r.Batch)
 			close(r.taken)
 		case r := <-again:
@@ -257,6 +260,7 @@ func (w *watcher) run(ctx context.Context) {
 			w.stopCatching()
 			w.trailWait = time.Now().Add(trailRest)
 		case <-ticker.C:
+			w.despair()
 			w.flush()
 			w.goOn()
 			w.catchUp(ctx)

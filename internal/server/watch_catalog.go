@@ -19,12 +19,13 @@ const lookPace = 15 * time.Second
 type look struct {
 	snapshots []*judge.Snapshot
 	rights    *audit.Rights // nil: it is not time to look, or they could not be read
+	song      song
 	err       error
 }
 
-// look reads the catalogs as the watcher's role, which may read who made a role and what it may do, and nothing else.
-func (w *watcher) look(ctx context.Context, transactions []uint32, looked chan<- look) {
-	l := look{}
+// look reads the catalogs as the watcher's role, which may read who made a role and what it may do, and nothing else; and says the canary's word, if it is given one.
+func (w *watcher) look(ctx context.Context, transactions []uint32, word string, looked chan<- look) {
+	l := look{song: song{token: word}}
 	reading, cancel := context.WithTimeout(ctx, lookPace)
 	defer cancel()
 	if w.eyes != nil && time.Since(w.opened) > eyesFresh {
@@ -35,7 +36,10 @@ func (w *watcher) look(ctx context.Context, transactions []uint32, looked chan<-
 		l.err = w.connect(ctx, reading)
 	}
 	if l.err == nil {
-		if l.snapshots, l.err = catalog.Read(reading, w.eyes, transactions); l.err != nil {
+		if l.snapshots, l.err = catalog.Read(reading, w.eyes, transactions); l.err == nil && word != "" {
+			l.song, l.err = sing(reading, w.eyes, word)
+		}
+		if l.err != nil {
 			_ = w.eyes.Close(reading)
 			w.eyes = nil
 		}
@@ -67,6 +71,15 @@ func (w *watcher) connect(ctx, now context.Context) error {
 	conf.RuntimeParams["application_name"] = "howdah watch"
 	conn, err := pgx.ConnectConfig(now, conf)
 	if err != nil {
+		return err
+	}
+	var session string // what is done in it is the watch's own
+	err = conn.QueryRow(now, `SELECT to_hex(trunc(extract(epoch FROM backend_start))::bigint) || '.' || to_hex(pid) FROM pg_stat_activity WHERE pid = pg_backend_pid()`).Scan(&session)
+	if err == nil {
+		err = w.s.begun(session)
+	}
+	if err != nil {
+		_ = conn.Close(now)
 		return err
 	}
 	w.eyes, w.opened = conn, time.Now()

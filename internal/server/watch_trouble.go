@@ -174,7 +174,7 @@ func (w *watcher) confess(ctx context.Context, rooms *chat.Rooms) error {
 		if now.Until != nil {
 			text = lang.T("server.watch.trouble.over", fault.Args{"message": plainWords(message), "since": now.Since.Format(clock), "until": now.Until.Format(clock)})
 		}
-		if now.told == text {
+		if now.told == text || now.What == troubleBlind && now.Until == nil { // that it began is an alert
 			continue
 		}
 		heard, err := rooms.Announce(ctx, lang.T("web.ops.topic"), fmt.Sprintf("watch trouble, %s, %d", now.What, now.Since.UnixMilli()), text)
