@@ -75,3 +75,12 @@ func settingsIn(text string) map[string]string {
 	}
 	return set
 }
+
+// Written are the settings that Howdah's own file gives PostgreSQL, as it stands there or would be written now.
+func (c *Cluster) Written() map[string]string {
+	set := settingsIn(c.render(c.readConf()))
+	for name, value := range set {
+		set[name] = strings.NewReplacer("''", "'", `\\`, `\`).Replace(strings.TrimSuffix(strings.TrimPrefix(value, "'"), "'"))
+	}
+	return set
+}

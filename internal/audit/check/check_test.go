@@ -214,7 +214,7 @@ func TestAHouseIsSoundAndWhatIsWrongIsMendedAsItSays(t *testing.T) {
 		}
 		unseen = append(unseen, strings.TrimPrefix(u.Database+" "+u.ID, " "))
 	}
-	if want := []string{"login.trust", "password.md5", "template1 "}; len(little.Findings) > 0 || slices.ContainsFunc(want, func(id string) bool { return !slices.Contains(unseen, id) }) {
+	if want := []string{"password.md5", "password.none", "template1 "}; len(little.Findings) > 0 || slices.ContainsFunc(want, func(id string) bool { return !slices.Contains(unseen, id) }) {
 		t.Errorf("seen by %s: %q, %+v", cluster.Watcher, unseen, little.Findings)
 	}
 

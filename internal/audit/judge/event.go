@@ -29,6 +29,7 @@ const (
 	Vanished      = "catalog.vanished"    // a catalog row is gone, and no audit record says so
 	SettingChange = "setting.changed"     // a poll sees another value than before: Setting
 	HBAChange     = "hba.changed"         // pg_hba.conf reads otherwise than before: Detail is the new line
+	SlotMade      = "slot.made"           // a replication slot is there that was not: Object*, Detail is its type
 	Canary        = "canary.missing"      // the watch's own harmless statement did not come back through the log
 )
 

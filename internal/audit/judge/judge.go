@@ -28,6 +28,7 @@ type Judge struct {
 	lines   int
 	events  []Event // of the line at hand, used again for the next
 	own     map[string]bool
+	written map[string]string // settings in a file of ours
 }
 
 // Verdict is what a rule found about an event.
@@ -147,6 +148,9 @@ func (j *Judge) expectedOf(e *Event) bool {
 		}
 		return true
 	case e.Kind == SettingChange && e.Actor == "":
+		if j.expectedSetting(e) {
+			return true
+		}
 		set, known := st.OwnSet[e.Set.Name]
 		return known && e.Time.Sub(set.At).Abs() < time.Hour && (set.Reset || words(set.Value) == words(e.Set.Value))
 	}
@@ -159,6 +163,7 @@ func words(value string) string {
 }
 
 func (j *Judge) judge(e *Event) []Verdict {
+	j.noteSetting(e)
 	if j.expectedOf(e) {
 		return nil
 	}

@@ -105,6 +105,9 @@ func (j *Judge) Reconcile(now *Snapshot) []Verdict {
 	if before == nil || before.Epoch != now.Epoch {
 		return nil
 	}
+	if now.Scope == ServerScope {
+		return j.polled(before, now)
+	}
 	commits := map[time.Time]bool{}
 	for _, at := range now.Commits {
 		commits[at] = true

@@ -31,6 +31,7 @@ type State struct {
 	Catalogs  map[string]*Snapshot // by Scope
 	Mutes     []Mute               `json:",omitempty"` // oldest first
 	OwnSet    map[string]ownSet    // settings that sessions of our own have changed
+	Set       map[string]ownSet    `json:",omitempty"` // settings of the system of which the log tells that they were changed
 }
 
 type ownSet struct {
@@ -196,6 +197,7 @@ func (st *State) sweep() {
 			delete(st.OwnSet, name)
 		}
 	}
+	st.sweepSettings()
 	st.Before = slices.DeleteFunc(st.Before, func(at time.Time) bool { return st.Now.Sub(at) > 48*time.Hour })
 	st.Incidents = slices.DeleteFunc(st.Incidents, func(i *Incident) bool { return st.Now.Sub(i.Last) > 24*time.Hour })
 }
