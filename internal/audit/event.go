@@ -23,6 +23,7 @@ type Event struct {
 	Incident *Incident `json:"incident,omitempty"` // EventIncident
 	Answer   *Answer   `json:"answer,omitempty"`   // EventAnswer
 	Rights   *Rights   `json:"rights,omitempty"`   // EventRights
+	Removed  *Removed  `json:"removed,omitempty"`  // EventRemoved
 }
 
 // The kinds of events.
@@ -33,6 +34,7 @@ const (
 	EventUnwritten    = "unwritten"     // since then the trail could not be written: what stands behind this was read again from the log, and later than it happened
 	EventIncident     = "incident"      // what is told of an incident, as it stands then
 	EventAnswer       = "answer"        // what a person said to it
+	EventRemoved      = "removed"       // the trail's oldest file is not kept any longer
 	EventUnfit        = "unfit"         // only in tables: stands for an entry of the files that they cannot hold; Why is PostgreSQL's SQLSTATE
 	EventRights       = "rights"        // who may do what from then on, as far as was looked
 )
@@ -116,6 +118,11 @@ const (
 func (t *Trail) Note(events ...Event) (err error) {
 	t.mutex.Lock()
 	defer t.mutex.Unlock()
+	return t.note(events...)
+}
+
+// note is Note, for who holds the lock.
+func (t *Trail) note(events ...Event) (err error) {
 	if len(events) == 0 {
 		return nil
 	}

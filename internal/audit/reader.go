@@ -2,10 +2,8 @@ package audit
 
 import (
 	"bufio"
-	"bytes"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"io"
 	"io/fs"
 	"math"
@@ -71,7 +69,7 @@ func (r *Reader) open(name string, last Head) error {
 	}
 	r.Close()
 	r.file, r.name, r.first, r.offset, r.last, r.bound = file, name, 0, 0, last, 0
-	_, _ = fmt.Sscanf(name, "trail-%d.jsonl", &r.first) // else 0: such a file has no line that may stand there
+	r.first, _ = numberOf(name) // else 0: such a file has no line that may stand there
 	r.r = bufio.NewReaderSize(file, 64<<10)
 	return nil
 }
@@ -96,22 +94,12 @@ func (r *Reader) Oldest() (o Start, err error) {
 	if len(names) == 0 {
 		return o, nil
 	}
-	path := filepath.Join(r.dir, names[0])
-	file, err := os.Open(path)
-	if err != nil {
-		return o, trailFault(err, path)
+	seq, b, err := firstLine(filepath.Join(r.dir, names[0]))
+	if err == nil && b != nil {
+		return Start{seq, b.Time}, nil
 	}
-	defer file.Close()
-	line, err := bufio.NewReader(file).ReadBytes('\n')
-	if err != nil && !errors.Is(err, io.EOF) {
-		return o, trailFault(err, path)
-	}
-	var b begin
-	if l, ok := parseChainLine(bytes.TrimSuffix(line, []byte("\n"))); ok && json.Unmarshal(l.payload, &b) == nil {
-		return Start{l.seq, b.Time}, nil
-	}
-	_, _ = fmt.Sscanf(names[0], "trail-%d.jsonl", &o.Seq) // what its name says
-	return o, nil
+	o.Seq, _ = numberOf(names[0])
+	return o, err
 }
 
 // Start is a place where files begin.
@@ -188,7 +176,7 @@ func (r *Reader) Next(after int64, most int) (p Part, err error) {
 				continue
 			}
 			if r.limit > 0 && l.seq > r.limit {
-				p.Have = max(p.Have, r.last.Seq)
+				p.Have = max(p.Have, r.last.Seq, r.first-1)
 				return p, nil
 			}
 			if l.seq > taken.Seq {
@@ -222,7 +210,11 @@ func (r *Reader) Next(after int64, most int) (p Part, err error) {
 		if r.bound == 0 {
 			return p, nil
 		}
-		if err := r.open(trailName(r.bound), r.last); err != nil {
+		err := r.open(trailName(r.bound), r.last)
+		if errors.Is(err, fs.ErrNotExist) { // it was too old by now
+			err = r.seek(high.Seq)
+		}
+		if err != nil {
 			return Part{}, err
 		}
 	}
@@ -238,8 +230,7 @@ func (r *Reader) look() error {
 		return trailFault(err, r.dir)
 	}
 	for _, name := range names {
-		var first int64
-		if n, err := fmt.Sscanf(name, "trail-%d.jsonl", &first); n == 1 && err == nil && name == trailName(first) && name > r.name {
+		if first, ok := numberOf(name); ok && name > r.name {
 			r.bound = first
 			return nil
 		}

@@ -8,6 +8,8 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
+	"time"
 
 	"howdah/internal/fault"
 )
@@ -15,9 +17,15 @@ import (
 // Verification is what Verify found.
 type Verification struct {
 	Files    int
-	Entries  int64 // in the files
-	Head     Head  // the trail's last line
+	Entries  int64     // in the files
+	Head     Head      // the trail's last line
+	Removed  *Removed  // what was removed last, for its age or size: what is left begins behind it
+	When     time.Time // that was so
+	Gone     []Head    // heads that were noted of lines that are removed: nothing can be compared with them any more
 	Problems []Problem
+
+	ends map[int64]*Entry // what says that lines were removed, by the last that were
+	from Head             // the line before the first that is left
 }
 
 // Problem is a place where the trail is not as it was written.
@@ -65,6 +73,7 @@ func (v *Verification) files(dir string, heads []Head) error {
 	for _, head := range heads {
 		noted[head.Seq] = append(noted[head.Seq], head)
 	}
+	v.ends = map[int64]*Entry{}
 	var end chainEnd
 	for i, name := range names {
 		if err := v.one(filepath.Join(dir, name), name, &end, i == len(names)-1, noted); err != nil {
@@ -73,8 +82,17 @@ func (v *Verification) files(dir string, heads []Head) error {
 		v.Files++
 	}
 	v.Head = Head{end.seq, end.hash}
-	for seq := range noted { // those that were met are gone
-		v.problem(ProblemCut, "", seq)
+	if told := v.ends[v.from.Seq]; told != nil && decodeHash(told.Event.Removed.Hash) == v.from.Hash {
+		v.Removed, v.When = told.Event.Removed, told.Time
+	} else if v.from != (Head{}) {
+		v.Problems = slices.Insert(v.Problems, 0, Problem{ProblemMissing, names[0], 1})
+	}
+	for seq, heads := range noted { // those that were met are gone
+		if v.Removed != nil && seq <= v.Removed.To {
+			v.Gone = append(v.Gone, heads...)
+		} else {
+			v.problem(ProblemCut, "", seq)
+		}
 	}
 	return nil
 }
@@ -112,7 +130,11 @@ func (v *Verification) one(path, name string, end *chainEnd, last bool, noted ma
 		previous := end.hash
 		if first {
 			var b begin
-			if json.Unmarshal(l.payload, &b) == nil && decodeHash(b.Previous) != end.hash {
+			switch known := json.Unmarshal(l.payload, &b) == nil; {
+			case known && v.Files == 0: // what was before it may have been removed for its age
+				v.from = Head{l.seq - 1, decodeHash(b.Previous)}
+				previous, end.seq = v.from.Hash, v.from.Seq
+			case known && decodeHash(b.Previous) != end.hash:
 				v.problem(ProblemMissing, name, l.seq) // what was before is another, or gone
 				previous = decodeHash(b.Previous)
 			}
@@ -137,6 +159,9 @@ func (v *Verification) one(path, name string, end *chainEnd, last bool, noted ma
 				v.problem(ProblemUnread, name, l.seq)
 			} else {
 				v.Entries++
+				if e.Event != nil && e.Event.Kind == EventRemoved && e.Event.Removed != nil {
+					v.ends[e.Event.Removed.To] = &e
+				}
 			}
 		}
 		end.seq, end.hash = max(end.seq, l.seq), l.hash

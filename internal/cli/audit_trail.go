@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -173,8 +174,18 @@ func (c *auditVerifyCmd) Run(ctx context.Context, t *terminal) error {
 				tables.Problems = append(tables.Problems, one)
 			}
 		}
-		err = t.print(map[string]any{"files": v.Files, "entries": v.Entries, "head": v.Head.String(), "problems": problems, "tables": tables})
+		err = t.print(map[string]any{"files": v.Files, "entries": v.Entries, "head": v.Head.String(), "removed": v.Removed, "problems": problems, "tables": tables})
 	} else {
+		if r := v.Removed; r != nil {
+			key := "cli.audit.removed.age"
+			if r.Why == audit.RemovedSize {
+				key = "cli.audit.removed.size"
+			}
+			t.say(key, fault.Args{"to": r.To, "until": local(r.Until), "when": local(v.When), "keep": oneLine(r.Keep)})
+		}
+		for _, head := range v.Gone {
+			t.say("cli.audit.gone", fault.Args{"head": head.String()})
+		}
 		for _, p := range v.Problems {
 			t.say("cli.audit.problem."+p.Kind, fault.Args{"file": p.File, "seq": p.Seq})
 		}
@@ -226,6 +237,13 @@ func (t *terminal) compare(ctx context.Context, house *cluster.Cluster, from, to
 	return c, nil
 }
 
+func rank(d index.Difference) int {
+	if d.Kind == index.TablesBehind || d.Kind == index.TablesOther {
+		return 0
+	}
+	return 1
+}
+
 // compared says how the tables compare.
 func (t *terminal) compared(c index.Comparison, apart *fault.Fault) {
 	if apart != nil {
@@ -233,7 +251,15 @@ func (t *terminal) compared(c index.Comparison, apart *fault.Fault) {
 		t.say("cli.audit.table.apart", fault.Args{"why": message})
 		return
 	}
-	for _, d := range c.Problems {
+	// Where the tables are another trail's, nearly all rows differ: that comes first, and the rest is not listed whole.
+	problems := slices.Clone(c.Problems)
+	slices.SortStableFunc(problems, func(a, b index.Difference) int { return rank(a) - rank(b) })
+	const most = 50
+	for i, d := range problems {
+		if i == most {
+			t.say("cli.audit.table.more", fault.Args{"count": len(problems) - most})
+			break
+		}
 		t.say("cli.audit.table."+d.Kind, fault.Args{"seq": d.Seq, "stored": c.Stored.Seq, "incident": oneLine(d.Incident), "when": local(d.Hour)})
 	}
 	for _, seq := range c.Unfit {

@@ -12,6 +12,7 @@ import (
 	"syscall"
 	"time"
 
+	"howdah/internal/audit"
 	"howdah/internal/audit/cover"
 	"howdah/internal/cluster"
 	"howdah/internal/config"
@@ -33,6 +34,7 @@ type upCmd struct {
 	config.Cover
 	config.Alerts
 	config.Digest
+	config.Trail
 }
 
 // Run is howdah up.
@@ -58,7 +60,8 @@ func (c *upCmd) Run(ctx context.Context, t *terminal) (err error) {
 	if err != nil {
 		return err
 	}
-	options := server.Options{Alerts: told, Digest: digest, Listen: c.Listen, MetricsListen: c.MetricsListen, PublicURL: c.PublicURL, Log: log, Lang: t.lang, Rules: c.OwnRules(), Cover: covered}
+	options := server.Options{Alerts: told, Digest: digest, Listen: c.Listen, MetricsListen: c.MetricsListen, PublicURL: c.PublicURL, Log: log, Lang: t.lang, Rules: c.OwnRules(), Cover: covered,
+		Trail: audit.Keep{Age: time.Duration(c.TrailKeep), Size: int64(c.TrailSize)}}
 	var in cluster.Installation
 	if c.DSN == "" {
 		if in, err = c.postgres(ctx, t, log); err != nil {

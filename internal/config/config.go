@@ -113,6 +113,28 @@ type Cover struct {
 	Cover string `help:"${help_cover}" default:"default" placeholder:"default|role, ddl"`
 }
 
+// Trail says how much of the audit trail is kept.
+type Trail struct {
+	TrailKeep Days `help:"${help_trail_keep}" default:"400d" placeholder:"400d"`
+	TrailSize Size `help:"${help_trail_size}" default:"4GiB" placeholder:"4GiB"`
+}
+
+// Size is a number of bytes as people say it: "4GiB", "500MB", "0".
+type Size int64
+
+// UnmarshalText implements encoding.TextUnmarshaler.
+func (n *Size) UnmarshalText(text []byte) error {
+	s := strings.TrimSpace(string(text))
+	digits := strings.TrimRight(s, "kKMGTiB ")
+	unit := map[string]uint64{"": 1, "B": 1, "kB": 1e3, "KB": 1e3, "MB": 1e6, "GB": 1e9, "TB": 1e12, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30, "TiB": 1 << 40}[strings.TrimSpace(s[len(digits):])]
+	count, err := strconv.ParseUint(digits, 10, 63)
+	if err != nil || unit == 0 || count > math.MaxInt64/unit {
+		return fault.Wrap(err, fault.Invalid, "config.size", fault.Args{"value": s})
+	}
+	*n = Size(count * unit)
+	return nil
+}
+
 // OwnRules is where a person's own rules lie; nil: there are none.
 func (w Watch) OwnRules() fs.FS {
 	if w.Rules == "" {

@@ -150,3 +150,13 @@ func TestATimeToKeepIsNeverTheOppositeOfWhatWasSaid(t *testing.T) {
 		}
 	}
 }
+
+func TestSizesAreReadAsPeopleWriteThem(t *testing.T) {
+	t.Parallel()
+	for text, want := range map[string]int64{"4GiB": 4 << 30, "500MB": 500e6, "0": 0, " 7 kB ": 7000, "12": 12, "": -1, "GiB": -1, "-1MB": -1, "4gb": -1, "1.5GB": -1, "9999999999TiB": -1, "4GGiB": -1} {
+		var n Size
+		if err := n.UnmarshalText([]byte(text)); (err != nil) != (want < 0) || err == nil && int64(n) != want {
+			t.Errorf("%q: %d, %v", text, n, err)
+		}
+	}
+}

@@ -17,6 +17,7 @@ import (
 
 	"howdah/internal/account"
 	"howdah/internal/alert"
+	"howdah/internal/audit"
 	"howdah/internal/audit/cover"
 	"howdah/internal/chat"
 	"howdah/internal/cluster"
@@ -41,6 +42,7 @@ type Options struct {
 	Log           *slog.Logger
 	Lang          lang.Locale             // what the house itself says is said in it
 	Cover         cover.Scope             // how much PostgreSQL has to audit; "" is cover.Default
+	Trail         audit.Keep              // how much of the audit trail is kept
 	Rules         fs.FS                   // rules of the watch beside those that come with it; nil: none
 	Alerts        []alert.Receiver        // who is told of alerts beside #ops; each is complete
 	Digest        keeper.When             // when the report of the watch is said in #ops; nil: never

@@ -46,6 +46,9 @@ type watcher struct {
 	late       bool            // more was judged than waits for it: it is read again from the log
 	catching   *catching       // which is under way
 	ahead      *audit.Position // up to where that was read: what the judge reads up to there is on the trail
+	sized      time.Time       // when was looked last whether it is too large, ...
+	aged       time.Time       // ... or too old
+	stuck      bool            // it cannot be made smaller, and that was said
 
 	told map[string]told // by incident
 	due  map[string]*judge.Incident
@@ -262,6 +265,7 @@ func (w *watcher) run(ctx context.Context) {
 			w.trailWait = time.Now().Add(trailRest)
 		case <-ticker.C:
 			w.despair()
+			w.retain(time.Now())
 			w.flush()
 			w.goOn()
 			w.catchUp(ctx)

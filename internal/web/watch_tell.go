@@ -150,7 +150,10 @@ func (t telling) event(row *ui.WatchEntry, v *audit.Event) {
 		switch {
 		case kind == audit.EventSkipped && v.Length < 0:
 			kind = "lost"
-		case kind != audit.EventSkipped && kind != audit.EventLineGap && kind != audit.EventStatementGap:
+		case kind == audit.EventRemoved && v.Removed != nil:
+			row.Text = t.lang.T("web.watch.event.removed", fault.Args{"from": v.Removed.From, "to": v.Removed.To})
+			return
+		case kind != audit.EventUnfit && kind != audit.EventSkipped && kind != audit.EventLineGap && kind != audit.EventStatementGap:
 			row.Text = ui.Seen(kind, mostName)
 			return
 		}

@@ -294,6 +294,8 @@ func follow(ctx context.Context, tx pgx.Tx, source int, e *audit.Entry) error {
 		id = v.Incident.ID
 	case v.Kind == audit.EventAnswer && v.Answer != nil:
 		id = v.Answer.Incident
+	case v.Kind == audit.EventRemoved && v.Removed != nil:
+		return forget(ctx, tx, source, v.Removed)
 	default:
 		return nil
 	}
@@ -336,6 +338,22 @@ func follow(ctx context.Context, tx pgx.Tx, source int, e *audit.Entry) error {
 		ON CONFLICT (source_id, id) DO UPDATE SET seq = excluded.seq, severity = excluded.severity, user_name = excluded.user_name, host = excluded.host, app = excluded.app, db = excluded.db,
 			began = excluded.began, last = excluded.last, told = excluded.told, answer = excluded.answer, answered_at = excluded.answered_at, open = excluded.open`,
 		source, id, e.Seq, i.Severity, i.Actor, i.Source, i.App, i.DB, i.Began, i.Last, i, answer, answeredAt, now.Open)
+	return err
+}
+
+// forget removes what the files do not keep any longer; of what was put aside, too.
+func forget(ctx context.Context, tx pgx.Tx, source int, gone *audit.Removed) error {
+	if _, err := tx.Exec(ctx, `DELETE FROM audit.entry WHERE source_id = $1 AND seq <= $2`, source, gone.To); err != nil {
+		return err
+	}
+	if _, err := tx.Exec(ctx, `DELETE FROM audit.incident WHERE source_id = $1 AND seq <= $2`, source, gone.To); err != nil {
+		return err
+	}
+	if _, err := tx.Exec(ctx, `DELETE FROM audit.hour WHERE source_id = $1 AND at < date_trunc('hour', $2::timestamptz)`, source, inCalendar(gone.Until)); err != nil {
+		return err
+	}
+	_, err := tx.Exec(ctx, `DELETE FROM audit.entry WHERE at < $2 AND source_id IN (SELECT s.id FROM audit.source s JOIN audit.source own ON starts_with(s.name, own.name || '@') WHERE own.id = $1)`,
+		source, inCalendar(gone.Until))
 	return err
 }
 
