@@ -2,6 +2,7 @@ package audit
 
 import (
 	"cmp"
+	"context"
 	"maps"
 	"slices"
 	"strings"
@@ -67,12 +68,15 @@ const (
 type came struct{ role, source, app string }
 
 // MakeReport reads a trail for a span of time.
-func MakeReport(dir string, from, to time.Time) (*Report, error) {
+func MakeReport(ctx context.Context, dir string, from, to time.Time) (*Report, error) {
 	r := NewReader(dir)
 	defer r.Close()
 	m := maker{Report: Report{From: from, To: to, Roles: []RoleChanges{}, Sources: []NewSource{}, Incidents: []*Standing{}, Logins: []FailedLogin{}},
 		changes: map[string]*changes{}, known: map[came]bool{}, fresh: map[came]*NewSource{}, failed: map[came]*FailedLogin{}, incidents: map[string]*Standing{}, counted: map[string]string{}}
 	for after := int64(0); ; {
+		if err := ctx.Err(); err != nil {
+			return nil, err
+		}
 		part, err := r.Next(after, 10_000)
 		if err != nil {
 			return nil, err
@@ -257,7 +261,7 @@ func (m *maker) event(e *Entry) {
 			m.Before = v.Rights
 		}
 		m.Now = v.Rights
-	case !e.Time.Before(m.From):
+	case (v.Kind == EventLineGap || v.Kind == EventStatementGap || v.Kind == EventSkipped) && !e.Time.Before(m.From):
 		m.Missing++
 	}
 }

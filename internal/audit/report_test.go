@@ -70,12 +70,12 @@ func TestAReportTellsWhatWasNewInItsSpan(t *testing.T) {
 	if _, _, err := trail.Append(Batch{Lines: batch, Position: Position{File: "a.json", Offset: 1}}); err != nil {
 		t.Fatal(err)
 	}
-	r, err := MakeReport(dir, monday, time.Now().Add(time.Hour))
+	r, err := MakeReport(t.Context(), dir, monday, time.Now().Add(time.Hour))
 	if err != nil {
 		t.Fatal(err)
 	}
 	if r.To = monday.Add(7 * 24 * time.Hour); true { // events bear the moment at which they were noted, which is now
-		within, err := MakeReport(dir, monday, r.To)
+		within, err := MakeReport(t.Context(), dir, monday, r.To)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -108,7 +108,7 @@ func TestAReportTellsWhatWasNewInItsSpan(t *testing.T) {
 	if r.Missing == 0 {
 		t.Error("missing lines are not told")
 	}
-	if empty, err := MakeReport(t.TempDir(), monday, r.To); err != nil || empty.Now != nil || len(empty.Roles) != 0 {
+	if empty, err := MakeReport(t.Context(), t.TempDir(), monday, r.To); err != nil || empty.Now != nil || len(empty.Roles) != 0 {
 		t.Errorf("%+v, %v", empty, err)
 	}
 }

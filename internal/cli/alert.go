@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"slices"
 	"strings"
 	"time"
@@ -106,6 +107,9 @@ func receiver(t *config.AlertTable) (alert.Receiver, error) {
 	}
 	r.URL, r.Secret = text("url"), secret("secret")
 	if hidden := secret("url"); hidden != "" {
+		if r.URL != "" {
+			return r, fault.New(fault.Invalid, "alert.receiver_value", t.At("url"))
+		}
 		r.URL = hidden
 	}
 	r.Server, r.TLS, r.User, r.Password, r.From, r.To = text("server"), text("tls"), text("user"), secret("password"), text("from"), texts("to")
@@ -143,7 +147,7 @@ func (c *alertTestCmd) Run(ctx context.Context, t *terminal) error {
 		t.say("cli.alert.none")
 		return nil
 	}
-	if err := t.asTheHouse(ctx, &c.House); err != nil {
+	if err := asTheHouse(ctx, &c.House); err != nil {
 		return err
 	}
 	answers := alert.Try(ctx, all, server.TestAlert(c.PublicURL, time.Now()))
@@ -188,10 +192,16 @@ func (c *alertTestCmd) Run(ctx context.Context, t *terminal) error {
 	return nil
 }
 
-// asTheHouse becomes the account that howdah up runs as: what it can do, and no more.
-func (t *terminal) asTheHouse(ctx context.Context, house *config.House) error {
-	_, err := t.settleDown(ctx, house)
-	return err
+// asTheHouse becomes the account that howdah up runs as: what it can do, and no more. It makes no house.
+func asTheHouse(ctx context.Context, house *config.House) error {
+	if os.Geteuid() != 0 { // -1 on Windows
+		return nil
+	}
+	account, err := cluster.EnsureAccount(ctx, house.Account)
+	if err != nil {
+		return err
+	}
+	return cluster.Drop(account)
 }
 
 // lateAfter is how long an alert may wait before howdah status speaks of it: a receiver that is restarted comes back sooner.

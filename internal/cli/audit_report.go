@@ -54,7 +54,7 @@ func (c *auditReportCmd) Run(ctx context.Context, t *terminal) error {
 	if err != nil {
 		return err
 	}
-	r, err := audit.MakeReport(server.TrailDir(house), from, to)
+	r, err := audit.MakeReport(ctx, server.TrailDir(house), from, to)
 	if err != nil {
 		return err
 	}

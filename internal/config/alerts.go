@@ -15,7 +15,7 @@ import (
 
 // Alerts are the tables [[alert]] of the configuration file: who is told of alerts beside #ops. They stand there only, since a command line can be read by others.
 type Alerts struct {
-	Alert AlertTables `name:"alert" hidden:"" placeholder:"-"`
+	Alert AlertTables `name:"alert" env:"-" hidden:"" placeholder:"-"`
 }
 
 // AlertTables are the tables in the order of the file.
@@ -108,6 +108,9 @@ func (t *AlertTable) Known(keys []string) error {
 		if !slices.Contains(keys, key) {
 			args := t.At(key)
 			args["nearest"] = Nearest(key, keys)
+			if slices.Contains(keys, key+"-file") { // a secret that was written down
+				args["nearest"] = key + "-file"
+			}
 			return fault.New(fault.Invalid, "alert.receiver_key", args)
 		}
 	}

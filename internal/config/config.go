@@ -293,6 +293,9 @@ func (r resolver) Validate(app *kong.Application) error {
 		if _, again := table["cluster"]; !ok || again {
 			return fault.New(fault.Invalid, "config.value", fault.Args{"key": "cluster." + name})
 		}
+		if _, ok := table["alert"]; ok { // the watch looks after the house's own cluster
+			return fault.New(fault.Invalid, "config.alert_form", fault.Args{"file": "[cluster." + name + "]"})
+		}
 		if err := check(table); err != nil {
 			return err
 		}

@@ -371,7 +371,7 @@ func (w *watcher) speak(ctx context.Context) error {
 		err = w.tell(limited, rooms)
 	}
 	if look {
-		err = errors.Join(err, w.hear(limited, rooms), w.confess(limited, rooms), w.sayUndelivered(limited, rooms), w.digest(limited, rooms))
+		err = errors.Join(err, w.hear(limited, rooms), w.confess(limited, rooms), w.sayUndelivered(limited, rooms), w.digest(limited, ctx, rooms))
 	}
 	if limited.Err() != nil {
 		w.wait = time.Now().Add(tellLimit)

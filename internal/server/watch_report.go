@@ -50,7 +50,7 @@ func (w *watcher) noteRights(now *audit.Rights) {
 		return
 	}
 	raw, err := json.Marshal(now.Rows)
-	sum := fmt.Sprintf("%x", sha256.Sum256(raw))
+	sum := fmt.Sprintf("%s %x", now.At.Format("2006-01"), sha256.Sum256(raw)) // once a month in any case: what is old goes from the trail
 	if err != nil || sum == w.digests.rights {
 		return
 	}
@@ -77,8 +77,8 @@ func (w *watcher) digestDue(now time.Time) time.Time {
 	return due
 }
 
-// digest begins a report when one is due, and says one that is ready.
-func (w *watcher) digest(ctx context.Context, rooms *chat.Rooms) error {
+// digest begins a report when one is due, which may take until all ends, and says one that is ready.
+func (w *watcher) digest(ctx, all context.Context, rooms *chat.Rooms) error {
 	select {
 	case d := <-w.digests.done:
 		w.digests.making = false
@@ -106,7 +106,7 @@ func (w *watcher) digest(ctx context.Context, rooms *chat.Rooms) error {
 		w.digests.making = true
 		from, dir, rules, locale := w.digests.upTo, TrailDir(w.s.options.Cluster), w.rules, w.s.options.Lang
 		go func() {
-			r, err := audit.MakeReport(dir, from, due)
+			r, err := audit.MakeReport(all, dir, from, due)
 			d := digest{upTo: due, err: err}
 			if err == nil {
 				d.text = ReportText(r, rules, locale, true)
@@ -184,6 +184,14 @@ func (p *sheet) name(name string) string {
 	return name
 }
 
+// plain is name for what is mostly our own word.
+func (p *sheet) plain(name string) string {
+	if p.markdown {
+		return plainWords(name)
+	}
+	return p.name(name)
+}
+
 func (p *sheet) list(all []string) string { return strings.Join(all, p.t.T("cli.backup.comma")) }
 
 func (p *sheet) counted(all []audit.Count, show func(string) string) string {
@@ -201,7 +209,7 @@ func (p *sheet) changes(r *audit.Report) {
 	p.head("server.report.changes", nil)
 	room, rest := p.more(len(r.Roles))
 	for _, one := range r.Roles[:room] {
-		kinds := p.counted(one.Kinds, func(name string) string { return name })
+		kinds := p.counted(one.Kinds, p.plain)
 		if kinds == "" {
 			kinds = p.t.T("server.report.nothing")
 		}
