@@ -39,7 +39,7 @@ func TestAFullDiskKeepsNoAlertWaiting(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if err := unix.Mount("tmpfs", trail, "tmpfs", 0, "size=128k,mode=700"); err != nil {
+	if err := unix.Mount("tmpfs", trail, "tmpfs", 0, "size=64k,mode=700"); err != nil {
 		t.Fatalf("this test has to mount a tmpfs, which takes the right CAP_SYS_ADMIN: %v", err)
 	}
 	t.Cleanup(func() {
@@ -108,10 +108,11 @@ func TestAFullDiskKeepsNoAlertWaiting(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	fill := func() { // more than waits in memory
+	fill := func() { // more batches than wait in memory, and more than there is room for
 		t.Helper()
-		for range 9 << 10 {
-			write("something that is logged: " + strings.Repeat("x", 1000))
+		for range mostBacklog + 4 {
+			write("something that is logged: " + strings.Repeat("x", 8000))
+			pgtest.Await(t, "the line to be judged", func() bool { return s.watched.lines.Load() >= int64(lines) })
 		}
 	}
 
