@@ -158,6 +158,9 @@ func (t *terminal) mending(steps []check.Step) string {
 func (t *terminal) unseen(r *check.Report) {
 	if !r.Audited {
 		t.say("cli.audit.check.blind")
+		for _, what := range r.Without {
+			t.say("cli.audit.check.without", fault.Args{"what": t.lang.T("check.without." + what)})
+		}
 	}
 	for _, u := range r.Unseen {
 		what := t.lang.T("cli.audit.check.every")

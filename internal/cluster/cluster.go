@@ -57,6 +57,7 @@ type Cluster struct {
 	in      Installation
 	opt     Options
 	scratch bool // loses its data with the machine: no fsync, no TCP
+	without bool // pgAudit is not loaded, though it may be installed
 	// elsewhere is the data directory of a cluster that somebody else runs; "": it is below dir.
 	elsewhere string
 

@@ -131,6 +131,7 @@ func (c *Cluster) startLocked(ctx context.Context) error {
 	if err != nil {
 		return fault.Wrap(err, fault.Unavailable, "cluster.programs_gone", fault.Args{"bin": c.in.Bin})
 	}
+	in.PgAudit = in.PgAudit && !c.without
 	if major := dataMajor(c.data()); major != in.Version.Major {
 		return fault.New(fault.Conflict, "cluster.wrong_major",
 			fault.Args{"dir": c.data(), "data": major, "installed": in.Version.Major})

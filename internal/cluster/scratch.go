@@ -16,6 +16,7 @@ type ScratchOptions struct {
 	Parent   string            // where its directory is made; "": the system's place for temporary files
 	Account  *Account          // as whom; nil: we ourselves, or (started as root) the account DefaultAccount
 	Settings map[string]string // further settings of PostgreSQL
+	Without  bool              // without pgAudit, though it is installed: as where there is none
 }
 
 // Scratch makes and starts a throw-away cluster, for tests and drills: the same roles, database and settings as a real one, but it
@@ -32,6 +33,7 @@ func NewScratch(ctx context.Context, opt ScratchOptions) (*Scratch, error) {
 	if err != nil {
 		return nil, err
 	}
+	in.PgAudit = in.PgAudit && !opt.Without
 	if opt.Account == nil && isRoot() {
 		if opt.Account, err = EnsureAccount(ctx, DefaultAccount); err != nil {
 			return nil, err
@@ -62,7 +64,7 @@ func NewScratch(ctx context.Context, opt ScratchOptions) (*Scratch, error) {
 	if s.Cluster, err = New(dir, in, Options{Account: opt.Account, Settings: opt.Settings}); err != nil {
 		return nil, errors.Join(err, s.remove(ctx, dir))
 	}
-	s.scratch = true
+	s.scratch, s.without = true, opt.Without
 	if err = s.Init(ctx); err == nil {
 		err = s.Start(ctx)
 	}

@@ -68,12 +68,16 @@ type Unseen struct {
 
 // Report is what was found.
 type Report struct {
-	Version  string    `json:"version"` // of PostgreSQL
-	Looked   int       `json:"checks"`  // how many checks were made
-	Audited  bool      `json:"pgaudit"` // pgAudit is loaded
+	Version  string    `json:"version"`                // of PostgreSQL
+	Looked   int       `json:"checks"`                 // how many checks were made
+	Audited  bool      `json:"pgaudit"`                // pgAudit is loaded
+	Without  []string  `json:"not_recorded,omitempty"` // what is not recorded since pgAudit is not loaded: see Without
 	Findings []Finding `json:"findings"`
 	Unseen   []Unseen  `json:"unseen"`
 }
+
+// Without are what the watch does not see where PostgreSQL has no pgAudit, as on Windows, and log_statement = 'ddl' has to do. The texts are in the catalogs, under "check.without." and the name.
+var Without = []string{"nested", "outcome", "hashes", "writes", "session", "passwords"}
 
 // Weight is from where on a finding makes a PostgreSQL one that wants mending.
 const Weight = judge.Medium
@@ -103,6 +107,7 @@ type check struct {
 	section  string
 	each     bool // made in every database
 	audited  bool // made where pgAudit is loaded only
+	plain    bool // made where it is not
 	wide     bool // beyond role and ddl: not where somebody wants no more than these
 	query    string
 	after    effect
@@ -140,6 +145,9 @@ func Run(ctx context.Context, o Options) (*Report, error) {
 	if err != nil {
 		return nil, fault.Wrap(err, fault.Unavailable, "check.connect", fault.Args{"database": o.Begin})
 	}
+	if !r.Audited {
+		r.Without = Without
+	}
 	// Who may not know where they are is told commands with bare names in them.
 	_ = l.ask(func(tx pgx.Tx) error {
 		return tx.QueryRow(ctx, `SELECT current_setting('data_directory')`).Scan(&l.data)
@@ -172,7 +180,7 @@ func Run(ctx context.Context, o Options) (*Report, error) {
 	var everywhere []check
 	for _, c := range all() {
 		switch {
-		case !wanted(c.id), c.audited && !r.Audited:
+		case !wanted(c.id), c.audited && !r.Audited, c.plain && r.Audited:
 		case c.wide && o.Scope == cover.Classes:
 		case c.each:
 			everywhere = append(everywhere, c)

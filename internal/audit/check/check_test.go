@@ -226,7 +226,7 @@ func TestAHouseIsSoundAndWhatIsWrongIsMendedAsItSays(t *testing.T) {
 		"CREATE FUNCTION native() RETURNS trigger LANGUAGE c AS '$libdir/refint', 'check_primary_key'", "CREATE EXTENSION dblink",
 		"CREATE FUNCTION watching() RETURNS event_trigger LANGUAGE plpgsql AS 'BEGIN END'", "CREATE EVENT TRIGGER everywhere ON ddl_command_end EXECUTE FUNCTION watching()")
 	for name, value := range map[string]string{"pgaudit.log": "none", "pgaudit.log_level": "debug1", "pgaudit.role": "", "logging_collector": "off", "log_destination": "stderr", "log_min_messages": "panic", "log_connections": "off",
-		"log_error_verbosity": "terse", "track_commit_timestamp": "off", "log_timezone": "Asia/Taipei", "password_encryption": "md5", "log_file_mode": "0644", "log_statement": "ddl", "log_min_error_statement": "panic",
+		"log_error_verbosity": "terse", "track_commit_timestamp": "off", "log_timezone": "Asia/Taipei", "password_encryption": "md5", "log_file_mode": "0644", "log_statement": "none", "log_min_error_statement": "panic",
 		"session_preload_libraries": "passwordcheck", "allow_system_table_mods": "on", "shared_preload_libraries": "pg_stat_statements", "listen_addresses": "*", "port": freePort(t), "ssl_min_protocol_version": "TLSv1"} {
 		h.do("postgres", fmt.Sprintf("ALTER SYSTEM SET %s = '%s'", name, value))
 	}
@@ -325,6 +325,11 @@ func TestEveryCheckSaysWhatItFindsAndWhy(t *testing.T) {
 	t.Parallel()
 	for _, l := range []lang.Locale{lang.English, lang.Match("zh-TW")} {
 		texts := l.Under("check.")
+		for _, what := range check.Without {
+			if texts["without."+what] == nil {
+				t.Errorf("%s: there is no text for %s", l, what)
+			}
+		}
 		for _, id := range check.IDs() {
 			if texts[id] == nil || texts[id+".why"] == nil {
 				t.Errorf("%s: there is no text for %s", l, id)

@@ -1,5 +1,5 @@
-// Package cover settles what PostgreSQL has to log for the watch: pgAudit's classes and its object auditing, log-ins, and the rights of the role that compares the
-// catalogs. It runs at every start, changes only what is not so already, and leaves alone what somebody else has set.
+// Package cover settles what PostgreSQL has to log for the watch: pgAudit's classes and its object auditing - or, where there is no pgAudit, statements that change roles, rights and objects - log-ins,
+// and the rights of the role that compares the catalogs. It runs at every start, changes only what is not so already, and leaves alone what somebody else has set.
 package cover
 
 import (
@@ -60,7 +60,7 @@ type Options struct {
 type Report struct {
 	Changed []string // settings and rights that were not as they should be
 	Left    []Own    // settings that somebody else has made
-	NoAudit bool     // pgAudit is not loaded: nothing was changed
+	NoAudit bool     // pgAudit is not loaded: log_statement has to do
 }
 
 // Own is a setting that somebody else has made.
@@ -79,7 +79,7 @@ const (
 	wideWrite = "role, ddl, misc_set, write"
 )
 
-func (o *Options) system() []setting {
+func (o *Options) system(loaded bool) []setting {
 	on := func(value string) string {
 		if o.Scope == Classes {
 			return ""
@@ -90,9 +90,17 @@ func (o *Options) system() []setting {
 	if o.Scope == Classes {
 		first = string(Classes)
 	}
+	if !loaded {
+		return []setting{
+			{"log_statement", "ddl", []string{"ddl"}},
+			{"log_connections", on("on"), []string{"on"}},
+			{"log_disconnections", on("on"), []string{"on"}},
+		}
+	}
 	return []setting{
 		{"pgaudit.log", first, []string{wide, string(Classes)}},
 		{"pgaudit.role", on(o.Auditor), []string{o.Auditor}},
+		{"log_statement", "", []string{"ddl"}}, // from when there was no pgAudit
 		{"log_connections", on("on"), []string{"on"}},
 		{"log_disconnections", on("on"), []string{"on"}},
 	}
@@ -110,8 +118,8 @@ func Apply(ctx context.Context, o Options) (Report, error) {
 	if err := conn.QueryRow(ctx, `SELECT current_setting('shared_preload_libraries') ~ '(^|[ ,/"])pgaudit([ ,"]|$)', pg_is_in_recovery()`).Scan(&loaded, &standby); err != nil {
 		return report, failed(err)
 	}
-	if standby || !loaded {
-		report.NoAudit = !loaded
+	report.NoAudit = !loaded
+	if standby {
 		return report, nil
 	}
 	do := func(conn *pgx.Conn, what, sql string) error {
@@ -121,11 +129,11 @@ func Apply(ctx context.Context, o Options) (Report, error) {
 		report.Changed = append(report.Changed, what)
 		return nil
 	}
-	if err := o.rights(ctx, conn, do); err != nil {
+	if err := o.rights(ctx, conn, do, loaded); err != nil {
 		return report, err
 	}
-	owners, err := o.settle(ctx, conn, do, &report)
-	if err != nil {
+	owners, err := o.settle(ctx, conn, do, &report, loaded)
+	if err != nil || !loaded {
 		return report, err
 	}
 	return report, o.settleDatabase(ctx, conn, do, &report, owners)
@@ -178,12 +186,13 @@ func writes(table string) string {
 }
 
 // rights gives the auditor and the watcher what they need in every database: the rights on shared catalogs, too, are a database's own.
-func (o *Options) rights(ctx context.Context, conn *pgx.Conn, do doing) error {
+func (o *Options) rights(ctx context.Context, conn *pgx.Conn, do doing, loaded bool) error {
+	objects := o.Scope != Classes && loaded // what only pgAudit can record
 	var there, watcher bool
 	if err := conn.QueryRow(ctx, `SELECT EXISTS (SELECT FROM pg_roles WHERE rolname = $1), EXISTS (SELECT FROM pg_roles WHERE rolname = $2)`, o.Auditor, o.Watcher).Scan(&there, &watcher); err != nil {
 		return failed(err)
 	}
-	if o.Scope != Classes && !there {
+	if objects && !there {
 		if err := do(conn, "role "+o.Auditor, "CREATE ROLE "+quote(o.Auditor)+" NOLOGIN"); err != nil {
 			return err
 		}
@@ -197,7 +206,7 @@ func (o *Options) rights(ctx context.Context, conn *pgx.Conn, do doing) error {
 		return failed(err)
 	}
 	for _, database := range databases {
-		if o.Scope == Classes && database != o.Database {
+		if !objects && database != o.Database {
 			continue
 		}
 		err := func() error {
@@ -209,7 +218,7 @@ func (o *Options) rights(ctx context.Context, conn *pgx.Conn, do doing) error {
 				}
 				defer func() { _ = in.Close(context.WithoutCancel(ctx)) }()
 			}
-			if o.Scope != Classes {
+			if objects {
 				for _, right := range watched {
 					var has bool
 					if err := in.QueryRow(ctx, "SELECT "+right.check, o.Auditor).Scan(&has); err != nil {
@@ -248,8 +257,8 @@ func (o *Options) rights(ctx context.Context, conn *pgx.Conn, do doing) error {
 }
 
 // settle makes the settings of the system that are not so, and gives those that somebody else has made.
-func (o *Options) settle(ctx context.Context, conn *pgx.Conn, do doing, report *Report) (owners map[string]bool, err error) {
-	settings := o.system()
+func (o *Options) settle(ctx context.Context, conn *pgx.Conn, do doing, report *Report, loaded bool) (owners map[string]bool, err error) {
+	settings := o.system(loaded)
 	names := make([]string, len(settings))
 	for i, s := range settings {
 		names[i] = s.name

@@ -164,6 +164,7 @@ func words(value string) string {
 
 func (j *Judge) judge(e *Event) []Verdict {
 	j.noteSetting(e)
+	j.hearStatement(e)
 	if j.expectedOf(e) {
 		return nil
 	}

@@ -190,6 +190,9 @@ func (j *Judge) explains(row *Row, commits map[time.Time]bool, scripts map[uint3
 	if n := st.Ledger[row.XMin]; n != nil {
 		return n
 	}
+	if j.said(row.Name) {
+		return &entry{}
+	}
 	if scripts[row.XMin] {
 		return &entry{}
 	}
@@ -210,6 +213,9 @@ func (j *Judge) explains(row *Row, commits map[time.Time]bool, scripts map[uint3
 // dropped says whether a record since then explains that a row is gone.
 func (j *Judge) dropped(row *Row, since time.Time) bool {
 	st := &j.state
+	if j.said(row.Name) {
+		return true
+	}
 	after := func(name string) bool {
 		at, ok := st.Dropped[name]
 		return ok && !at.Before(since.Add(-time.Second))

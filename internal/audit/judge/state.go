@@ -31,6 +31,7 @@ type State struct {
 	Catalogs  map[string]*Snapshot // by Scope
 	Mutes     []Mute               `json:",omitempty"` // oldest first
 	OwnSet    map[string]ownSet    // settings that sessions of our own have changed
+	Said      []statement          `json:",omitempty"` // statements of late, where there is no pgAudit
 	Set       map[string]ownSet    `json:",omitempty"` // settings of the system of which the log tells that they were changed
 }
 

@@ -1,0 +1,88 @@
+package server
+
+import (
+	"context"
+	"slices"
+	"testing"
+
+	"github.com/jackc/pgx/v5"
+
+	"howdah/internal/audit"
+	"howdah/internal/audit/check"
+	"howdah/internal/cluster"
+	"howdah/internal/pg/pgtest"
+)
+
+// TestWithoutPgAuditTheWatchLivesOnStatements: a PostgreSQL that has no pgAudit, as on Windows, is watched by what it can log itself. What is done is judged, the catalogs agree with it, the canary is heard, and what
+// is not seen is listed.
+func TestWithoutPgAuditTheWatchLivesOnStatements(t *testing.T) {
+	t.Parallel()
+	scratch, err := cluster.NewScratch(t.Context(), cluster.ScratchOptions{Without: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := scratch.Close(context.Background()); err != nil {
+			t.Error(err)
+		}
+	})
+	e := newEye(t, scratch.Cluster)
+	ways := func(role string) check.Way {
+		return func(database string) (string, error) { return scratch.DSN(role, database) }
+	}
+	connect := func() *pgx.Conn {
+		t.Helper()
+		dsn, err := scratch.DSN(cluster.Superuser, cluster.Database)
+		if err != nil {
+			t.Fatal(err)
+		}
+		conn, err := pgx.Connect(t.Context(), dsn)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = conn.Close(context.WithoutCancel(t.Context())) })
+		return conn
+	}
+	e.s.cover(t.Context())
+	pgtest.Await(t, "statements are logged", func() bool {
+		var is string
+		conn := connect()
+		defer conn.Close(t.Context())
+		return conn.QueryRow(t.Context(), "SHOW log_statement").Scan(&is) == nil && is == "ddl"
+	})
+	r, err := check.Run(t.Context(), check.Options{Ways: []check.Way{ways(cluster.Watcher), ways(cluster.Superuser)}, Files: true})
+	if err != nil || r.Audited || len(r.Without) == 0 || len(r.Findings) != 1 || r.Findings[0].ID != "watch.pgaudit" {
+		t.Fatalf("%+v, %v", r, err)
+	}
+	noise := func() { _ = connect().Close(t.Context()) }
+	e.glance(noise)
+	if e.canary.heard.IsZero() || len(Troubles(scratch.Cluster)) > 0 {
+		t.Fatalf("%+v", e.canary)
+	}
+	do := func(statements ...string) {
+		t.Helper()
+		conn := connect()
+		for _, sql := range statements {
+			if _, err := conn.Exec(t.Context(), sql); err != nil {
+				t.Fatalf("%s: %v", sql, err)
+			}
+		}
+	}
+	do("CREATE ROLE clerk LOGIN", "CREATE FUNCTION public.one() RETURNS int LANGUAGE sql AS 'SELECT 1'", "GRANT pg_monitor TO clerk", "ALTER ROLE clerk SET work_mem = '8MB'", "DROP FUNCTION one()", "CREATE ROLE boss SUPERUSER")
+	e.glance(noise)
+	e.glance(noise)
+	e.rules()
+	if !slices.Contains(e.found, "role.superuser") || slices.Contains(e.found, "watch.unexplained") || slices.Contains(e.found, "watch.vanished") {
+		t.Errorf("what was said is judged, and explains the catalogs: %q", e.found)
+	}
+	if !slices.ContainsFunc(e.kept, func(l audit.Line) bool { return l.Message == "statement: CREATE ROLE boss SUPERUSER" }) {
+		t.Error("it is not on the trail")
+	}
+	do("DO $$ BEGIN EXECUTE 'CREATE ROLE gh' || 'ost SUPERUSER'; END $$")
+	e.glance(noise)
+	e.glance(noise)
+	e.rules()
+	if !slices.Contains(e.found, "watch.unexplained") {
+		t.Errorf("what a block hides is found in the catalogs: %q", e.found)
+	}
+}
