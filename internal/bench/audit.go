@@ -73,7 +73,7 @@ func Audit(ctx context.Context, options AuditOptions) (*Report, error) {
 		for _, part := range []struct {
 			run    func(context.Context) error
 			wanted bool
-		}{{b.clusters, b.wants("pgbench") || b.wants("records")}, {b.judged, b.wants("records")}, {b.stored, b.wants("records")}, {b.houses, b.wants("posts") || b.wants("alerts")}} {
+		}{{b.clusters, b.wants("pgbench") || b.wants("records")}, {b.judged, b.wants("records")}, {b.stored, b.wants("records")}, {b.tables, b.wants("records")}, {b.houses, b.wants("posts") || b.wants("alerts")}} {
 			if !part.wanted {
 				continue
 			}
@@ -585,10 +585,35 @@ func (b *auditBench) wait(ctx context.Context, dsn string, listener *conn) ([]ti
 	return waits, nil
 }
 
+// lot is how many lines come at once.
+const lot = 500
+
+// append puts all lines on a trail, and tells of each lot.
+func (b *auditBench) append(trail *audit.Trail, grown func()) (records int, err error) {
+	for at := 0; at < len(b.lines); at += lot {
+		raw := b.lines[at:min(at+lot, len(b.lines))]
+		batch := audit.Batch{Raw: raw, Position: audit.Position{File: "bench.json", Offset: int64(at + len(raw))}}
+		for _, r := range raw {
+			line, err := audit.ParseLine(r)
+			if err != nil {
+				return records, err
+			}
+			if line.Audit != nil {
+				records++
+			}
+			batch.Lines = append(batch.Lines, line)
+		}
+		if _, _, err := trail.Append(batch); err != nil {
+			return records, err
+		}
+		grown()
+	}
+	return records, nil
+}
+
 // stored measures the trail's files, which are durable, beside a plain file that is synced as often.
 func (b *auditBench) stored(ctx context.Context) error {
 	b.Say("bench.say.audit_stored")
-	const lot = 500 // lines that come at once
 	var values, bases, ratios []float64
 	for round := range b.Rounds {
 		dir := filepath.Join(b.dir, fmt.Sprintf("trail-%d", round))
@@ -599,30 +624,14 @@ func (b *auditBench) stored(ctx context.Context) error {
 		records := 0
 		began := time.Now()
 		err = b.alone(probe{}, func() error {
-			for at := 0; at < len(b.lines); at += lot {
-				raw := b.lines[at:min(at+lot, len(b.lines))]
-				batch := audit.Batch{Raw: raw, Position: audit.Position{File: "bench.json", Offset: int64(at + len(raw))}}
-				for _, r := range raw {
-					line, err := audit.ParseLine(r)
-					if err != nil {
-						return err
-					}
-					if line.Audit != nil {
-						records++
-					}
-					batch.Lines = append(batch.Lines, line)
-				}
-				if _, _, err := trail.Append(batch); err != nil {
-					return err
-				}
-			}
-			return nil
+			records, err = b.append(trail, func() {})
+			return err
 		})
 		took := time.Since(began)
 		if err = errors.Join(err, trail.Close()); err != nil {
 			return err
 		}
-		plain, err := b.synced(filepath.Join(b.dir, fmt.Sprintf("plain-%d", round)), lot)
+		plain, err := b.synced(filepath.Join(b.dir, fmt.Sprintf("plain-%d", round)))
 		if err != nil {
 			return err
 		}
@@ -637,7 +646,7 @@ func (b *auditBench) stored(ctx context.Context) error {
 }
 
 // synced writes the same lines as they are.
-func (b *auditBench) synced(name string, lot int) (time.Duration, error) {
+func (b *auditBench) synced(name string) (time.Duration, error) {
 	file, err := os.Create(name)
 	if err != nil {
 		return 0, err

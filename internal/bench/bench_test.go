@@ -196,7 +196,7 @@ func TestBriefAuditBench(t *testing.T) {
 	if err != nil {
 		t.Fatalf("%v: %s", err, first(lang.English.Fault(err)))
 	}
-	for _, name := range []string{"audit_pgbench", "audit_judged", "audit_trail", "audit_posts", "audit_alert_p50", "audit_alert_p99"} {
+	for _, name := range []string{"audit_pgbench", "audit_judged", "audit_trail", "audit_stored", "audit_posts", "audit_alert_p50", "audit_alert_p99"} {
 		if !slices.ContainsFunc(report.Figures, func(f bench.Figure) bool { return f.Name == name && f.Value > 0 }) {
 			t.Errorf("%s is missing: %+v", name, report.Figures)
 		}
