@@ -636,4 +636,7 @@ func TestTheWaitingDoorSaysWhyToPeopleAndPrograms(t *testing.T) {
 	if have := ask("/room/1"); !strings.Contains(have, "One moment") || !strings.Contains(have, "disk is full") {
 		t.Error("the page does not say why")
 	}
+	if have := ask("/watch?class=role"); !strings.Contains(have, "howdah audit tail") {
+		t.Error("who looks for what happened is not told where it is written")
+	}
 }

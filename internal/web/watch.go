@@ -141,7 +141,7 @@ func chosen(f ui.WatchFilter, from, to time.Time) audit.Filter {
 	out := audit.Filter{From: from, To: to, Role: contains(f.Who), Source: contains(f.Source), Class: f.Class, Object: contains(f.Object), Outcome: f.Outcome, Text: f.Text}
 	switch f.Class {
 	case "": // who came and went, and what PostgreSQL says of itself, would bury what was done
-		out.Without = []string{audit.ClassLogin, audit.ClassLog}
+		out.Without = []string{audit.ClassLogin, audit.ClassLog, audit.ClassRights}
 		if f.Outcome != "" && f.Outcome != audit.OutcomeDone { // but a log-in that was refused is what is asked for
 			out.Without = nil
 		}

@@ -1,6 +1,8 @@
 package web
 
 import (
+	"encoding/json"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -147,17 +149,21 @@ func (t telling) event(row *ui.WatchEntry, v *audit.Event) {
 		}
 	default:
 		kind := v.Kind
+		args := fault.Args{"from": v.From, "to": v.To, "file": ui.Seen(v.File, 200), "offset": v.Offset, "length": v.Length, "why": ui.Seen(v.Why, mostName), "since": "?"}
+		if v.Since != nil {
+			args["since"] = v.Since.UTC().Format("2006-01-02 15:04:05 UTC")
+		}
 		switch {
 		case kind == audit.EventSkipped && v.Length < 0:
 			kind = "lost"
 		case kind == audit.EventRemoved && v.Removed != nil:
 			row.Text = t.lang.T("web.watch.event.removed", fault.Args{"from": v.Removed.From, "to": v.Removed.To})
 			return
-		case kind != audit.EventUnfit && kind != audit.EventSkipped && kind != audit.EventLineGap && kind != audit.EventStatementGap:
+		case !slices.Contains([]string{audit.EventSkipped, audit.EventLineGap, audit.EventStatementGap, audit.EventUnwritten, audit.EventUnfit, audit.EventRights}, kind): // a later release's
 			row.Text = ui.Seen(kind, mostName)
 			return
 		}
-		row.Text = t.lang.T("web.watch.event."+kind, fault.Args{"from": v.From, "to": v.To, "file": ui.Seen(v.File, 200), "offset": v.Offset, "length": v.Length})
+		row.Text = t.lang.T("web.watch.event."+kind, args)
 	}
 }
 
@@ -166,6 +172,13 @@ func (t telling) whole(e *audit.Entry, incidents []ui.Incident) ui.WatchEntry {
 	row := t.entry(e, incidents)
 	row.State = ui.Seen(e.State, 10)
 	if e.Event != nil {
+		if e.Event.Rights != nil {
+			if raw, err := json.MarshalIndent(e.Event.Rights, "", "  "); err == nil {
+				cut := strings.ToValidUTF8(string(raw[:min(len(raw), mostText)]), "")
+				row.Cut = len(raw) - len(cut)
+				row.Text += "\n" + ui.Seen(cut, 0)
+			}
+		}
 		return row
 	}
 	text, message := e.Message, ""

@@ -343,9 +343,24 @@ func TestThePageWatch(t *testing.T) {
 	owner.refused(404, "web.watch_session", "GET", "/watch/sessions/none", nil)
 	owner.refused(400, "web.watch_time", "GET", "/watch/entries?from=never", nil)
 
+	// What a later release may put on the trail, and what this one does, has words or at least its name.
+	since := time.Now().Add(-time.Minute)
+	r.note(audit.Event{Kind: audit.EventUnwritten, Since: &since}, audit.Event{Kind: audit.EventRights, Rights: &audit.Rights{}}, audit.Event{Kind: "later"}, audit.Event{Kind: audit.EventSkipped, File: "x.json", Length: -1})
+	r.level()
+	has(ask("?class=noticed"), "could not be written since", "later", "gone before it was read: x.json")
+	if page := ask(""); strings.Contains(page, "noted for the weekly digest") {
+		t.Error("a note for the digest stands among what was done")
+	}
+	code, page, _ = owner.page("/watch/entry/" + rows(ask("?class=rights"))[0])
+	if code != 200 {
+		t.Error(code)
+	}
+	has(page, "noted for the weekly digest", "{")
+
 	// Nothing that an address can say breaks the page.
 	for path, want := range map[string]int{"/watch?before=x": 400, "/watch?before=1.2": 200, "/watch?class=%00&text=%ff%00": 200, "/watch?last=x": 200, "/watch/entry/0": 404, "/watch/entry/999999": 404, "/watch/session/x": 404,
-		"/watch/session/%00": 404, "/watch/session/x?after=-1": 400, "/watch?from=0001-01-01&to=9999-12-31": 200, "/watch?to=1999-01-01": 200, "/watch?from=2026-01-02&to=2026-01-01": 200, "/watch?incident=%00": 200} {
+		"/watch/session/%00": 404, "/watch/session/x?after=-1": 400, "/watch?from=0001-01-01&to=9999-12-31": 200, "/watch?to=1999-01-01": 200, "/watch?from=2026-01-02&to=2026-01-01": 200, "/watch?incident=%00": 200,
+		"/watch?text=" + strings.Repeat("%25_*", 1000): 200, "/watch?who=" + strings.Repeat("*a", 2000): 200} {
 		if code, page, _ := owner.page(path); code != want {
 			t.Errorf("%s: %d, want %d: %s", path, code, want, page[max(0, len(page)-2000):])
 		}

@@ -307,6 +307,9 @@ func (d *Door) fail(w http.ResponseWriter, r *http.Request, err error) {
 		if trouble := d.trouble(); trouble != nil {
 			page.Reason, _ = locale.Fault(trouble)
 		}
+		if r.URL.Path == "/watch" || strings.HasPrefix(r.URL.Path, "/watch/") { // whoever looks for what happened now needs it most while the database is away
+			page.Also = locale.T("web.watch.down")
+		}
 		d.render(w, r, status(f.Code), "waiting", page)
 		return
 	}

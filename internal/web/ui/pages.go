@@ -262,6 +262,7 @@ type MePage struct {
 type WaitingPage struct {
 	Chrome
 	Reason string // localised, below the usual sentence; "" when not known
+	Also   string // what goes on all the same, for who wanted that; ""
 }
 
 // ErrorPage ("error").

@@ -62,9 +62,12 @@ func ReadWatchFilter(q url.Values) WatchFilter {
 	return f
 }
 
+// mostAsked is how many characters of each part of a filter count; an address has no more.
+const mostAsked = 300
+
 // Asked is a text of an address as PostgreSQL can be asked for it.
 func Asked(s string) string {
-	return strings.TrimSpace(strings.ReplaceAll(strings.ToValidUTF8(s, "\uFFFD"), "\x00", "\uFFFD"))
+	return clipped(strings.TrimSpace(strings.ReplaceAll(strings.ToValidUTF8(s, "\uFFFD"), "\x00", "\uFFFD")), mostAsked)
 }
 
 // Narrowed tells whether the filter asks for anything but a time.
@@ -74,8 +77,8 @@ func (f WatchFilter) Narrowed() bool {
 }
 
 // WatchClasses are the classes of what the trail holds (audit.Entry.Class, in small letters): pgAudit's own, and those of what is no audit record. Each has its
-// colour (.k0 to .k9 in ui.css); the last three, which speak of the trail itself, share one.
-var WatchClasses = []string{"role", "ddl", "write", "read", "function", "misc", "login", "error", "log", "forged", "noticed", "incident"}
+// colour (.k0 to .k9 in ui.css); the last four, which speak of the trail itself, share one.
+var WatchClasses = []string{"role", "ddl", "write", "read", "function", "misc", "login", "error", "log", "forged", "noticed", "rights", "incident"}
 
 // EveryClass asks for all of them; an address that names none leaves log-ins and what PostgreSQL says of itself out.
 const EveryClass = "all"
@@ -320,10 +323,17 @@ func (e WatchEntry) Line1() string {
 }
 
 func clipRunes(s string, most int) string {
+	if short := clipped(s, most); len(short) < len(s) {
+		return short + "…"
+	}
+	return s
+}
+
+func clipped(s string, most int) string {
 	n := 0
 	for i := range s {
 		if n++; n > most {
-			return s[:i] + "…"
+			return s[:i]
 		}
 	}
 	return s
