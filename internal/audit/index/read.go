@@ -35,7 +35,7 @@ type Page struct {
 const (
 	mostEntries = 1000
 	// searched is how many entries one page looks through for what no index serves.
-	searched = 50_000
+	searched = 20_000
 )
 
 // query collects a statement's conditions and arguments.
