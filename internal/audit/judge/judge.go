@@ -342,18 +342,34 @@ func (j *Judge) sprayed(e *Event) int {
 // together is how long after its last sign an incident still takes in what the same actor does from the same place.
 const together = 30 * time.Minute
 
+// mostAlike is how many incidents there may be at a time of which the same rule spoke first of the same role, or of those that were not let in. What is more is one: nobody reads a flood, and somebody may want one.
+const (
+	mostAlike = 20
+	manyKey   = "many|"
+)
+
 // incident finds or begins what a verdict belongs to.
 func (j *Judge) incident(e *Event, s *session, v *Verdict, mutable bool) (*Incident, Change) {
 	st := &j.state
 	key := e.Actor + "|" + network(e.Source)
-	if e.Actor == "" && e.Source == "" {
+	stranger := e.Kind == LoginFailed || e.Kind == Forged && !s.LoggedIn && (hidesLines(e.Actor) || hidesLines(e.DB))
+	switch {
+	case e.Actor == "" && e.Source == "":
 		key = "server|" + e.Kind
+	case stranger: // whoever is not let in can say any name
+		key = "|" + network(e.Source)
 	}
 	var found *Incident
+	alike := 0
 	for i := len(st.Incidents) - 1; i >= 0 && found == nil; i-- {
 		old := st.Incidents[i]
 		recent := e.Time.Sub(old.Last) <= together
+		if recent && len(old.Rules) > 0 && old.Rules[0] == v.Rule && (old.Actor == e.Actor || stranger && strings.HasPrefix(old.Key, "|")) {
+			alike++
+		}
 		switch {
+		case recent && e.Rate.Guessed && old.Key == "|"+network(e.Source):
+			found = old // of the guesses that came before
 		case s.Incident != "" && old.ID == s.Incident, recent && old.Key == key:
 			found = old
 		case recent && e.Actor == "" && slices.ContainsFunc(e.Names, func(name string) bool { return slices.Contains(old.Objects, name) }):
@@ -361,6 +377,16 @@ func (j *Judge) incident(e *Event, s *session, v *Verdict, mutable bool) (*Incid
 		}
 	}
 	change := Grew
+	if found == nil && alike >= mostAlike && v.Severity < Critical { // from ever new places: they are told together
+		if key = manyKey + v.Rule; !stranger {
+			key += "|" + e.Actor
+		}
+		for _, old := range st.Incidents {
+			if old.Key == key && e.Time.Sub(old.Last) <= together {
+				found = old
+			}
+		}
+	}
 	if found == nil {
 		// The same act has the same name whenever it is judged again, whatever else was found in between.
 		name := fnv.New32a()
@@ -377,6 +403,9 @@ func (j *Judge) incident(e *Event, s *session, v *Verdict, mutable bool) (*Incid
 	s.Incident = found.ID
 	if e.Session != "" && len(found.Sessions) < 200 {
 		found.Sessions = appendNew(found.Sessions, e.Session)
+	}
+	if many := strings.HasPrefix(found.Key, manyKey); (many || stranger) && len(found.Objects) < 50 { // who and where they are, of those who are not in its headline
+		found.Objects = appendNew(found.Objects, clip(strings.TrimSpace(e.Actor+" "+e.Source), 200))
 	}
 	for _, name := range e.Names {
 		if len(found.Objects) < 50 {
