@@ -33,6 +33,18 @@ type Alert struct {
 	Answers []Answer `json:"answers,omitempty"` // oldest first, the last of them: the room's log has all
 }
 
+// UnmarshalJSON takes what stands in a row. Whoever can write rows can put there what is no alert: that is one of which nothing is known, and open, so that it keeps neither the room
+// from being read nor the house from telling there how it stands.
+func (a *Alert) UnmarshalJSON(raw []byte) error {
+	type alert Alert
+	var read alert
+	if json.Unmarshal(raw, &read) != nil {
+		read = alert{State: AlertOpen}
+	}
+	*a = Alert(read)
+	return nil
+}
+
 // AlertRule is a rule of the watch in the words of its file: language -> a few words.
 type AlertRule struct {
 	ID    string            `json:"id"`
@@ -263,7 +275,7 @@ func (r *Rooms) Answer(ctx context.Context, me account.Person, d AnswerDraft) (R
 // apply writes an answer to its alert's messages up to its part, and into the log: with its own words at seq (0: the newest of them), and as something that
 // follows from it at the others. It gives the seq and time of the former; 0 when there is no such message. The caller holds the room's lock.
 func (a *AnswerRecord) apply(ctx context.Context, tx pgx.Tx, room int64, actor Author, at int64) (seq int64, when time.Time, err error) {
-	told, err := messages(ctx, tx, `x.room_id = $1 AND x.alert->>'incident' = $2 AND (x.alert->>'part')::int <= $3 ORDER BY x.seq DESC LIMIT 100`, room, a.Incident, a.Part)
+	told, err := messages(ctx, tx, `x.room_id = $1 AND x.alert->>'incident' = $2 AND x.alert->'part' <= to_jsonb($3::int) ORDER BY x.seq DESC LIMIT 100`, room, a.Incident, a.Part)
 	if err != nil {
 		return 0, time.Time{}, err
 	}
@@ -324,14 +336,14 @@ func (r *Rooms) Answers(ctx context.Context, after int64, limit int) (answers []
 			Answer   Answer
 			Cover    *Cover
 		}
-		if err := json.Unmarshal(c.Detail, &detail); err != nil {
-			return nil, 0, false, fault.Wrap(err, fault.Internal, "chat.answer")
+		if json.Unmarshal(c.Detail, &detail) != nil {
+			continue // the house wrote no such row, and those behind it are to be heard
 		}
 		a.Incident, a.Part, a.Answer, a.Cover = detail.Incident, detail.Part, detail.Answer, detail.Cover
 		answers = append(answers, a)
 	}
-	if len(answers) == limit {
-		return answers, answers[limit-1].Seq, true, nil
+	if len(changes) == limit {
+		return answers, changes[limit-1].Seq, true, nil
 	}
 	return answers, ops.Seq, false, nil
 }

@@ -232,4 +232,22 @@ func TestAlertsAreAnsweredByWhoRunsTheHouseAndWhatWasAnsweredIsNotLost(t *testin
 	if m = said(); m[0].Alert.State != AlertOpen || m[2].Alert.State != AlertOpen {
 		t.Errorf("a mute was ended, and still stands there: %+v %+v", m[0].Alert, m[2].Alert)
 	}
+
+	// Whoever can write rows keeps nothing from being told, read or heard.
+	if _, err := h.db.App.Exec(ctx, `UPDATE chat.message SET alert = '"x"' WHERE alert IS NOT NULL`); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := h.db.App.Exec(ctx, `UPDATE chat.change SET detail = '[1]' WHERE kind = 'answer' AND seq = (SELECT min(seq) FROM chat.change WHERE kind = 'answer' AND seq > $1 AND client_id IS NOT NULL)`, upTo); err != nil {
+		t.Fatal(err)
+	}
+	tell(alert(2, 6, "r1", "r2"), "and it goes on", false)
+	if m = said(); m[2].Body != "and it goes on" || m[2].Alert.Incident != second.Alert.Incident || m[2].Alert.State != AlertOpen || m[0].Alert == nil {
+		t.Errorf("%+v", m)
+	}
+	if heard, _, more, err := h.Answers(ctx, upTo, 100); err != nil || len(heard) != 4 || more {
+		t.Errorf("%d answers are heard, %v", len(heard), err)
+	}
+	if heard, at, more, err := h.Answers(ctx, upTo, 1); err != nil || len(heard) != 0 || at <= upTo || !more {
+		t.Errorf("%d answers are heard up to %d, %v", len(heard), at, err)
+	}
 }
