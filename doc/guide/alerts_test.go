@@ -39,7 +39,8 @@ func TestTheAlertsOfThePageArrive(t *testing.T) {
 	}))
 	t.Cleanup(server.Close)
 	file := filepath.Join(p.dir, "alerts.jsonl")
-	config := strings.NewReplacer("http://localhost:9999", server.URL, "/tmp/howdah-alerts.jsonl", file, "/etc/howdah/slack.url", filepath.Join(p.dir, "slack.url")).Replace(shown[0])
+	config := strings.NewReplacer(`kind = "webhook"`, "kind = \"webhook\"\ntimeout = \"10m\"", `kind = "command"`, "kind = \"command\"\ntimeout = \"10m\"", // a machine that stalls is no receiver that hangs
+		"http://localhost:9999", server.URL, "/tmp/howdah-alerts.jsonl", file, "/etc/howdah/slack.url", filepath.Join(p.dir, "slack.url")).Replace(shown[0])
 	for name, text := range map[string]string{"howdah.toml": config, "webhook.secret": "whsec_c2VjcmV0\n", "slack.url": "https://hooks.example.org/x\n"} {
 		if err := os.WriteFile(filepath.Join(p.dir, name), []byte(text), 0o600); err != nil {
 			t.Fatal(err)
