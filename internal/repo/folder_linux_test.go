@@ -257,8 +257,10 @@ func TestAKilledWriterLeavesWholeObjectsOnly(t *testing.T) {
 	t.Parallel()
 	dir := filepath.Join(t.TempDir(), "repo")
 	stored := map[string]bool{}
+	seen := map[string]bool{} // whole, as the rounds before have found: they are looked at once more at the end
 	tails := 0
-	for round := range 12 {
+	const rounds = 12
+	for round := range rounds {
 		cmd := exec.CommandContext(t.Context(), os.Args[0], "-test.run", "^TestPutForEver$")
 		cmd.Env = append(os.Environ(), "HOWDAH_PUT_FOR_EVER="+dir)
 		out, err := cmd.StdoutPipe()
@@ -288,6 +290,10 @@ func TestAKilledWriterLeavesWholeObjectsOnly(t *testing.T) {
 		for _, name := range names(t, r, "main/") {
 			name, _ = strings.CutSuffix(name, r.Ending())
 			have[name] = true
+			if seen[name] && round < rounds-1 {
+				continue
+			}
+			seen[name] = true
 			if got, err := r.Get(t.Context(), name, nil); err != nil || !bytes.Equal(got, killedContent(name)) {
 				t.Errorf("round %d: %s: %v", round, name, err)
 			}
