@@ -58,6 +58,7 @@ type Cluster struct {
 	opt     Options
 	scratch bool // loses its data with the machine: no fsync, no TCP
 	without bool // pgAudit is not loaded, though it may be installed
+	segment int  // MiB of a segment of WAL when the cluster is made; 0: as PostgreSQL has it
 	// elsewhere is the data directory of a cluster that somebody else runs; "": it is below dir.
 	elsewhere string
 

@@ -16,6 +16,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"strconv"
 	"strings"
 	"time"
 
@@ -229,6 +230,9 @@ func (c *Cluster) initdb(ctx context.Context, data, verifier string) error {
 		"--encoding", "UTF8", "--locale", "C", "--text-search-config", "simple", "--no-sync", "--no-instructions"}
 	if c.in.Version.Major >= 17 {
 		args = append(args, "--locale-provider", "builtin", "--builtin-locale", "C.UTF-8")
+	}
+	if c.segment != 0 {
+		args = append(args, "--wal-segsize", strconv.Itoa(c.segment))
 	}
 	_, err := c.run(ctx, nil, "initdb", append(args, "--lc-ctype", utf8Ctype)...)
 	var failed *commandError

@@ -17,6 +17,7 @@ type ScratchOptions struct {
 	Account  *Account          // as whom; nil: we ourselves, or (started as root) the account DefaultAccount
 	Settings map[string]string // further settings of PostgreSQL
 	Without  bool              // without pgAudit, though it is installed: as where there is none
+	Segment  int               // MiB that a segment of WAL has: a power of two up to 1024; 0: PostgreSQL's own, 16
 }
 
 // Scratch makes and starts a throw-away cluster, for tests and drills: the same roles, database and settings as a real one, but it
@@ -64,7 +65,7 @@ func NewScratch(ctx context.Context, opt ScratchOptions) (*Scratch, error) {
 	if s.Cluster, err = New(dir, in, Options{Account: opt.Account, Settings: opt.Settings}); err != nil {
 		return nil, errors.Join(err, s.remove(ctx, dir))
 	}
-	s.scratch, s.without = true, opt.Without
+	s.scratch, s.without, s.segment = true, opt.Without, opt.Segment
 	if err = s.Init(ctx); err == nil {
 		err = s.Start(ctx)
 	}

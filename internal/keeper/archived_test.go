@@ -69,6 +69,12 @@ func (p Place) open(t testing.TB, keys *repo.Keys) *repo.Repo {
 // newArchived has its repo beside the cluster, when no place is given.
 func newArchived(t *testing.T, recipients []string, identity string, places ...Place) *archived {
 	t.Helper()
+	return newArchivedOf(t, 1, recipients, identity, places...)
+}
+
+// newArchivedOf has segments of so many MiB.
+func newArchivedOf(t *testing.T, segment int, recipients []string, identity string, places ...Place) *archived {
+	t.Helper()
 	if len(places) == 0 && *repos != "folder" {
 		if recipients == nil {
 			recipients, identity = sealed(t)
@@ -86,7 +92,7 @@ func newArchived(t *testing.T, recipients []string, identity string, places ...P
 	if in.Version.Major >= 17 {
 		settings["summarize_wal"] = "on"
 	}
-	h := newHouse(t, settings)
+	h := newHouseOf(t, segment, settings)
 	a := &archived{house: h, identity: identity, program: howdah, settings: filepath.Join(h.Dir(), "keeper.json"), place: Place{Address: filepath.Join(h.Dir(), "repo")}}
 	if len(places) > 0 {
 		a.place = places[0]
@@ -99,7 +105,7 @@ func newArchived(t *testing.T, recipients []string, identity string, places ...P
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := &Settings{Cluster: "main", Identity: wal.Identity{System: system, Major: h.Installation().Version.Major, SegmentSize: wal.DefaultSegmentSize},
+	s := &Settings{Cluster: "main", Identity: wal.Identity{System: system, Major: h.Installation().Version.Major, SegmentSize: wal.SegmentSize(segment << 20)},
 		Repos: []Place{a.place}, Recipients: recipients}
 	if err := s.Save(a.settings); err != nil {
 		t.Fatal(err)

@@ -103,9 +103,13 @@ type house struct {
 	conn *pgx.Conn
 }
 
-func newHouse(t testing.TB, settings map[string]string) *house {
+// newHouse has segments of WAL of 1 MiB: every switch to the next one is then a sixteenth of the work, for PostgreSQL as for us. Segments of the usual 16 MiB are in the tests of
+// streaming, and wherever the program as a whole is tested.
+func newHouse(t testing.TB, settings map[string]string) *house { return newHouseOf(t, 1, settings) }
+
+func newHouseOf(t testing.TB, segment int, settings map[string]string) *house {
 	t.Helper()
-	s, err := cluster.NewScratch(t.Context(), cluster.ScratchOptions{Settings: settings})
+	s, err := cluster.NewScratch(t.Context(), cluster.ScratchOptions{Settings: settings, Segment: segment})
 	if err != nil {
 		t.Fatal(err)
 	}

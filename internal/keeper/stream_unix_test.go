@@ -203,7 +203,7 @@ func TestALostDiskCostsNothingThatWasStreamed(t *testing.T) {
 	}
 	giveTo(t, nil, identity)
 	recipient := key.Recipient().String()
-	a := newArchived(t, []string{recipient}, identity)
+	a := newArchivedOf(t, 16, []string{recipient}, identity)
 	a.backup()
 	a.exec(`CREATE TABLE ledger (writer int, n int, filling text, PRIMARY KEY (writer, n))`)
 	slot, state := SlotName("main", a.place.Address), filepath.Join(t.TempDir(), "state.json")
@@ -434,7 +434,7 @@ func failsWith(t testing.TB, s *Stream, key string) {
 // that is not what the pieces are of is refused.
 func TestEveryRepoIsStreamedIntoAndNoneIsStitchedToAnotherLife(t *testing.T) {
 	t.Parallel()
-	a := newArchived(t, nil, "")
+	a := newArchivedOf(t, 16, nil, "")
 	bucket := inBucket(t)
 	s3 := bucket.open(t, nil)
 	a.await(a.house) // the archive is bound to the cluster
