@@ -20,6 +20,7 @@ import (
 	"testing"
 	"time"
 
+	"howdah/internal/cli/clitest"
 	"howdah/internal/cluster"
 	"howdah/internal/untested"
 )
@@ -113,7 +114,7 @@ type keeperLine struct {
 }
 
 func (k *keeperLine) command(args ...string) *exec.Cmd {
-	cmd := exec.Command(binary(k.t), append(args, "--clusters", k.clusters)...)
+	cmd := exec.Command(clitest.Program(k.t), append(args, "--clusters", k.clusters)...)
 	cmd.Dir = k.dir
 	cmd.Env = append(os.Environ(), "LC_ALL=C.UTF-8", "HOWDAH_LANG=en")
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}

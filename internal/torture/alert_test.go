@@ -167,7 +167,7 @@ func (r *receivers) refusals(word string) (all []finding) {
 // is said; with PostgreSQL down it arrives all the same; and when somebody has answered in the room, those outside hear of it.
 func TestAnAlertReachesThoseWhoAreNotInTheRoom(t *testing.T) {
 	t.Parallel()
-	h := newHouse(t)
+	h := newRacedHouse(t)
 	base := filepath.Dir(h.dir)
 	r := newReceivers(t)
 	secret, file, spoken := filepath.Join(base, "secret"), filepath.Join(base, "alerts.toml"), filepath.Join(base, "spoken")

@@ -15,7 +15,7 @@ import (
 // connection that is dropped for the very catching up, which would come back and be dropped again.
 func TestWhoMissedMuchIsBroughtUpToDate(t *testing.T) {
 	t.Parallel()
-	h := newHouse(t)
+	h := newRacedHouse(t)
 	owner := h.settle(h.start(), "anna")[0]
 	lobby := h.lobby(owner)
 	writer := h.open(owner, lobby)
@@ -71,7 +71,7 @@ func TestWhoMissedMuchIsBroughtUpToDate(t *testing.T) {
 // Who leaves a room and comes back at once goes on hearing it.
 func TestWhoComesBackAtOnceHearsOn(t *testing.T) {
 	t.Parallel()
-	h := newHouse(t)
+	h := newRacedHouse(t)
 	people := h.settle(h.start(), "anna", "bert")
 	lobby := h.lobby(people[0])
 	page := h.open(people[1], lobby)

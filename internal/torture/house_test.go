@@ -20,6 +20,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"howdah/internal/cli/clitest"
 	"howdah/internal/cluster"
 )
 
@@ -30,6 +31,7 @@ type house struct {
 	addr    string   // host:port of the door, the same after every restart
 	args    []string // further arguments of up
 	program string   // "": as it is built from this source
+	raced   bool     // with the race detector, where program is ""
 	wrap    []string // a command that starts the program: a shell that sets limits
 	said    string   // the file that takes what it says
 	run     *program // the one that was started last
@@ -65,6 +67,14 @@ func newHouse(t testing.TB, args ...string) *house {
 		t.Fatal(err)
 	}
 	return houseIn(t, base, args...)
+}
+
+// newRacedHouse has the race detector in the server.
+func newRacedHouse(t testing.TB, args ...string) *house {
+	t.Helper()
+	h := newHouse(t, args...)
+	h.raced = true
+	return h
 }
 
 func houseIn(t testing.TB, base string, args ...string) *house {
@@ -117,8 +127,11 @@ func (h *house) clear() {
 // command is howdah with the house's data directory.
 func (h *house) command(args ...string) *exec.Cmd {
 	path := h.program
-	if path == "" {
-		path = binary(h.t)
+	switch {
+	case path == "" && h.raced:
+		path = raced(h.t)
+	case path == "":
+		path = clitest.Program(h.t)
 	}
 	line := append(append([]string{}, h.wrap...), path)
 	line = append(line, args...)

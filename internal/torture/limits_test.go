@@ -91,6 +91,7 @@ func TestFullDiskIsToldAndLosesNothing(t *testing.T) {
 	t.Parallel()
 	disk := smallDisk(t, 220)
 	h := houseIn(t, disk)
+	h.raced = true
 	h.said = filepath.Join(work, "said-"+filepath.Base(disk)+".log") // what is said must not need the disk
 	owner := h.settle(h.start(), "anna")[0]
 	lobby := h.lobby(owner)
@@ -202,7 +203,7 @@ func TestFullDiskAtStartAndStop(t *testing.T) {
 // With too few files to open, howdah says so once, goes on for those who are in, and takes others when some have left.
 func TestTooManyOpenFilesIsSurvived(t *testing.T) {
 	t.Parallel()
-	h := newHouse(t)
+	h := newRacedHouse(t)
 	h.wrap = []string{"sh", "-c", `ulimit -n 160; exec "$@"`, "sh"}
 	owner := h.settle(h.start(), "anna")[0]
 	lobby := h.lobby(owner)
@@ -247,7 +248,7 @@ func TestTooManyOpenFilesIsSurvived(t *testing.T) {
 // When PostgreSQL takes no more connections, howdah says so, waits, and goes on when there are some again.
 func TestTooManyConnectionsIsSurvived(t *testing.T) {
 	t.Parallel()
-	h := newHouse(t)
+	h := newRacedHouse(t)
 	owner := h.settle(h.start(), "anna")[0]
 	lobby := h.lobby(owner)
 	page := h.open(owner, lobby)

@@ -26,7 +26,7 @@ func TestTorture(t *testing.T) {
 		*seed = time.Now().UnixNano()
 	}
 	t.Logf("-torture.seed=%d -torture.rounds=%d -torture.clients=%d", *seed, *rounds, *clients)
-	h := newHouse(t)
+	h := newRacedHouse(t)
 	people := h.settle(h.start(), "anna", "bert", "chen", "dora")
 	var lobby struct{ Rooms []room }
 	h.must(people[0], "GET", "/rooms", nil, &lobby)

@@ -102,7 +102,7 @@ func (h *house) controlState() string {
 // Ctrl-C tells the people, finishes what is under way, shuts PostgreSQL down cleanly and leaves no process behind.
 func TestCtrlCStopsInOrder(t *testing.T) {
 	t.Parallel()
-	h := newHouse(t)
+	h := newRacedHouse(t)
 	owner := h.settle(h.start(), "anna")[0]
 	lobby := h.lobby(owner)
 	page := h.open(owner, lobby)

@@ -47,7 +47,7 @@ func (h *house) opsRoom(who person) (room int64, said []string) {
 // to itself is not; and a watch that was dead meanwhile tells of it when it is back, once.
 func TestWhatIsOutOfOrderIsSaidToTheKeepersOnceWhateverIsKilled(t *testing.T) {
 	t.Parallel()
-	h := newHouse(t)
+	h := newRacedHouse(t)
 	in, err := cluster.Find(t.Context(), "")
 	if err != nil || !in.PgAudit {
 		t.Fatalf("pgAudit is needed: %+v, %v", in, err)
