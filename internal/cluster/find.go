@@ -57,9 +57,13 @@ type Installation struct {
 // Program is the path of one of its programs, such as "pg_dump".
 func (in Installation) Program(name string) string { return filepath.Join(in.Bin, name+exeSuffix) }
 
+// answerLimit is what a program of PostgreSQL has to say its version: forever is only what lies on a network disk that is gone. A drill, which has the lowest priority of all, waits for
+// its share of a busy machine.
+const answerLimit = 2 * time.Minute
+
 // versionOf asks the server program on disk for its version.
 func versionOf(ctx context.Context, program string) (Version, error) {
-	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	ctx, cancel := context.WithTimeout(ctx, answerLimit)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, program, "--version")
 	cmd.Env = environment(nil)
@@ -96,7 +100,7 @@ func hasPgAudit(ctx context.Context, in Installation) bool {
 		fmt.Sprintf("/usr/lib/postgresql/%d/lib", in.Version.Major)}
 	// pg_config knows, but it often comes with the development package only.
 	if _, err := os.Stat(in.Program("pg_config")); err == nil {
-		ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+		ctx, cancel := context.WithTimeout(ctx, answerLimit)
 		defer cancel()
 		cmd := exec.CommandContext(ctx, in.Program("pg_config"), "--sharedir", "--pkglibdir")
 		cmd.Env = environment(nil)
