@@ -21,7 +21,7 @@ SUITE = ./internal/keeper ./internal/torture ./internal/e2e ./...
 
 test: deps check ## all checks and tests on real parts (installs PostgreSQL, pgAudit, Chromium and an S3 server where they are missing)
 	@list=$$(mktemp); said=$$(mktemp); echo '$(GO) test -race -timeout 20m ./...'; \
-	  HOWDAH_UNTESTED=$$list GOFLAGS='$(GOFLAGS) $(RACELESS)' $(GO) test -race -timeout 20m $(SUITE) 2>&1 | tee $$said; code=$${PIPESTATUS[0]}; \
+	  HOWDAH_UNTESTED=$$list HOWDAH_RACELESS='$(RACELESS)' $(GO) test -race $(RACELESS) -timeout 20m $(SUITE) 2>&1 | tee $$said; code=$${PIPESTATUS[0]}; \
 	  [ $$code = 0 ] || { echo; echo 'What failed (the first lines of each):'; \
 	    awk '/^(ok|FAIL|\?)( |\t|$$)/ { n = 0; if (/^FAIL\t/) print; next } /^ *--- FAIL|^panic:|DATA RACE|^#/ { n = 25 } n-- > 0' $$said; }; \
 	  [ ! -s $$list ] || { echo 'Not tested on this machine:'; sort -u $$list; }; rm -f $$list $$said; exit $$code
