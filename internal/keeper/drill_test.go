@@ -43,7 +43,7 @@ func left(t testing.TB, dir string) []string {
 // A drill's life: the backups are hopes, one is restored by it, another drill is killed at some point, a third sweeps and finds that an index is not as it should be.
 func TestADrillShowsWhetherTheNewestBackupCanBeRestored(t *testing.T) {
 	t.Parallel()
-	a, first, second, _ := filled(t, nil, "")
+	a, first, second, _ := filledOf(t, 16, nil, "")
 	scratch := place(t)
 	options := DrillOptions{Scratch: scratch, Program: a.program, Repos: []Place{a.place}, IdentityFile: a.identity, Installation: a.Installation(), Account: testAccount(t),
 		By: "this test"}

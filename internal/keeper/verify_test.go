@@ -55,7 +55,13 @@ func (a *archived) file(object string) string {
 
 // filled is a house with two base backups, a logical one, and some segments of WAL around them.
 func filled(t *testing.T, recipients []string, identity string) (a *archived, first, second *Backup, d Dump) {
-	a = newArchived(t, recipients, identity)
+	t.Helper()
+	return filledOf(t, 1, recipients, identity)
+}
+
+// filledOf has segments of so many MiB.
+func filledOf(t *testing.T, segment int, recipients []string, identity string) (a *archived, first, second *Backup, d Dump) {
+	a = newArchivedOf(t, segment, recipients, identity)
 	first = a.backup()
 	a.exec(`CREATE TABLE grown (n int, t timestamptz DEFAULT clock_timestamp())`)
 	more := func(n int) {
