@@ -4,7 +4,6 @@ import (
 	"context"
 	"os/user"
 	"slices"
-	"strings"
 	"time"
 
 	"howdah/internal/audit/judge"
@@ -67,9 +66,9 @@ func (c *auditMutesListCmd) Run(ctx context.Context, t *terminal) error {
 		if !now.Before(m.Until) {
 			key = "cli.audit.mute.over"
 		}
-		t.say(key, fault.Args{"incident": m.Incident, "until": local(m.Until), "by": m.By, "from": local(m.From), "role": m.Actor, "network": m.Network})
+		t.say(key, fault.Args{"incident": m.Incident, "until": local(m.Until), "by": oneLine(m.By), "from": local(m.From), "role": oneLine(m.Actor), "network": oneLine(m.Network)})
 		for _, act := range m.Acts {
-			t.say("cli.audit.mute.act", fault.Args{"rule": act.Rule, "kind": act.Kind, "app": strings.TrimSpace(act.App)})
+			t.say("cli.audit.mute.act", fault.Args{"rule": act.Rule, "kind": oneLine(act.Kind), "app": oneLine(act.App)})
 		}
 	}
 	t.say("cli.audit.mutes", fault.Args{"count": len(mutes)})
@@ -84,16 +83,16 @@ type auditMutesEndCmd struct {
 
 // Run is howdah audit mutes end.
 func (c *auditMutesEndCmd) Run(ctx context.Context, t *terminal) error {
+	by := "?"
+	if me, err := user.Current(); err == nil { // who asks, before the process becomes the house's account
+		by = me.Username
+	}
 	house, mutes, err := mutesOf(ctx, t, &c.House)
 	if err != nil {
 		return err
 	}
 	if !slices.ContainsFunc(mutes, func(m judge.Mute) bool { return m.Incident == c.Incident && time.Now().Before(m.Until) }) {
 		return fault.New(fault.NotFound, "cli.no_mute", fault.Args{"incident": c.Incident})
-	}
-	by := "?"
-	if me, err := user.Current(); err == nil {
-		by = me.Username
 	}
 	if err := server.EndMute(house, c.Incident, by); err != nil {
 		return err

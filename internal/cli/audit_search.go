@@ -6,6 +6,7 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unicode"
 
 	"howdah/internal/audit"
 	"howdah/internal/config"
@@ -190,7 +191,7 @@ func said(e *audit.Entry) string {
 // oneLine is text as a terminal may be given it: no control characters, whatever a client called itself.
 func oneLine(s string) string {
 	return strings.Join(strings.Fields(strings.Map(func(r rune) rune {
-		if r < ' ' || r >= 0x7f && r < 0xa0 || r >= 0x202a && r <= 0x202e || r >= 0x2066 && r <= 0x2069 {
+		if unicode.In(r, unicode.Cc, unicode.Cf) { // what is not seen, or turns around what stands beside it
 			return ' '
 		}
 		return r

@@ -93,7 +93,7 @@ func (t *terminal) alert(a alertJSON, rules *judge.Rules) {
 		}
 		said := t.lang.T("web.js.alert.said."+answer.What, args)
 		if answer.Note != "" {
-			said = t.lang.T("web.js.alert.note", fault.Args{"said": said, "note": answer.Note})
+			said = t.lang.T("web.js.alert.note", fault.Args{"said": said, "note": oneLine(answer.Note)})
 		}
 		t.say("cli.audit.alert.said", fault.Args{"said": said, "when": local(answer.At)})
 	}

@@ -66,11 +66,10 @@ type Rule struct {
 	Title     map[string]string `toml:"title"` // language -> a few words
 	Say       map[string]string `toml:"say"`   // language -> one sentence with {fields}
 	Do        map[string]string `toml:"do"`    // language -> what to do next
-	Together  string            `toml:"together"`
-	Loud      bool              `toml:"loud"` // what it finds is never muted; of critical rules that holds anyway
-	Off       bool              `toml:"off"`  // a folder's file can switch one of ours off
-	Yes       map[string]any    `toml:"yes"`  // an event that it finds: sql and fields
-	No        map[string]any    `toml:"no"`   // one that it leaves alone
+	Loud      bool              `toml:"loud"`  // what it finds is never muted; of critical rules that holds anyway
+	Off       bool              `toml:"off"`   // a folder's file can switch one of ours off
+	Yes       map[string]any    `toml:"yes"`   // an event that it finds: sql and fields
+	No        map[string]any    `toml:"no"`    // one that it leaves alone
 
 	from    string // the file
 	program cel.Program
