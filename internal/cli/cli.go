@@ -34,6 +34,7 @@ type commands struct {
 	Backup       backupCmd       `cmd:"" help:"${help_backup}"`
 	Backups      backupsCmd      `cmd:"" help:"${help_backups}"`
 	Restore      restoreCmd      `cmd:"" help:"${help_restore}"`
+	Recover      recoverCmd      `cmd:"" help:"${help_recover}"`
 	Verify       verifyCmd       `cmd:"" help:"${help_verify}"`
 	Drill        drillCmd        `cmd:"" help:"${help_drill}"`
 	Prune        pruneCmd        `cmd:"" help:"${help_prune}"`

@@ -105,6 +105,7 @@ func (c *upCmd) Run(ctx context.Context, t *terminal) (err error) {
 		if err != nil {
 			return err
 		}
+		keeper.SweepScratch(ctx, absolute(c.Folder(dir)), in, account)
 	} else if options.AppDSN, options.OwnerDSN, options.AppRole, err = c.elsewhere(dir); err != nil {
 		return err
 	}

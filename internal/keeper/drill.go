@@ -272,30 +272,35 @@ func (d *Drilled) exercise(ctx context.Context, r *repo.Repo, plan rehearsal, op
 	for _, b := range plan.Chain[:max(0, len(plan.Chain)-1)] {
 		e.Chain = append(e.Chain, b.ID)
 	}
-	x := &recovery{options: to, to: to.To, work: to.To}
-	where, err := x.letUsIn(done, dir)
+	s, err := revive(ctx, done, dir, to)
 	if err != nil {
 		return nil, err
 	}
-	c, err := cluster.New(done.Dir, options.Installation, cluster.Options{Account: options.Account, Bare: true})
+	e.Restored = seconds(time.Since(began))
+	began = time.Now()
+	err = e.look(ctx, s, func(bytes, total int64) { tell(RecoverProgress{Phase: DrillCheck, Bytes: bytes, Total: total}) })
+	e.Checked = seconds(time.Since(began))
+	return e, err
+}
+
+// revive starts a restored cluster for us alone; what belongs to it lies in dir. The server's database is template1, or postgres where nobody may enter that.
+func revive(ctx context.Context, done *Recovered, dir string, to RecoverOptions) (Server, error) {
+	x := &recovery{options: to, to: to.To, work: to.To}
+	where, err := x.letUsIn(done, dir)
 	if err != nil {
-		return nil, err
+		return Server{}, err
+	}
+	c, err := cluster.New(done.Dir, to.Installation, cluster.Options{Account: to.Account, Bare: true})
+	if err != nil {
+		return Server{}, err
 	}
 	// A role of our own: which superusers there are, whether they may log in, and what is set for them, is the cluster's affair.
 	role := drillPrefix + strings.ToLower(rand.Text()[:12])
 	database, err := c.MakeSuperuser(ctx, role)
 	if err != nil {
-		return nil, err
+		return Server{}, err
 	}
-	if err := c.Start(ctx); err != nil {
-		return nil, err
-	}
-	e.Restored = seconds(time.Since(began))
-	began = time.Now()
-	s := Server{DSN: where + " user=" + role + " dbname=" + database + " sslmode=disable", Programs: options.Installation}
-	err = e.look(ctx, s, func(bytes, total int64) { tell(RecoverProgress{Phase: DrillCheck, Bytes: bytes, Total: total}) })
-	e.Checked = seconds(time.Since(began))
-	return e, err
+	return Server{DSN: where + " user=" + role + " dbname=" + database + " sslmode=disable", Programs: to.Installation}, c.Start(ctx)
 }
 
 // keepLog keeps the end of the server's log that a fault names: the file goes with all the rest.

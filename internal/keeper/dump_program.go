@@ -69,6 +69,11 @@ func (s Server) conninfo(database string) (text, password string, err error) {
 	password = values["password"]
 	delete(values, "password")
 	delete(values, "sslpassword") // there is no way but the command line
+	return keywords(values), password, nil
+}
+
+// keywords writes a connection string of libpq.
+func keywords(values map[string]string) string {
 	names := make([]string, 0, len(values))
 	for name := range values {
 		names = append(names, name)
@@ -78,7 +83,7 @@ func (s Server) conninfo(database string) (text, password string, err error) {
 	for _, name := range names {
 		parts = append(parts, name+"='"+strings.NewReplacer(`\`, `\\`, `'`, `\'`).Replace(values[name])+"'")
 	}
-	return strings.Join(parts, " "), password, nil
+	return strings.Join(parts, " ")
 }
 
 // notLibpq are words of pgx in a DSN that libpq does not know.

@@ -11,7 +11,18 @@ import (
 // LeaveToOthers makes this process and those that it will start get what others leave of processors and disks. On Linux both belong to threads, and new ones have
 // what the one that made them has. https://man7.org/linux/man-pages/man2/ioprio_set.2.html
 func LeaveToOthers() {
-	const whoProcess, idle = 1, 3 << 13
+	const idle = 3 << 13
+	yield(19, idle)
+}
+
+// StandBack makes this process and those that it will start give way to others, but not starve where these take all that there is: somebody waits for what it does.
+func StandBack() {
+	const least = 2<<13 | 7 // the last of those that are served in turn
+	yield(10, least)
+}
+
+func yield(nice, io int) {
+	const whoProcess = 1
 	seen := map[int]bool{}
 	for more := true; more; {
 		more = false
@@ -22,8 +33,8 @@ func LeaveToOthers() {
 				continue
 			}
 			seen[id], more = true, true
-			_ = syscall.Setpriority(syscall.PRIO_PROCESS, id, 19)
-			_, _, _ = unix.Syscall(unix.SYS_IOPRIO_SET, whoProcess, uintptr(id), idle) //nolint:gosec // a number of a thread
+			_ = syscall.Setpriority(syscall.PRIO_PROCESS, id, nice)
+			_, _, _ = unix.Syscall(unix.SYS_IOPRIO_SET, whoProcess, uintptr(id), uintptr(io)) //nolint:gosec // a number of a thread
 		}
 	}
 }

@@ -6,3 +6,8 @@ import "golang.org/x/sys/windows"
 func LeaveToOthers() {
 	_ = windows.SetPriorityClass(windows.CurrentProcess(), windows.IDLE_PRIORITY_CLASS)
 }
+
+// StandBack makes this process and those that it will start give way to others, but not starve.
+func StandBack() {
+	_ = windows.SetPriorityClass(windows.CurrentProcess(), windows.BELOW_NORMAL_PRIORITY_CLASS)
+}

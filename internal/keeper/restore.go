@@ -37,8 +37,9 @@ type RecoverOptions struct {
 	Archiving bool
 	// Histories is a pg_wal folder: the restored cluster takes none of the timelines whose histories are in there. "" where the archive knows them all.
 	Histories string
-	Scratch   bool // it is looked at and thrown away: the disk is not waited for, and the server is a small one
-	Clear     bool // what an earlier restore into To left unfinished is removed
+	Scratch   bool       // it is looked at and thrown away: the disk is not waited for, and the server is a small one
+	Clear     bool       // what an earlier restore into To left unfinished is removed
+	Select    *Selection // what comes back; nil: everything
 	Workers   int
 	Progress  func(RecoverProgress) // told some times per second; may be nil
 }
@@ -202,8 +203,10 @@ func (x *recovery) prepare(ctx context.Context) error {
 	if err := os.MkdirAll(x.to, 0o700); err != nil {
 		return x.fault(err)
 	}
-	if _, _, err := x.plan.Room(x.to, x.options.Tablespaces); err != nil {
-		return err
+	if x.options.Select == nil { // of a part, the caller knows what it takes
+		if _, _, err := x.plan.Room(x.to, x.options.Tablespaces); err != nil {
+			return err
+		}
 	}
 	if err := os.Mkdir(x.work, 0o700); err != nil {
 		return x.fault(err)

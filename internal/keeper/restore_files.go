@@ -22,10 +22,14 @@ import (
 // extract restores the files of one backup.
 func (x *recovery) extract(ctx context.Context, b *Backup, data string, space func(oid string) string) error {
 	told := atomic.Int64{}
-	return x.fault(Unpack(ctx, x.r, b, UnpackOptions{Data: data, Tablespace: space, Workers: x.options.Workers, Progress: func(n int64) {
+	total := x.plan.Write
+	if x.options.Select != nil {
+		total = x.options.Select.Bytes
+	}
+	return x.fault(Unpack(ctx, x.r, b, UnpackOptions{Data: data, Tablespace: space, Workers: x.options.Workers, Select: x.options.Select, Progress: func(n int64) {
 		done := x.bytes.Add(n)
 		if last, now := told.Load(), time.Now().UnixMilli(); now-last > 200 && told.CompareAndSwap(last, now) {
-			x.tell(RecoverProgress{Phase: RecoverFiles, Bytes: done, Total: x.plan.Write})
+			x.tell(RecoverProgress{Phase: RecoverFiles, Bytes: done, Total: total})
 		}
 	}}))
 }
@@ -37,6 +41,7 @@ type UnpackOptions struct {
 	Workers    int                     // frames at once; 0: one per processor, and at least 4
 	Progress   func(bytes int64)       // told how many more bytes are done, by several goroutines; may be nil
 	Sync       bool                    // all is on disk when Unpack returns
+	Select     *Selection              // what comes with its content; nil: all
 }
 
 // Unpack restores the files of one backup, every byte of them checked, and no more than that: WAL has to be replayed before anybody may start PostgreSQL on
@@ -62,7 +67,14 @@ func Unpack(ctx context.Context, r *repo.Repo, b *Backup, options UnpackOptions)
 		if err != nil {
 			return err
 		}
-		err = t.Extract(ctx, packed.Range, root, repo.ExtractOptions{Workers: options.Workers, Progress: options.Progress, Sync: options.Sync})
+		extract := repo.ExtractOptions{Workers: options.Workers, Progress: options.Progress, Sync: options.Sync}
+		if options.Select != nil {
+			extract.Only = func(f repo.File) bool { return options.Select.wants(t.Name, f) }
+		}
+		err = t.Extract(ctx, packed.Range, root, extract)
+		if err == nil && options.Select != nil {
+			err = options.Select.holes(t, root)
+		}
 		if closeErr := root.Close(); err == nil {
 			err = closeErr
 		}

@@ -23,6 +23,9 @@ type Plan struct {
 	XID     uint32    `json:"xid,omitzero"`
 	Reached time.Time `json:"reached,omitzero"`
 
+	// Ended is when the transaction committed that the target lies just before; zero for all other targets.
+	Ended time.Time `json:"ended,omitzero"`
+
 	Segments int    `json:"segments"` // that are replayed
 	First    string `json:"first_segment"`
 	Last     string `json:"last_segment"`
@@ -151,7 +154,7 @@ func (a *Archive) Plan(ctx context.Context, target Target) (*Plan, error) {
 	if err != nil {
 		return nil, err
 	}
-	p := &Plan{Cluster: a.cluster, Backup: b, Timeline: timeline, Stop: f.last, Until: f.until, id: a.Identity}
+	p := &Plan{Cluster: a.cluster, Backup: b, Timeline: timeline, Stop: f.last, Until: f.until, Ended: f.ended, id: a.Identity}
 	if p.Chain, err = a.chain(b); err != nil {
 		return nil, err
 	}
@@ -171,7 +174,7 @@ func (a *Archive) find(ctx context.Context, stretches []Stretch, target Target) 
 	case target.LSN != 0:
 		return a.lsn(ctx, stretches, target.LSN)
 	case target.XID != "":
-		return a.transaction(ctx, stretches, target.XID)
+		return a.transaction(ctx, stretches, target.XID, target.Before)
 	case target.Name != "":
 		return a.point(ctx, stretches, target.Name)
 	}

@@ -18,6 +18,9 @@ type Target struct {
 	XID  string    // up to the end of this transaction, and with it: as pg_current_xact_id or txid_current say it
 	Name string    // up to this restore point: the newest of that name
 
+	// Before stops just before the record that ended XID: what it did is not there, and neither is what committed at the same time or later.
+	Before bool
+
 	Timeline wal.Timeline // 0: the newest
 	Backup   string       // the ID of the base backup to begin with; "": the one that is nearest
 }
@@ -39,6 +42,8 @@ type found struct {
 	last    wal.LSN // the last record that is replayed
 	until   wal.LSN // where that ends, or the next begins
 	crossed wal.LSN // for a time: the first record that is later; 0 when nothing is
+
+	ended time.Time // for a transaction: when it committed
 }
 
 // TimeForm is how moments are shown: to the microsecond, with the offset of their zone.
@@ -281,7 +286,7 @@ func (a *Archive) scan(ctx context.Context, stretches []Stretch, from wal.LSN, i
 }
 
 // transaction looks for the end of a transaction.
-func (a *Archive) transaction(ctx context.Context, stretches []Stretch, text string) (found, error) {
+func (a *Archive) transaction(ctx context.Context, stretches []Stretch, text string, before bool) (found, error) {
 	id, err := strconv.ParseUint(text, 10, 64)
 	if err != nil || id < 3 { // 0 to 2 are no transactions
 		return found{}, fault.New(fault.Invalid, "keeper.xid_form", fault.Args{"xid": text})
@@ -293,6 +298,12 @@ func (a *Archive) transaction(ctx context.Context, stretches []Stretch, text str
 	var tx wal.Transaction
 	var epoch uint64 // of the transactions, from the last checkpoint
 	next := uint64(0)
+	type end struct {
+		prev, at wal.LSN
+		time     time.Time
+		outcome  wal.Outcome
+	}
+	var last end // of those that are the transaction
 	f, err := a.scan(ctx, stretches, from, func(rec *wal.Record) (bool, error) {
 		if c, ok := rec.Checkpoint(); ok {
 			next = c.NextXID
@@ -307,7 +318,9 @@ func (a *Archive) transaction(ctx context.Context, stretches []Stretch, text str
 		if tx.XID != uint32(id) {
 			return false, nil
 		}
+		is := end{rec.Prev, rec.LSN, tx.Time, tx.Outcome}
 		if id>>32 == 0 || next == 0 {
+			last = is
 			return true, nil
 		}
 		of := epoch // one that is far above the next of the checkpoint is of the epoch before; PostgreSQL keeps them 2^31 apart
@@ -317,10 +330,19 @@ func (a *Archive) transaction(ctx context.Context, stretches []Stretch, text str
 		case tx.XID < low && low-tx.XID > 1<<31:
 			of++
 		}
+		if of == id>>32 {
+			last = is
+		}
 		return of == id>>32, nil
 	})
-	if err == nil && f.last == 0 {
+	switch {
+	case err != nil:
+	case f.last == 0:
 		err = fault.New(fault.NotFound, "keeper.no_xid", fault.Args{"xid": text})
+	case before && last.outcome != wal.Committed:
+		err = fault.New(fault.Invalid, "keeper.xid_rolled_back", fault.Args{"xid": text, "at": Moment(last.time.Local())})
+	case before:
+		f.last, f.until, f.ended = last.prev, last.at, last.time
 	}
 	return f, err
 }

@@ -22,6 +22,10 @@ var (
 		"cli.backups.wal_":    {"archive", "included"},
 		"cli.prune.":          {"repo_ahead", "repo_behind", "manifest", "no_backup"},
 		"cli.prune.why_":      {"newest", "window", "anchor", "timeline", "count", "parent", "daily", "weekly", "monthly", "doubt", "restore"},
+		"cli.tables.whole_":   {"increment", "checksums", "full_pages", "newer", "copied", "failed"},
+		"cli.tables.mode_":    {"beside", "merge", "replace"},
+		"cli.tables.kind_":    {"gone", "changed", "new"},
+		"cli.tables.sure_":    {"merge", "replace"},
 		"cli.kong.":           {"usage", "flags", "commands", "arguments", "context", "more"},
 	}
 )

@@ -44,6 +44,7 @@ const (
 	xlogBackupEnd          = 0x50
 	xlogParameterChange    = 0x60
 	xlogRestorePoint       = 0x70
+	xlogFullPages          = 0x80
 	xlogEndOfRecovery      = 0x90
 	xlogOverwrite          = 0xD0
 
@@ -55,6 +56,7 @@ const (
 	xactMask           = 0x70
 	xactHasInfo        = 0x80
 
+	databaseCopy = 0x00
 	databaseDrop = 0x20
 
 	rmgrMask = 0xF0 // the low bits are not the resource manager's
@@ -344,4 +346,37 @@ func (r *Record) DroppedDatabase() (oid uint32, ok bool) {
 		return 0, false
 	}
 	return binary.LittleEndian.Uint32(d), true
+}
+
+// FullPages tells whether the server writes the whole page when it changes one for the first time after a checkpoint (full_page_writes), of the records that say so:
+// those of a change of the setting, and of checkpoints.
+func (r *Record) FullPages() (on, ok bool) {
+	if r.Rmgr != RmgrXLOG {
+		return false, false
+	}
+	switch r.Info & rmgrMask {
+	case xlogFullPages:
+		if d := r.data(); len(d) >= 1 {
+			return d[0] != 0, true
+		}
+	case xlogCheckpointShutdown, xlogCheckpointOnline:
+		if d := r.data(); len(d) >= 72 {
+			return d[16] != 0, true
+		}
+	}
+	return false, false
+}
+
+// CopiedDatabase gives a database that is made here by copying the files of another: CREATE DATABASE with STRATEGY = FILE_COPY, and ALTER DATABASE SET TABLESPACE.
+// (xl_dbase_create_file_copy_rec in dbcommands_xlog.h)
+func (r *Record) CopiedDatabase() (to, from uint32, ok bool) {
+	if r.Rmgr != RmgrDatabase || r.Info&rmgrMask != databaseCopy {
+		return 0, 0, false
+	}
+	d := r.data()
+	if len(d) < 16 {
+		return 0, 0, false
+	}
+	le := binary.LittleEndian
+	return le.Uint32(d), le.Uint32(d[8:]), true
 }
