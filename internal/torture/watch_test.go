@@ -139,7 +139,7 @@ func TestWhatIsOutOfOrderIsSaidToTheKeepersOnceWhateverIsKilled(t *testing.T) {
 	h.wholeTrail()
 }
 
-// wholeTrail fails the test unless the trail is as it was written, has every audit record of the log that is left, and nothing twice.
+// wholeTrail fails the test unless the trail is as it was written, has every audit record of the log that is left but the watch's canary, and nothing twice.
 func (h *house) wholeTrail() {
 	h.t.Helper()
 	dir := filepath.Join(h.dir, "trail")
@@ -186,7 +186,9 @@ func (h *house) wholeTrail() {
 		for _, text := range bytes.Split(raw, []byte("\n")) {
 			if l, err := audit.ParseLine(text); err == nil && l.Audit != nil {
 				records++
-				if trail[line{l.SessionID, l.LineNum}] == 0 {
+				// The watch's own canary is kept off: it is nothing that somebody did.
+				canary := l.User == cluster.Watcher && strings.HasPrefix(l.Audit.Statement, "ALTER ROLE CURRENT_USER SET application_name = 'howdah canary ")
+				if !canary && trail[line{l.SessionID, l.LineNum}] == 0 {
 					h.t.Errorf("a record of the log is not on the trail: %s", l.Audit.Statement)
 				}
 			}
