@@ -13,15 +13,12 @@ howdah: $(shell find . -name '*.go' -o -path './internal/web/ui/*' -type f -o -p
 up: howdah ## start PostgreSQL, the chat room and its page (installs PostgreSQL where it is missing)
 	./howdah up --install
 
-# Libraries that only compute: the race detector looks at how our code uses them, and not inside, where it would spend a quarter of all CPU (zstd above all).
-COMPUTE = github.com/klauspost/compress cel.dev/cel-go google.golang.org/protobuf github.com/yuin/goldmark golang.org/x/text github.com/chromedp/cdproto
-RACELESS = $(foreach library,$(COMPUTE),-gcflags=$(library)/...=-race=false)
 # The longest come first, so that nobody waits for them alone at the end. What failed is said once more where it is looked for: at the end.
 SUITE = ./internal/keeper ./internal/torture ./internal/e2e ./...
 
 test: deps check ## all checks and tests on real parts (installs PostgreSQL, pgAudit, Chromium and an S3 server where they are missing)
 	@list=$$(mktemp); said=$$(mktemp); echo '$(GO) test -race -timeout 20m ./...'; \
-	  HOWDAH_UNTESTED=$$list HOWDAH_RACELESS='$(RACELESS)' $(GO) test -race $(RACELESS) -timeout 20m $(SUITE) 2>&1 | tee $$said; code=$${PIPESTATUS[0]}; \
+	  HOWDAH_UNTESTED=$$list $(GO) test -race -timeout 20m $(SUITE) 2>&1 | tee $$said; code=$${PIPESTATUS[0]}; \
 	  [ $$code = 0 ] || { echo; echo 'What failed (the first lines of each):'; \
 	    awk '/^(ok|FAIL|\?)( |\t|$$)/ { n = 0; if (/^FAIL\t/) print; next } /^ *--- FAIL|^panic:|DATA RACE|^#/ { n = 25 } n-- > 0' $$said; }; \
 	  [ ! -s $$list ] || { echo 'Not tested on this machine:'; sort -u $$list; }; rm -f $$list $$said; exit $$code
