@@ -89,9 +89,10 @@ func (a *Archive) OpenPast(ctx context.Context, plan *Plan, o PastOptions) (*Pas
 		var fits WhyWhole
 		reading, stop := context.WithCancel(ctx)
 		defer stop()
+		beside := a.other()
 		go func() { // beside the first round
 			var err error
-			fits, err = a.other().fitsPart(reading, plan, o.Database)
+			fits, err = beside.fitsPart(reading, plan, o.Database)
 			judged <- err
 		}()
 		if err := x.look(ctx); err != nil {
