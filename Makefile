@@ -13,15 +13,8 @@ howdah: $(shell find . -name '*.go' -o -path './internal/web/ui/*' -type f -o -p
 up: howdah ## start PostgreSQL, the chat room and its page (installs PostgreSQL where it is missing)
 	./howdah up --install
 
-# The longest come first, so that nobody waits for them alone at the end. What failed is said once more where it is looked for: at the end.
-SUITE = ./internal/keeper ./internal/torture ./internal/e2e ./...
-
 test: deps check ## all checks and tests on real parts (installs PostgreSQL, pgAudit, Chromium and an S3 server where they are missing)
-	@list=$$(mktemp); said=$$(mktemp); echo '$(GO) test -race -timeout 20m ./...'; \
-	  HOWDAH_UNTESTED=$$list $(GO) test -race -timeout 20m $(SUITE) 2>&1 | tee $$said; code=$${PIPESTATUS[0]}; \
-	  [ $$code = 0 ] || { echo; echo 'What failed (the first lines of each):'; \
-	    awk '/^(ok|FAIL|\?)( |\t|$$)/ { n = 0; if (/^FAIL\t/) print; next } /^ *--- FAIL|^panic:|DATA RACE|^#/ { n = 25 } n-- > 0' $$said; }; \
-	  [ ! -s $$list ] || { echo 'Not tested on this machine:'; sort -u $$list; }; rm -f $$list $$said; exit $$code
+	@GO="$(GO)" ./.ci/suite
 
 deps: ## what the tests need beside Go
 	@./.ci/deps
