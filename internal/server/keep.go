@@ -136,7 +136,7 @@ func (s *Server) lookAfter(ctx context.Context) {
 	seen, line := map[string]keeper.Seen{}, &keeper.Line{}
 	defer line.Close(context.WithoutCancel(ctx))
 	for {
-		opt := keeper.StatusOptions{Seen: seen, Line: line, Name: k.Settings.Cluster, Cluster: c, Dir: c.Dir(), Repos: k.Repos, When: k.When, Also: s.ails.concerns()}
+		opt := keeper.StatusOptions{Seen: seen, Line: line, Name: k.Settings.Cluster, Cluster: c, Dir: c.Dir(), Repos: k.Repos, When: k.When, Also: s.watch.ails.concerns()}
 		if dsn, err := c.DSN(cluster.Watcher, "postgres"); err == nil {
 			opt.Server.DSN = dsn
 		}

@@ -50,15 +50,15 @@ func (s *Server) metrics() http.Handler {
 		}
 		return 1
 	})
-	registry.MustRegister(alertFigures{s})
+	registry.MustRegister(alertFigures{s.watch})
 	if s.options.Cluster != nil {
-		counter("howdah_watch_lines_total", "Lines of PostgreSQL's log that were judged.", s.watched.lines.Load)
-		counter("howdah_watch_incidents_total", "Incidents that the watch has begun.", s.watched.incidents.Load)
-		gauge("howdah_watch_lag_seconds", "How old the newest judged line is while others wait; 0 when all are judged.", func() float64 { return float64(s.watched.behind.Load()) / 1000 })
+		counter("howdah_watch_lines_total", "Lines of PostgreSQL's log that were judged.", s.watch.watched.lines.Load)
+		counter("howdah_watch_incidents_total", "Incidents that the watch has begun.", s.watch.watched.incidents.Load)
+		gauge("howdah_watch_lag_seconds", "How old the newest judged line is while others wait; 0 when all are judged.", func() float64 { return float64(s.watch.watched.behind.Load()) / 1000 })
 	}
 	if s.options.Cluster != nil {
-		gauge("howdah_watch_tables_lag_lines", "Lines of the audit trail's files that its tables do not have.", func() float64 { n, _ := s.tables.behind(); return float64(n) })
-		gauge("howdah_watch_tables_lag_seconds", "For how long the tables of the audit trail have not had all that its files have; 0 when they have.", func() float64 { _, age := s.tables.behind(); return age.Seconds() })
+		gauge("howdah_watch_tables_lag_lines", "Lines of the audit trail's files that its tables do not have.", func() float64 { n, _ := s.watch.tables.behind(); return float64(n) })
+		gauge("howdah_watch_tables_lag_seconds", "For how long the tables of the audit trail have not had all that its files have; 0 when they have.", func() float64 { _, age := s.watch.tables.behind(); return age.Seconds() })
 	}
 	if s.options.Keeping != nil {
 		s.keepingGauges(gauge)

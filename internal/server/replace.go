@@ -64,7 +64,7 @@ func (s *Server) replace(ctx context.Context) error {
 	}
 	s.replacing.Store(nil)
 	s.rooms.Load().Look()
-	s.tables.doubted()
+	s.watch.tables.doubted()
 	if s.backupNow != nil {
 		select {
 		case s.backupNow <- struct{}{}:

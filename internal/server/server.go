@@ -70,20 +70,17 @@ type Server struct {
 	opened   chan struct{}  // closed when the repos have been opened; see openRepos
 	sameDisk []string       // those of them that are on the disk of the data
 	silent   silent
-	watched  watched
-	own      ownSessions
-	tables   tables
-	ails     troubles
+	watch    *watch
 
 	covering   sync.Mutex
-	coverRetry context.CancelFunc          // ends the tries that are under way to settle the cover
-	alerts     atomic.Pointer[alert.Queue] // nil: it could not be opened yet
+	coverRetry context.CancelFunc // ends the tries that are under way to settle the cover
 }
 
 // Run serves until ctx ends, then stops in order: people are told, what is under way is finished, PostgreSQL is shut
 // down last. An error is why it could not start; once people could come in, it only ends with ctx.
 func Run(ctx context.Context, options Options) error {
-	s := &Server{options: options, started: time.Now(), backupNow: make(chan struct{}, 1), opened: make(chan struct{}), tables: tables{wake: make(chan struct{}, 1)}}
+	s := newServer(options)
+	s.started = time.Now()
 	listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", options.Listen)
 	if err != nil {
 		return fault.Wrap(err, fault.Conflict, "server.listen", fault.Args{"address": options.Listen, "message": lastOf(err)})
@@ -106,7 +103,7 @@ func Run(ctx context.Context, options Options) error {
 	served := make(chan error, 1)
 	go func() { served <- front.Serve(newDoorkeeper(listener, options.Log)) }()
 
-	defer s.startAlerts(ctx)() // before the database, and until all else has ended
+	defer s.watch.startAlerts(ctx)() // before the database, and until all else has ended
 
 	running, quit := context.WithCancel(ctx)
 	defer quit()
@@ -122,7 +119,7 @@ func Run(ctx context.Context, options Options) error {
 		err = s.welcome(ctx)
 	}
 	if err == nil && options.Cluster != nil {
-		s.keeping.Go(func() { s.watch(running) })
+		s.keeping.Go(func() { s.watch.run(running) })
 		s.keeping.Go(func() { s.index(running) })
 	}
 	if err == nil {
@@ -243,7 +240,7 @@ func (s *Server) databaseTrouble(err error) {
 		s.options.Log.Error("the database cannot be used; people are told to wait", "error", err)
 	} else {
 		s.options.Log.Info("the database is back")
-		s.tables.doubted()
+		s.watch.tables.doubted()
 	}
 }
 
@@ -251,7 +248,7 @@ func (s *Server) databaseTrouble(err error) {
 // until ctx ends.
 func (s *Server) startCluster(ctx context.Context) error {
 	c, o := s.options.Cluster, &s.options
-	if err := s.ails.load(c); err != nil {
+	if err := s.watch.ails.load(c); err != nil {
 		o.Log.Warn("what was the matter with the watch before is not known any more", "file", troubleFile, "error", err)
 	}
 	if err := s.finishReplacement(ctx); err != nil {

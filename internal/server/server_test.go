@@ -145,7 +145,7 @@ func TestATakenAddressIsNamed(t *testing.T) {
 func TestWhoComesWhileTheHouseStartsDisturbsNothing(t *testing.T) {
 	t.Parallel()
 	db := pgtest.New(t)
-	s := &Server{options: Options{AppDSN: db.AppDSN, OwnerDSN: db.OwnerDSN, AppRole: "howdah_app", Log: slog.New(slog.DiscardHandler)}}
+	s := newServer(Options{AppDSN: db.AppDSN, OwnerDSN: db.OwnerDSN, AppRole: "howdah_app", Log: slog.New(slog.DiscardHandler)})
 	started := make(chan struct{})
 	var early sync.WaitGroup
 	early.Go(func() {

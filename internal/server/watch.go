@@ -19,9 +19,7 @@ import (
 	"howdah/internal/audit"
 	"howdah/internal/audit/judge"
 	"howdah/internal/chat"
-	"howdah/internal/cluster"
 	"howdah/internal/fault"
-	"howdah/internal/pg"
 	"howdah/internal/web"
 )
 
@@ -29,7 +27,7 @@ import (
 // on with the database down, and after a kill it judges again what came since the file was written. That finds the same incidents under the same names, and
 // what was said under a name is not said twice.
 type watcher struct {
-	s      *Server
+	*watch
 	rules  *judge.Rules
 	judge  *judge.Judge
 	at     audit.Position // behind what is on the trail
@@ -68,7 +66,7 @@ type watcher struct {
 
 	fate map[uint64]string // what became of transactions: committed, aborted, or "" while they run
 
-	epoch   string    // of the database in which was told
+	toldIn  string    // the state of the database in which was told
 	wait    time.Time // the database is left alone until then
 	fatesAt time.Time // when fates were asked for last
 
@@ -133,21 +131,23 @@ type watchState struct {
 	Rights   string              `json:"rights,omitempty"`  // a hash of those that were noted last
 }
 
-func newWatch(s *Server) (*watcher, error) {
-	rules, err := judge.LoadRules(s.options.Rules)
+func newWatcher(over *watch) (*watcher, error) {
+	rules, err := judge.LoadRules(over.ownRules)
 	if rules == nil {
 		return nil, err
 	}
 	if err != nil {
-		s.options.Log.Error("some rules of the watch cannot be used; it goes by the others", "error", err)
+		over.log.Error("some rules of the watch cannot be used; it goes by the others", "error", err)
 	}
 	debug.FreeOSMemory() // compiling them leaves several times what is kept
-	w := &watcher{s: s, rules: rules, saved: time.Now(), told: map[string]told{}, due: map[string]*judge.Incident{}, fate: map[uint64]string{},
+	w := &watcher{watch: over, rules: rules, saved: time.Now(), told: map[string]told{}, due: map[string]*judge.Incident{}, fate: map[uint64]string{},
 		sends: sends{map[string]time.Time{}, map[string]bool{}, map[string]late{}}, digests: digests{done: make(chan digest, 1)}}
-	w.judge = judge.New(rules, judge.Options{Owners: []string{cluster.Owner}, Apps: []string{cluster.App}, Marker: pg.MigrationName, Mask: audit.Mask})
-	w.judge.Own(s.own.all()...)
-	w.judge.Written(s.options.Cluster.Written())
-	raw, err := s.options.Cluster.ReadFile(watchFile)
+	w.judge = judge.New(rules, over.judging)
+	w.judge.Own(w.own.all()...)
+	if w.written != nil {
+		w.judge.Written(w.written())
+	}
+	raw, err := w.cluster.ReadFile(watchFile)
 	if errors.Is(err, fs.ErrNotExist) {
 		return w, nil
 	}
@@ -159,10 +159,10 @@ func newWatch(s *Server) (*watcher, error) {
 		err = w.judge.Load(bytes.NewReader(state.Judge))
 	}
 	if err != nil || state.Format != 1 { // then it reads what is left of the logs, and learns from them
-		s.options.Log.Warn("what the watch had learned cannot be read; it begins with the oldest log", "file", watchFile, "error", err)
+		w.log.Warn("what the watch had learned cannot be read; it begins with the oldest log", "file", watchFile, "error", err)
 		return w, nil
 	}
-	w.at, w.answered, w.epoch, w.answers = state.Position, state.Answered, state.Epoch, state.Answers
+	w.at, w.answered, w.toldIn, w.answers = state.Position, state.Answered, state.Epoch, state.Answers
 	w.notes, w.judged = state.Notes, state.Position
 	if state.Judged != nil {
 		w.judged, w.late = *state.Judged, true
@@ -188,14 +188,14 @@ func newWatch(s *Server) (*watcher, error) {
 	return w, nil
 }
 
-// watch reads, judges and tells until ctx ends.
-func (s *Server) watch(ctx context.Context) {
-	w, err := newWatch(s)
+// run reads, judges and tells until ctx ends.
+func (w *watch) run(ctx context.Context) {
+	one, err := newWatcher(w)
 	if err != nil {
-		s.options.Log.Error("there is no watch: its rules cannot be read", "error", err)
+		w.log.Error("there is no watch: its rules cannot be read", "error", err)
 		return
 	}
-	w.run(ctx)
+	one.watchOn(ctx)
 }
 
 // reading is what was read, and taken is closed when it need not be kept any more.
@@ -226,10 +226,10 @@ func follow(ctx context.Context, dir string, from audit.Position) (heard chan re
 	return heard, over
 }
 
-// run watches until ctx ends.
-func (w *watcher) run(ctx context.Context) {
-	log := w.s.options.Log
-	heard, over := follow(ctx, w.s.options.Cluster.LogDir(), w.judged)
+// watchOn watches until ctx ends.
+func (w *watcher) watchOn(ctx context.Context) {
+	log := w.log
+	heard, over := follow(ctx, w.logDir(), w.judged)
 	ticker := time.NewTicker(tellPace)
 	defer ticker.Stop()
 	looks := time.NewTicker(lookPace)
@@ -296,14 +296,14 @@ func (w *watcher) run(ctx context.Context) {
 
 // take judges a batch of lines.
 func (w *watcher) take(b audit.Batch) {
-	log := w.s.options.Log
+	log := w.log
 	for _, skipped := range b.Skipped {
 		log.Warn("a line of PostgreSQL's log cannot be read", "file", skipped.File, "offset", skipped.Offset, "bytes", skipped.Length, "error", skipped.Why)
 	}
-	if err := w.s.announced(); err != nil {
+	if err := w.announced(); err != nil {
 		log.Warn("which sessions are the house's own could not be written down; they may alarm", "error", err)
 	}
-	w.judge.Own(w.s.own.fresh()...)
+	w.judge.Own(w.own.fresh()...)
 	for i := range b.Lines {
 		for _, v := range w.judge.Line(&b.Lines[i]) {
 			w.found(v)
@@ -313,8 +313,8 @@ func (w *watcher) take(b audit.Batch) {
 	if n := len(b.Lines); n > 0 && !b.Newest {
 		behind = time.Since(b.Lines[n-1].Time).Milliseconds()
 	}
-	w.s.watched.behind.Store(behind)
-	w.s.watched.lines.Add(int64(len(b.Lines)))
+	w.watched.behind.Store(behind)
+	w.watched.lines.Add(int64(len(b.Lines)))
 }
 
 // found notes what is to be told.
@@ -323,10 +323,10 @@ func (w *watcher) found(v judge.Verdict) {
 		return
 	}
 	if v.Change == judge.Began {
-		w.s.watched.incidents.Add(1)
+		w.watched.incidents.Add(1)
 	}
 	if v.Change != judge.Grew {
-		w.s.options.Log.Warn("out of order", "incident", v.Incident.ID, "severity", v.Severity.String(), "rule", v.Rule, "role", v.Incident.Actor,
+		w.log.Warn("out of order", "incident", v.Incident.ID, "severity", v.Severity.String(), "rule", v.Rule, "role", v.Incident.Actor,
 			"from", v.Incident.Source, "application", v.Incident.App, "database", v.Incident.DB, "what", w.rules.Text(v.Reason, "en"), "muted", v.Muted != "")
 	}
 	if v.Change != judge.Grew {
@@ -354,8 +354,8 @@ func (w *watcher) speak(ctx context.Context) error {
 		w.obey()
 		w.show()
 	}
-	rooms := w.s.rooms.Load()
-	if rooms == nil || w.s.why() != nil || time.Now().Before(w.wait) {
+	rooms := w.rooms()
+	if rooms == nil || w.away() != nil || time.Now().Before(w.wait) {
 		return nil // what is due stays due
 	}
 	limited, done := context.WithTimeout(ctx, tellLimit)
@@ -363,7 +363,7 @@ func (w *watcher) speak(ctx context.Context) error {
 	var err error
 	if look {
 		var epoch string
-		if epoch, err = pg.Epoch(limited, w.s.pools[0]); err == nil {
+		if epoch, err = w.epoch(limited, w.ask()); err == nil {
 			w.remember(epoch)
 		}
 	}
@@ -382,11 +382,11 @@ func (w *watcher) speak(ctx context.Context) error {
 // remember notes in which state of the database was told what is told. When it went back to before that, it is told again: the room has forgotten it, and whoever
 // took the house back to before an accident reads there what it was.
 func (w *watcher) remember(epoch string) {
-	if epoch == w.epoch {
+	if epoch == w.toldIn {
 		return
 	}
-	if w.epoch != "" {
-		w.s.ails.forget()
+	if w.toldIn != "" {
+		w.ails.forget()
 		w.forgot, w.answered = true, 0 // all of it is read again: who answered first after it is not passed over
 		for id, was := range w.told {
 			if i := w.judge.Incident(id); i != nil && i.Muted == "" {
@@ -402,8 +402,8 @@ func (w *watcher) remember(epoch string) {
 			}
 		}
 	}
-	w.epoch = epoch
-	w.s.tables.doubted()
+	w.toldIn = epoch
+	w.tables.doubted()
 }
 
 // tell says what is due, as soon as it is known what became of it.
@@ -440,7 +440,7 @@ func (w *watcher) say(ctx context.Context, rooms *chat.Rooms, i *judge.Incident)
 			return true, nil // it stays due
 		}
 		about := w.alert(i, was.Count)
-		heard, answered, err := rooms.Alert(ctx, w.s.options.Lang.T("web.ops.topic"), text, about)
+		heard, answered, err := rooms.Alert(ctx, w.lang.T("web.ops.topic"), text, about)
 		if err != nil || !heard {
 			return heard, err
 		}
@@ -506,17 +506,7 @@ func (w *watcher) askFates(ctx context.Context) error {
 		return nil
 	}
 	w.fatesAt = time.Now()
-	type row struct {
-		ID     int64
-		Status *string
-	}
-	// The log has the lower 32 bits of a transaction's number: the epoch is that of the newest one. One that is older than what PostgreSQL remembers is NULL.
-	found, err := pg.All[row](ctx, w.s.pools[0], `
-		SELECT t.id, CASE WHEN f.id::text::numeric < n.next THEN pg_xact_status(f.id) ELSE 'in progress' END
-		FROM (SELECT pg_snapshot_xmax(pg_current_snapshot())::text::numeric AS next) n,
-		     unnest($1::bigint[]) AS t (id),
-		     LATERAL (SELECT (div(n.next, 4294967296) * 4294967296 + t.id - CASE WHEN t.id > mod(n.next, 4294967296) AND n.next > 4294967296 THEN 4294967296 ELSE 0 END)::text::xid8 AS id) f`,
-		ask)
+	found, err := w.fates(ctx, ask)
 	if err != nil {
 		return err
 	}
@@ -555,7 +545,7 @@ func (w *watcher) gravest(i *judge.Incident) (found *judge.Rule) {
 
 // text is an incident as people read it in the room.
 func (w *watcher) text(i *judge.Incident) string {
-	t, say := w.s.options.Lang, string(w.s.options.Lang)
+	t, say := w.lang, string(w.lang)
 	var b strings.Builder
 	title := ""
 	if rule := w.gravest(i); rule != nil {
@@ -607,7 +597,7 @@ func (w *watcher) text(i *judge.Incident) string {
 	if i.Count > len(i.Reasons) {
 		b.WriteString("\n" + t.T("server.watch.count", fault.Args{"count": i.Count}))
 	}
-	if i.Severity >= judge.High && w.s.options.Keeping != nil && slices.ContainsFunc(i.TXIDs, func(id uint64) bool { return w.fate[id] == "committed" }) {
+	if i.Severity >= judge.High && w.goesBack && slices.ContainsFunc(i.TXIDs, func(id uint64) bool { return w.fate[id] == "committed" }) {
 		before := w.told[i.ID].Since.Add(-time.Millisecond).UTC().Format("2006-01-02T15:04:05.000Z07:00") // a record is written before the transaction commits
 		b.WriteString("\n" + t.T("server.watch.back", fault.Args{"command": code("howdah restore --to DIR --at " + before)}))
 	}
@@ -678,7 +668,7 @@ func (w *watcher) save() error {
 	if err := w.judge.Save(&learned); err != nil {
 		return err
 	}
-	state := watchState{Format: 1, Position: w.at, Judge: learned.Bytes(), Told: w.told, Answered: w.answered, Due: sortedKeys(w.due), Epoch: w.epoch, Answers: w.answers, Notes: w.notes,
+	state := watchState{Format: 1, Position: w.at, Judge: learned.Bytes(), Told: w.told, Answered: w.answered, Due: sortedKeys(w.due), Epoch: w.toldIn, Answers: w.answers, Notes: w.notes,
 		Send: w.unsent(), Late: w.sends.late, Digest: w.digests.upTo, Rights: w.digests.rights}
 	if w.judged != w.at {
 		state.Judged = &w.judged
@@ -690,5 +680,5 @@ func (w *watcher) save() error {
 	if err != nil {
 		return err
 	}
-	return w.s.options.Cluster.WriteFile(watchFile, raw)
+	return w.cluster.WriteFile(watchFile, raw)
 }

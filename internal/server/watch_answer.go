@@ -71,9 +71,9 @@ func (w *watcher) answer(a chat.AnswerRecord) {
 	w.answers = w.answers[max(0, len(w.answers)-mostAnswers):]
 	w.noteAnswer(a)
 	w.changed(a.Incident)
-	log := w.s.options.Log.Info
+	log := w.log.Info
 	if i := w.judge.Incident(a.Incident); a.What == chat.Mine && i != nil && i.Severity >= judge.Critical {
-		log = w.s.options.Log.Warn // so says whoever has their account, too
+		log = w.log.Warn // so says whoever has their account, too
 	}
 	log("an alert was answered", "incident", a.Incident, "by", a.By.Name, "answer", string(a.What))
 	switch {
@@ -81,7 +81,7 @@ func (w *watcher) answer(a chat.AnswerRecord) {
 		if mute, offered := w.mute(a); offered {
 			w.judge.Mute(mute)
 		} else {
-			w.s.options.Log.Warn("the room has a mute that was not offered there; it is not followed", "incident", a.Incident, "by", a.By.Name)
+			w.log.Warn("the room has a mute that was not offered there; it is not followed", "incident", a.Incident, "by", a.By.Name)
 		}
 	case a.What == chat.Reopened:
 		w.judge.Unmute(a.Incident, a.At)
@@ -179,9 +179,9 @@ func (w *watcher) mute(a chat.AnswerRecord) (m judge.Mute, offered bool) {
 
 // obey ends the mutes that somebody at a terminal wants ended.
 func (w *watcher) obey() {
-	wishes, files, err := unmutes(w.s.options.Cluster)
+	wishes, files, err := unmutes(w.cluster)
 	if err != nil && !w.unread {
-		w.s.options.Log.Error("what was asked for at a terminal cannot be read", "error", err)
+		w.log.Error("what was asked for at a terminal cannot be read", "error", err)
 	}
 	for _, u := range wishes {
 		w.judge.Unmute(u.Incident, u.At)

@@ -26,8 +26,8 @@ func TestAnAnswerOutlivesADatabaseThatGoesBack(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := &Server{options: Options{Cluster: c, Log: slog.New(slog.DiscardHandler), Lang: "en"}}
-	w, err := newWatch(s)
+	s := newServer(Options{Cluster: c, Log: slog.New(slog.DiscardHandler), Lang: "en"})
+	w, err := newWatcher(s.watch)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -114,7 +114,7 @@ func TestAnAnswerOutlivesADatabaseThatGoesBack(t *testing.T) {
 	if w.closeTrail(); len(w.backlog)+len(w.notes) != 0 {
 		t.Errorf("%d batches and %d notes are not on the trail", len(w.backlog), len(w.notes))
 	}
-	if next, err := newWatch(s); err != nil || len(next.notes) != notes || notes == 0 {
+	if next, err := newWatcher(s.watch); err != nil || len(next.notes) != notes || notes == 0 {
 		t.Errorf("%d notes are left after a kill, not %d: %v", len(next.notes), notes, err)
 	}
 	onTrail := map[string]int{}
@@ -157,7 +157,7 @@ func TestWhatIsDueIsToldAfterARestart(t *testing.T) {
 	}
 	open := func() *watcher {
 		t.Helper()
-		w, err := newWatch(&Server{options: Options{Cluster: c, Log: slog.New(slog.DiscardHandler), Lang: "en"}})
+		w, err := newWatcher(newServer(Options{Cluster: c, Log: slog.New(slog.DiscardHandler), Lang: "en"}).watch)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -120,7 +120,7 @@ func (w *watcher) listen(b *audit.Batch) {
 
 // says tells whether a line is the record that is waited for. Where there is no pgAudit, log_statement writes the statement itself.
 func (w *watcher) says(l *audit.Line) bool {
-	if w.s.options.Cluster.Installation().PgAudit {
+	if w.cluster.Installation().PgAudit {
 		return l.Audit != nil && l.Audit.Statement == w.canary.statement()
 	}
 	return l.Audit == nil && l.Severity == "LOG" && strings.Contains(l.Message, w.canary.statement())
@@ -128,7 +128,7 @@ func (w *watcher) says(l *audit.Line) bool {
 
 // despair misses what nothing that comes could prove to be lost, once the log is read to its end.
 func (w *watcher) despair() {
-	if c := &w.canary; c.token != "" && !c.sung.IsZero() && time.Since(c.began) > canaryWait && w.s.watched.behind.Load() == 0 {
+	if c := &w.canary; c.token != "" && !c.sung.IsZero() && time.Since(c.began) > canaryWait && w.watched.behind.Load() == 0 {
 		w.misses()
 	}
 }
@@ -136,8 +136,8 @@ func (w *watcher) despair() {
 func (w *watcher) hears() {
 	c := &w.canary
 	c.token, c.lost, c.heard, c.next = "", 0, time.Now(), time.Now().Add(canaryPace)
-	if since := w.s.heal(troubleBlind); !since.IsZero() {
-		w.s.options.Log.Info("the watch sees again", "blind_since", since)
+	if since := w.heal(troubleBlind); !since.IsZero() {
+		w.log.Info("the watch sees again", "blind_since", since)
 	}
 }
 
@@ -153,14 +153,14 @@ func (w *watcher) misses() {
 		since = c.began
 	}
 	const clock = "2006-01-02 15:04:05"
-	if !w.s.ail(troubleBlind, fault.New(fault.Unavailable, "watch.blind", fault.Args{"since": since.UTC().Format(clock), "state": c.reason})) {
+	if !w.ail(troubleBlind, fault.New(fault.Unavailable, "watch.blind", fault.Args{"since": since.UTC().Format(clock), "state": c.reason})) {
 		return // it has been told
 	}
-	w.s.options.Log.Error("the watch is blind: what is audited does not come through the log", "since", since.UTC(), "state", c.reason)
+	w.log.Error("the watch is blind: what is audited does not come through the log", "since", since.UTC(), "state", c.reason)
 	for _, v := range w.judge.Event(judge.Event{Kind: judge.Canary, Time: time.Now().UTC(), Detail: "the watch is blind since " + since.UTC().Format(clock) + " UTC; " + c.reason}) {
 		w.found(v)
 	}
 	if err := w.save(); err != nil {
-		w.s.options.Log.Error("what the watch has learned could not be written", "error", err)
+		w.log.Error("what the watch has learned could not be written", "error", err)
 	}
 }

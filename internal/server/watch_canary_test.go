@@ -22,6 +22,7 @@ import (
 // eye is a watch of a real PostgreSQL whose steps a test takes one by one.
 type eye struct {
 	*watcher
+	s     *Server
 	t     *testing.T
 	heard chan audit.Batch
 	kept  []audit.Line // what came on the trail
@@ -30,12 +31,12 @@ type eye struct {
 
 func newEye(t *testing.T, c *cluster.Cluster) *eye {
 	t.Helper()
-	s := &Server{options: Options{Cluster: c, Log: slog.New(slog.DiscardHandler), Lang: "en"}}
-	w, err := newWatch(s)
+	s := newServer(Options{Cluster: c, Log: slog.New(slog.DiscardHandler), Lang: "en"})
+	w, err := newWatcher(s.watch)
 	if err != nil {
 		t.Fatal(err)
 	}
-	e := &eye{watcher: w, t: t, heard: make(chan audit.Batch)}
+	e := &eye{watcher: w, s: s, t: t, heard: make(chan audit.Batch)}
 	following, stop := context.WithCancel(t.Context())
 	over := make(chan error, 1)
 	go func() {
@@ -257,12 +258,12 @@ func TestTheWatchKnowsThatItIsBlindAndWhatIsChangedOutsideOfSQL(t *testing.T) {
 
 	// Nothing comes through the log at all: then time tells.
 	e.canary = canary{token: "x", sung: time.Now(), began: time.Now().Add(-canaryWait - time.Second), lost: canaryTries - 1}
-	e.s.watched.behind.Store(1)
+	e.watched.behind.Store(1)
 	e.despair()
 	if e.canary.token == "" {
 		t.Error("it despairs while the log is not read to its end")
 	}
-	e.s.watched.behind.Store(0)
+	e.watched.behind.Store(0)
 	e.despair()
 	if e.canary.token != "" || len(Troubles(scratch.Cluster)) != 1 {
 		t.Errorf("%+v", e.canary)

@@ -60,7 +60,7 @@ const eyesFresh = time.Hour
 
 // connect connects as the watcher's role, for looks until ctx ends.
 func (w *watcher) connect(ctx, now context.Context) error {
-	dsn, err := w.s.options.Cluster.DSN(cluster.Watcher, cluster.Database)
+	dsn, err := w.cluster.DSN(cluster.Watcher, cluster.Database)
 	if err != nil {
 		return err
 	}
@@ -76,7 +76,7 @@ func (w *watcher) connect(ctx, now context.Context) error {
 	var session string // what is done in it is the watch's own
 	err = conn.QueryRow(now, `SELECT to_hex(trunc(extract(epoch FROM backend_start))::bigint) || '.' || to_hex(pid) FROM pg_stat_activity WHERE pid = pg_backend_pid()`).Scan(&session)
 	if err == nil {
-		err = w.s.begun(session)
+		err = w.begun(session)
 	}
 	if err != nil {
 		_ = conn.Close(now)
@@ -90,9 +90,9 @@ func (w *watcher) connect(ctx, now context.Context) error {
 // compare judges what the look before this one saw: by now the log of that moment has been read, and this one knows when its transactions committed.
 func (w *watcher) compare(now look) {
 	if now.err != nil {
-		if w.s.why() == nil && !w.blinded { // while the database is away that is said elsewhere
+		if w.away() == nil && !w.blinded { // while the database is away that is said elsewhere
 			w.blinded = true
-			w.s.options.Log.Warn("the watch cannot compare the catalogs with the log", "error", now.err)
+			w.log.Warn("the watch cannot compare the catalogs with the log", "error", now.err)
 		}
 		w.seen = nil
 		return
@@ -100,7 +100,7 @@ func (w *watcher) compare(now look) {
 	w.blinded = false
 	before := w.seen
 	w.seen = now.snapshots
-	if w.s.watched.behind.Load() > 0 {
+	if w.watched.behind.Load() > 0 {
 		return // the log is not read that far: a later look will do
 	}
 	found := false
@@ -115,7 +115,7 @@ func (w *watcher) compare(now look) {
 	}
 	if found { // or it would be found again after a kill
 		if err := w.save(); err != nil {
-			w.s.options.Log.Error("what the watch has learned could not be written", "error", err)
+			w.log.Error("what the watch has learned could not be written", "error", err)
 		}
 	}
 }

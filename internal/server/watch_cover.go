@@ -46,8 +46,8 @@ func (o *ownSessions) all() []string {
 }
 
 // begun notes a session before it changes anything: after a kill, too, its records are ours.
-func (s *Server) begun(session string) error {
-	o := &s.own
+func (w *watch) begun(session string) error {
+	o := &w.own
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	o.known = append(o.known, session)
@@ -55,7 +55,23 @@ func (s *Server) begun(session string) error {
 	if err != nil {
 		return err
 	}
-	return s.options.Cluster.WriteFile(coverFile, raw)
+	return w.cluster.WriteFile(coverFile, raw)
+}
+
+// loadOwn reads which sessions of the past were ours.
+func (w *watch) loadOwn() {
+	w.own.mu.Lock()
+	defer w.own.mu.Unlock()
+	if w.own.known != nil {
+		return
+	}
+	raw, err := w.cluster.ReadFile(coverFile)
+	if err == nil {
+		err = json.Unmarshal(raw, &w.own.known)
+	}
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		w.log.Warn("which sessions of the past were the house's own is not known any more", "file", coverFile, "error", err)
+	}
 }
 
 // announcedFiles hold the numbers of sessions that another process of the house is about to use for what would otherwise alarm: to look at passwords' hashes, say. Who can write them can write all
@@ -70,12 +86,12 @@ func Announce(c *cluster.Cluster) func(session string) error {
 }
 
 // announced takes over the sessions that other processes have noted. Their files were there before their records were.
-func (s *Server) announced() error {
-	c := s.options.Cluster
+func (w *watch) announced() error {
+	c := w.cluster
 	files, err := fs.Glob(os.DirFS(c.Dir()), announcedFiles)
 	for _, name := range files {
 		before, after, _ := strings.Cut(announcedFiles, "*")
-		if begun := s.begun(strings.TrimSuffix(strings.TrimPrefix(name, before), after)); begun != nil {
+		if begun := w.begun(strings.TrimSuffix(strings.TrimPrefix(name, before), after)); begun != nil {
 			err = errors.Join(err, begun)
 			continue
 		}
@@ -121,24 +137,14 @@ func (s *Server) cover(ctx context.Context) {
 // settleCover tries to; it says whether there is nothing left to be done.
 func (s *Server) settleCover(ctx context.Context) bool {
 	c, log := s.options.Cluster, s.options.Log
-	s.own.mu.Lock()
-	if s.own.known == nil {
-		raw, err := c.ReadFile(coverFile)
-		if err == nil {
-			err = json.Unmarshal(raw, &s.own.known)
-		}
-		if err != nil && !errors.Is(err, fs.ErrNotExist) {
-			log.Warn("which sessions of the past were the house's own is not known any more", "file", coverFile, "error", err)
-		}
-	}
-	s.own.mu.Unlock()
+	s.watch.loadOwn()
 	scope := s.options.Cover
 	if scope == "" {
 		scope = cover.Default
 	}
 	trying, done := context.WithTimeout(ctx, coverLimit)
 	defer done()
-	report, err := cover.Apply(trying, cover.Options{Scope: scope, Database: cluster.Database, App: cluster.App, Watcher: cluster.Watcher, Auditor: cluster.Auditor, Ours: cluster.ConfName, Begun: s.begun,
+	report, err := cover.Apply(trying, cover.Options{Scope: scope, Database: cluster.Database, App: cluster.App, Watcher: cluster.Watcher, Auditor: cluster.Auditor, Ours: cluster.ConfName, Begun: s.watch.begun,
 		DSN: func(database string) (string, error) { return c.DSN(cluster.Superuser, database) }})
 	if len(report.Changed) > 0 {
 		log.Info("what PostgreSQL audits was settled", "cover", string(scope), "changed", report.Changed)
@@ -147,7 +153,7 @@ func (s *Server) settleCover(ctx context.Context) bool {
 		log.Info("a setting of auditing is somebody's own and is left so", "setting", own.String())
 	}
 	if err == nil {
-		if since := s.heal(troubleCover); !since.IsZero() {
+		if since := s.watch.heal(troubleCover); !since.IsZero() {
 			log.Info("what PostgreSQL audits could be settled at last", "after", time.Since(since).Round(time.Second))
 		}
 		return true
@@ -155,7 +161,7 @@ func (s *Server) settleCover(ctx context.Context) bool {
 	if ctx.Err() != nil {
 		return true // nobody wants it any more
 	}
-	if s.ail(troubleCover, fault.Of(err)) {
+	if s.watch.ail(troubleCover, fault.Of(err)) {
 		log.Error("what PostgreSQL audits could not be settled; the watch sees less than it should, and it is tried again", "error", err)
 	}
 	return false

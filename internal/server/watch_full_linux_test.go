@@ -54,17 +54,18 @@ func TestAFullDiskKeepsNoAlertWaiting(t *testing.T) {
 	if err := db.App.QueryRow(t.Context(), `INSERT INTO account.person (handle, name, role, password_hash) VALUES ('olive', 'Olive', 'owner', 'x') RETURNING id`).Scan(&me.ID); err != nil {
 		t.Fatal(err)
 	}
-	s := &Server{options: Options{Cluster: c, Log: slog.New(slog.DiscardHandler), Lang: "en"}, pools: []*pg.Pool{db.App}}
+	s := newServer(Options{Cluster: c, Log: slog.New(slog.DiscardHandler), Lang: "en"})
+	s.pools = []*pg.Pool{db.App}
 	s.rooms.Store(rooms)
 	watch := func() (stop func()) {
 		t.Helper()
-		w, err := newWatch(s)
+		w, err := newWatcher(s.watch)
 		if err != nil {
 			t.Fatal(err)
 		}
 		ctx, cancel := context.WithCancel(t.Context())
 		ended := make(chan struct{})
-		go func() { defer close(ended); w.run(ctx) }()
+		go func() { defer close(ended); w.watchOn(ctx) }()
 		stop = func() { cancel(); <-ended }
 		t.Cleanup(stop)
 		return stop
@@ -112,7 +113,7 @@ func TestAFullDiskKeepsNoAlertWaiting(t *testing.T) {
 		t.Helper()
 		for range mostBacklog + 4 {
 			write("something that is logged: " + strings.Repeat("x", 8000))
-			pgtest.Await(t, "the line to be judged", func() bool { return s.watched.lines.Load() >= int64(lines) })
+			pgtest.Await(t, "the line to be judged", func() bool { return s.watch.watched.lines.Load() >= int64(lines) })
 		}
 	}
 

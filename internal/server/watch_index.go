@@ -92,7 +92,7 @@ func (s *Server) index(ctx context.Context) {
 // fill is index with what it fills.
 func (s *Server) fill(ctx context.Context, x *index.Index) {
 	defer x.Close()
-	t, log := &s.tables, s.options.Log
+	t, log := &s.watch.tables, s.options.Log
 	failing := ""
 	pause := stepRetry
 	for ctx.Err() == nil {
@@ -114,7 +114,7 @@ func (s *Server) fill(ctx context.Context, x *index.Index) {
 				if failing != "" {
 					log.Info("the tables of the audit trail are filled again")
 				}
-				s.heal(troubleTables)
+				s.watch.heal(troubleTables)
 				failing, pause = "", stepRetry
 				if !x.Level() {
 					continue
@@ -127,7 +127,7 @@ func (s *Server) fill(ctx context.Context, x *index.Index) {
 				if f := fault.Of(err); f.Key != failing {
 					failing = f.Key
 					if f.Code == fault.Conflict {
-						s.ail(troubleTables, f)
+						s.watch.ail(troubleTables, f)
 						log.Error("the tables of the audit trail are not filled any more", "error", err)
 					} else if s.why() == nil { // while the database is away that is said elsewhere
 						log.Warn("the tables of the audit trail wait for the database", "error", err)

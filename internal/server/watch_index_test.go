@@ -45,8 +45,8 @@ func TestTheTablesFollowTheTrail(t *testing.T) {
 		t.Fatal(err)
 	}
 	db, log := pgtest.New(t), &lines{}
-	s := &Server{options: Options{Cluster: c, Log: slog.New(slog.NewTextHandler(log, nil)), Lang: "en"}, tables: tables{wake: make(chan struct{}, 1)}}
-	w, err := newWatch(s)
+	s := newServer(Options{Cluster: c, Log: slog.New(slog.NewTextHandler(log, nil)), Lang: "en"})
+	w, err := newWatcher(s.watch)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -62,7 +62,7 @@ func TestTheTablesFollowTheTrail(t *testing.T) {
 		}
 	}
 	act("one.1") // before anybody fills the tables
-	if lag, age := s.tables.behind(); lag != w.trail.Head().Seq || age < 0 {
+	if lag, age := s.watch.tables.behind(); lag != w.trail.Head().Seq || age < 0 {
 		t.Errorf("%d lines, %s", lag, age)
 	}
 	ctx, end := context.WithCancel(t.Context())
@@ -75,7 +75,7 @@ func TestTheTablesFollowTheTrail(t *testing.T) {
 		t.Helper()
 		pgtest.Await(t, what, func() bool {
 			seq, _, err := reader.Level(t.Context())
-			lag, _ := s.tables.behind()
+			lag, _ := s.watch.tables.behind()
 			return err == nil && seq == w.trail.Head().Seq && lag == 0
 		})
 	}
@@ -99,7 +99,7 @@ func TestTheTablesFollowTheTrail(t *testing.T) {
 	for i := range 20 {
 		act(fmt.Sprintf("three.%d", i))
 	}
-	if lag, _ := s.tables.behind(); lag <= 0 {
+	if lag, _ := s.watch.tables.behind(); lag <= 0 {
 		t.Error("nothing waits for the database")
 	}
 	do(`ROLLBACK`)
@@ -107,7 +107,7 @@ func TestTheTablesFollowTheTrail(t *testing.T) {
 
 	// One that was put back in time is filled again.
 	do(`DELETE FROM audit.source`)
-	s.tables.doubted()
+	s.watch.tables.doubted()
 	level("a database that went back")
 	entry, err := reader.Entries(t.Context(), audit.Filter{Session: "one.1"})
 	if err != nil || len(entry.Entries) != 1 {
@@ -115,9 +115,9 @@ func TestTheTablesFollowTheTrail(t *testing.T) {
 	}
 
 	// What the session that fills them writes into the log is no news, or that would never end.
-	s.tables.mu.Lock()
-	known := s.tables.session
-	s.tables.mu.Unlock()
+	s.watch.tables.mu.Lock()
+	known := s.watch.tables.session
+	s.watch.tables.mu.Unlock()
 	there := 0
 	if err := conn.QueryRow(t.Context(), `SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND usename = $2
 		AND to_hex(floor(extract(epoch FROM backend_start))::bigint) || '.' || to_hex(pid) = $1`, known, cluster.App).Scan(&there); err != nil || there != 1 {
@@ -126,14 +126,14 @@ func TestTheTablesFollowTheTrail(t *testing.T) {
 	end()
 	filling.Wait()
 	select {
-	case <-s.tables.wake: // what it was not told of before it ended
+	case <-s.watch.tables.wake: // what it was not told of before it ended
 	default:
 	}
 	act(known)
-	if len(s.tables.wake) != 0 {
+	if len(s.watch.tables.wake) != 0 {
 		t.Error("its own lines wake it")
 	}
-	if act("four.1"); len(s.tables.wake) != 1 {
+	if act("four.1"); len(s.watch.tables.wake) != 1 {
 		t.Error("other lines do not")
 	}
 
@@ -155,7 +155,7 @@ func TestTheTablesFollowTheTrail(t *testing.T) {
 	if aside, err := other.Rebuild(t.Context()); err != nil || aside == "" {
 		t.Fatal(aside, err)
 	}
-	s.tables.doubted()
+	s.watch.tables.doubted()
 	level("tables that were made anew")
 	pgtest.Await(t, "howdah status to find nothing more", func() bool { return len(Troubles(c)) == 0 })
 	if n := log.has("not filled any more"); n != 1 {

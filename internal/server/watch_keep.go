@@ -18,7 +18,7 @@ func (w *watcher) retain(now time.Time) {
 		return
 	}
 	w.sized = now
-	keep := w.s.options.Trail
+	keep := w.kept
 	if now.Sub(w.aged) < agePace {
 		keep.Age = 0
 	} else {
@@ -27,15 +27,15 @@ func (w *watcher) retain(now time.Time) {
 	if keep == (audit.Keep{}) {
 		return
 	}
-	gone, err := w.trail.Retain(keep, w.s.tables.stored.Load())
+	gone, err := w.trail.Retain(keep, w.tables.stored.Load())
 	for _, r := range gone {
-		w.s.options.Log.Info("the oldest file of the audit trail was removed", "because_of", r.Why, "lines", r.To-r.From+1, "up_to", r.To, "begun", r.Begun, "until", r.Until)
+		w.log.Info("the oldest file of the audit trail was removed", "because_of", r.Why, "lines", r.To-r.From+1, "up_to", r.To, "begun", r.Begun, "until", r.Until)
 	}
 	if len(gone) > 0 {
-		w.s.tables.grown(w.trail.Head().Seq, nil, len(gone))
+		w.tables.grown(w.trail.Head().Seq, nil, len(gone))
 	}
 	if err != nil && !w.stuck {
-		w.s.options.Log.Error("the audit trail's oldest files cannot be removed", "error", err)
+		w.log.Error("the audit trail's oldest files cannot be removed", "error", err)
 	}
 	w.stuck = err != nil
 }

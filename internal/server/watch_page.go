@@ -15,12 +15,12 @@ func (s *Server) watchPage(db *pg.Pool) *web.Watch {
 	}
 	return &web.Watch{Trail: index.NewReader(db, TrailSource), State: func() web.WatchState {
 		state := web.WatchState{}
-		if shown := s.watched.shown.Load(); shown != nil {
+		if shown := s.watch.watched.shown.Load(); shown != nil {
 			state = *shown
-			state.Behind = time.Duration(s.watched.behind.Load()) * time.Millisecond
+			state.Behind = time.Duration(s.watch.watched.behind.Load()) * time.Millisecond
 		}
-		state.Missing, state.Late = s.tables.behind()
-		state.Troubles = s.ails.lasting()
+		state.Missing, state.Late = s.watch.tables.behind()
+		state.Troubles = s.watch.ails.lasting()
 		return state
 	}, EndMute: func(incident, by string) error { return EndMute(s.options.Cluster, incident, by) }}
 }
@@ -31,5 +31,5 @@ func (w *watcher) show() {
 	if until, still := w.judge.Learning(); still && until.Year() > 1 { // else no line was read yet
 		state.Learns = until
 	}
-	w.s.watched.shown.Store(&state)
+	w.watched.shown.Store(&state)
 }

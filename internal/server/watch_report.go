@@ -60,7 +60,7 @@ func (w *watcher) noteRights(now *audit.Rights) {
 
 // digestDue is the newest moment at which a digest was due since the last one; zero when none was. The first one is due after a house has begun to watch.
 func (w *watcher) digestDue(now time.Time) time.Time {
-	if w.s.options.Digest == nil {
+	if w.reports == nil {
 		return time.Time{}
 	}
 	if w.digests.upTo.IsZero() || w.digests.upTo.After(now.Add(24*time.Hour)) { // the clock was set back
@@ -71,7 +71,7 @@ func (w *watcher) digestDue(now time.Time) time.Time {
 		w.digests.upTo = now.Add(-mostDigestSpan)
 	}
 	due := time.Time{}
-	for at := w.s.options.Digest.Next(w.digests.upTo); !at.IsZero() && !at.After(now); at = w.s.options.Digest.Next(at) {
+	for at := w.reports.Next(w.digests.upTo); !at.IsZero() && !at.After(now); at = w.reports.Next(at) {
 		due = at
 	}
 	return due
@@ -83,7 +83,7 @@ func (w *watcher) digest(ctx, all context.Context, rooms *chat.Rooms) error {
 	case d := <-w.digests.done:
 		w.digests.making = false
 		if d.err != nil {
-			w.s.options.Log.Error("the digest of the watch could not be made; it is tried again", "error", d.err)
+			w.log.Error("the digest of the watch could not be made; it is tried again", "error", d.err)
 			w.digests.retry = time.Now().Add(digestRetry)
 			return nil
 		}
@@ -92,7 +92,7 @@ func (w *watcher) digest(ctx, all context.Context, rooms *chat.Rooms) error {
 	}
 	if d := w.digests.ready; d != nil {
 		// Its name is the moment of the schedule, so a kill before the next line says it once more under the same name: that is nothing new.
-		heard, err := rooms.Announce(ctx, w.s.options.Lang.T("web.ops.topic"), "digest "+d.upTo.UTC().Format(time.RFC3339), d.text)
+		heard, err := rooms.Announce(ctx, w.lang.T("web.ops.topic"), "digest "+d.upTo.UTC().Format(time.RFC3339), d.text)
 		if err != nil || !heard {
 			return err
 		}
@@ -104,7 +104,7 @@ func (w *watcher) digest(ctx, all context.Context, rooms *chat.Rooms) error {
 	}
 	if due := w.digestDue(time.Now()); !due.IsZero() {
 		w.digests.making = true
-		from, dir, rules, locale := w.digests.upTo, TrailDir(w.s.options.Cluster), w.rules, w.s.options.Lang
+		from, dir, rules, locale := w.digests.upTo, TrailDir(w.cluster), w.rules, w.lang
 		go func() {
 			r, err := audit.MakeReport(all, dir, from, due)
 			d := digest{upTo: due, err: err}

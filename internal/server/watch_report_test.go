@@ -30,7 +30,7 @@ func TestADigestIsSaidOnceForEachTimeAndMadeUpWhenItWasMissed(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := &Server{options: Options{Cluster: c, Log: slog.New(slog.DiscardHandler), Lang: "en", Digest: weekly}}
+	s := newServer(Options{Cluster: c, Log: slog.New(slog.DiscardHandler), Lang: "en", Digest: weekly})
 	db := pgtest.New(t)
 	rooms := chat.Open(t.Context(), db.App, db.Steady, nil)
 	t.Cleanup(rooms.Close)
@@ -59,7 +59,7 @@ func TestADigestIsSaidOnceForEachTimeAndMadeUpWhenItWasMissed(t *testing.T) {
 	}
 	open := func() *watcher {
 		t.Helper()
-		w, err := newWatch(s)
+		w, err := newWatcher(s.watch)
 		if err != nil {
 			t.Fatal(err)
 		}

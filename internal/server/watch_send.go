@@ -50,11 +50,11 @@ type late struct {
 }
 
 // startAlerts opens the queue and sends until stop is called, which waits for what is under way. A queue that cannot be opened is tried again: the watch waits for nobody.
-func (s *Server) startAlerts(ctx context.Context) (stop func()) {
+func (w *watch) startAlerts(ctx context.Context) (stop func()) {
 	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx)) // the watch speaks to it when all else has been asked to stop
-	if s.options.Cluster == nil {
-		if len(s.options.Alerts) > 0 {
-			s.options.Log.Warn("nothing is sent to the receivers of alerts: the watch looks after a PostgreSQL of its own only")
+	if w.cluster == nil {
+		if len(w.receivers) > 0 {
+			w.log.Warn("nothing is sent to the receivers of alerts: the watch looks after a PostgreSQL of its own only")
 		}
 		return cancel
 	}
@@ -62,13 +62,13 @@ func (s *Server) startAlerts(ctx context.Context) (stop func()) {
 	go func() {
 		defer close(done)
 		for failing := false; ctx.Err() == nil; failing = true {
-			q, err := alert.Open(ctx, AlertsDir(s.options.Cluster), s.options.Alerts, s.alertEvent)
+			q, err := alert.Open(ctx, AlertsDir(w.cluster), w.receivers, w.alertEvent)
 			if err == nil {
-				s.alerts.Store(q)
+				w.alerts.Store(q)
 				return
 			}
 			if !failing {
-				s.options.Log.Error("the alerts that are to be sent cannot be kept; it is tried again", "error", err)
+				w.log.Error("the alerts that are to be sent cannot be kept; it is tried again", "error", err)
 			}
 			timer := time.NewTimer(queueRetry)
 			select {
@@ -81,15 +81,15 @@ func (s *Server) startAlerts(ctx context.Context) (stop func()) {
 	return func() {
 		cancel()
 		<-done
-		if q := s.alerts.Load(); q != nil {
+		if q := w.alerts.Load(); q != nil {
 			q.Wait()
 		}
 	}
 }
 
 // alertEvent logs what happens to a receiver, once.
-func (s *Server) alertEvent(e alert.Event) {
-	log := s.options.Log
+func (w *watch) alertEvent(e alert.Event) {
+	log := w.log
 	switch e.Kind {
 	case "failing":
 		log.Warn("a receiver does not take alerts; they are tried again", "receiver", e.Receiver, "incident", e.Incident, "error", e.Err)
@@ -104,7 +104,7 @@ func (s *Server) alertEvent(e alert.Event) {
 
 // changed notes that an incident is to be sent as it stands.
 func (w *watcher) changed(incident string) {
-	if _, known := w.sends.due[incident]; !known && len(w.s.options.Alerts) > 0 {
+	if _, known := w.sends.due[incident]; !known && len(w.receivers) > 0 {
 		w.sends.due[incident] = time.Now()
 	}
 }
@@ -122,11 +122,11 @@ func (w *watcher) pending() []*judge.Incident {
 
 // send hands the queue what is to be sent, when it is known what became of it or nobody can be asked.
 func (w *watcher) send() {
-	q := w.s.alerts.Load()
+	q := w.alerts.Load()
 	if q == nil || len(w.sends.due) == 0 {
 		return
 	}
-	asked := w.s.rooms.Load() != nil && w.s.why() == nil && !time.Now().Before(w.wait)
+	asked := w.rooms() != nil && w.away() == nil && !time.Now().Before(w.wait)
 	for id, since := range w.sends.due {
 		i := w.judge.Incident(id)
 		if i != nil && asked && w.open(i) && time.Since(since) < sendPatience {
@@ -145,7 +145,7 @@ func (w *watcher) send() {
 
 // unsent makes durable what was sent, and gives the incidents that are to be sent again after a kill.
 func (w *watcher) unsent() []string {
-	if q := w.s.alerts.Load(); q != nil && q.Sync() == nil { // why not, the queue itself has said
+	if q := w.alerts.Load(); q != nil && q.Sync() == nil { // why not, the queue itself has said
 		clear(w.sends.told)
 	}
 	left := maps.Clone(w.sends.told)
@@ -158,7 +158,7 @@ func (w *watcher) unsent() []string {
 // message is an incident as it is sent.
 func (w *watcher) message(i *judge.Incident) alert.Message {
 	m := alert.Message{Incident: i.ID, Severity: alert.Severity(i.Severity), Began: i.Began, Last: i.Last, Count: i.Count, State: string(chat.AlertOpen), Role: i.Actor, Source: i.Source, App: i.App, DB: i.DB,
-		Rules: slices.Clone(i.Rules), Objects: slices.Clone(i.Objects), House: w.s.url, Texts: map[string]alert.Text{}}
+		Rules: slices.Clone(i.Rules), Objects: slices.Clone(i.Objects), House: w.url(), Texts: map[string]alert.Text{}}
 	for _, id := range i.TXIDs {
 		fate := w.fate[id]
 		if fate != "" {
@@ -237,11 +237,11 @@ func (w *watcher) words(t lang.Locale, i *judge.Incident, m *alert.Message, last
 
 // sayUndelivered says in #ops what could not be sent: what waits for long, once for each time, and what was given up.
 func (w *watcher) sayUndelivered(ctx context.Context, rooms *chat.Rooms) error {
-	q := w.s.alerts.Load()
+	q := w.alerts.Load()
 	if q == nil {
 		return nil
 	}
-	t := w.s.options.Lang
+	t := w.lang
 	topic := t.T("web.ops.topic")
 	say := func(key string, f *fault.Fault) (heard bool, err error) {
 		message, hint := t.Fault(f)
@@ -314,7 +314,7 @@ func TestAlert(url string, now time.Time) alert.Message {
 }
 
 // alertFigures are the receivers' figures for Prometheus; whom there are is known when they are asked for.
-type alertFigures struct{ s *Server }
+type alertFigures struct{ of *watch }
 
 var (
 	alertsSent    = prometheus.NewDesc("howdah_alerts_sent_total", "Alerts that a receiver took.", []string{"receiver"}, nil)
@@ -333,7 +333,7 @@ func (alertFigures) Describe(to chan<- *prometheus.Desc) {
 
 // Collect implements prometheus.Collector.
 func (f alertFigures) Collect(to chan<- prometheus.Metric) {
-	q := f.s.alerts.Load()
+	q := f.of.alerts.Load()
 	if q == nil {
 		return
 	}

@@ -72,7 +72,7 @@ func (w *watcher) catchUp(ctx context.Context) {
 	}
 	reading, stop := context.WithCancel(ctx)
 	c := &catching{stop: stop}
-	c.read, c.over = follow(reading, w.s.options.Cluster.LogDir(), w.at)
+	c.read, c.over = follow(reading, w.logDir(), w.at)
 	w.catching = c
 }
 
@@ -131,16 +131,16 @@ func (w *watcher) flush() {
 		w.trailWait, w.trailPause = time.Time{}, 0
 		if !w.late && !w.failed.IsZero() {
 			w.failed, w.gapNoted = time.Time{}, false
-			since := w.s.heal(troubleTrail)
-			w.s.options.Log.Info("the audit trail can be written again, and has all that was read meanwhile", "since", since)
+			since := w.heal(troubleTrail)
+			w.log.Info("the audit trail can be written again, and has all that was read meanwhile", "since", since)
 		}
 		return
 	}
 	if w.failed.IsZero() {
 		w.failed = time.Now().UTC().Truncate(time.Microsecond)
-		w.s.options.Log.Error("the audit trail cannot be written; judging goes on, and what is read now is written later", "error", err)
+		w.log.Error("the audit trail cannot be written; judging goes on, and what is read now is written later", "error", err)
 	}
-	w.s.ail(troubleTrail, fault.Wrap(err, fault.Unavailable, "server.trail_unwritten", fault.Args{"dir": TrailDir(w.s.options.Cluster), "message": lastOf(err)}))
+	w.ail(troubleTrail, fault.Wrap(err, fault.Unavailable, "server.trail_unwritten", fault.Args{"dir": TrailDir(w.cluster), "message": lastOf(err)}))
 	w.gapNoted = false
 	w.trailPause = min(max(2*w.trailPause, trailRetry), trailRest)
 	w.trailWait = time.Now().Add(w.trailPause)
@@ -173,11 +173,11 @@ func (w *watcher) trimNotes() {
 
 func (w *watcher) write() (err error) {
 	if w.trail == nil {
-		if w.trail, err = audit.OpenTrail(TrailDir(w.s.options.Cluster), TrailSource); err != nil {
+		if w.trail, err = audit.OpenTrail(TrailDir(w.cluster), w.source); err != nil {
 			w.trail = nil
 			return err
 		}
-		w.s.tables.grown(w.trail.Head().Seq, nil, 1)
+		w.tables.grown(w.trail.Head().Seq, nil, 1)
 	}
 	if !w.failed.IsZero() && !w.gapNoted {
 		since := w.failed
@@ -191,7 +191,7 @@ func (w *watcher) write() (err error) {
 		if err != nil {
 			return err
 		}
-		w.s.tables.grown(w.trail.Head().Seq, fresh, len(events))
+		w.tables.grown(w.trail.Head().Seq, fresh, len(events))
 		w.at = w.backlog[0].Position
 		w.backlog = w.backlog[1:]
 	}
@@ -200,7 +200,7 @@ func (w *watcher) write() (err error) {
 		return err
 	}
 	if len(w.notes) > 0 {
-		w.s.tables.grown(w.trail.Head().Seq, nil, len(w.notes))
+		w.tables.grown(w.trail.Head().Seq, nil, len(w.notes))
 	}
 	w.notes = nil
 	return nil
@@ -213,7 +213,7 @@ func (w *watcher) closeTrail() {
 	w.flush()
 	if w.trail != nil {
 		if err := w.trail.Close(); err != nil {
-			w.s.options.Log.Error("the audit trail could not be closed", "error", fault.Of(err))
+			w.log.Error("the audit trail could not be closed", "error", fault.Of(err))
 		}
 	}
 }

@@ -71,13 +71,13 @@ func (t *troubles) load(c *cluster.Cluster) error {
 }
 
 // save writes them down. The caller holds the lock.
-func (t *troubles) save(s *Server) {
+func (t *troubles) save(w *watch) {
 	raw, err := json.Marshal(t.all)
 	if err == nil {
-		err = s.options.Cluster.WriteFile(troubleFile, raw)
+		err = w.cluster.WriteFile(troubleFile, raw)
 	}
 	if err != nil {
-		s.options.Log.Warn("howdah status cannot be told how it stands with the watch", "file", troubleFile, "error", err)
+		w.log.Warn("howdah status cannot be told how it stands with the watch", "file", troubleFile, "error", err)
 	}
 }
 
@@ -120,26 +120,26 @@ func Troubles(c *cluster.Cluster) []keeper.Concern {
 }
 
 // ail notes that something is the matter, until heal; news says that it was not known yet.
-func (s *Server) ail(what string, f *fault.Fault) (news bool) {
+func (w *watch) ail(what string, f *fault.Fault) (news bool) {
 	args := map[string]string{}
 	for name, value := range f.Args {
 		args[name] = fmt.Sprint(value)
 	}
-	t := &s.ails
+	t := &w.ails
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	for i := range t.all {
 		if now := &t.all[i]; now.What == what && now.Until == nil {
 			if now.Key != f.Key || !maps.Equal(now.Args, args) {
 				now.Key, now.Args = f.Key, args
-				t.save(s)
+				t.save(w)
 			}
 			return false
 		}
 	}
 	t.all = append(t.all, trouble{What: what, Key: f.Key, Args: args, Since: time.Now().UTC().Truncate(time.Millisecond)})
 	t.all = t.all[max(0, len(t.all)-mostTroubles):]
-	t.save(s)
+	t.save(w)
 	return true
 }
 
@@ -147,15 +147,15 @@ func (s *Server) ail(what string, f *fault.Fault) (news bool) {
 const mostTroubles = 50
 
 // heal notes that it is over, and gives its beginning; the zero time when nothing was the matter.
-func (s *Server) heal(what string) (since time.Time) {
-	t := &s.ails
+func (w *watch) heal(what string) (since time.Time) {
+	t := &w.ails
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	for i := range t.all {
 		if now := &t.all[i]; now.What == what && now.Until == nil {
 			until := time.Now().UTC().Truncate(time.Millisecond)
 			now.Until, since = &until, now.Since
-			t.save(s)
+			t.save(w)
 		}
 	}
 	return since
@@ -163,7 +163,7 @@ func (s *Server) heal(what string) (since time.Time) {
 
 // confess says in the room what keeps the watch from seeing all, and when it is over.
 func (w *watcher) confess(ctx context.Context, rooms *chat.Rooms) error {
-	lang, t := w.s.options.Lang, &w.s.ails
+	lang, t := w.lang, &w.ails
 	t.mu.Lock()
 	todo := slices.Clone(t.all)
 	t.mu.Unlock()
@@ -189,7 +189,7 @@ func (w *watcher) confess(ctx context.Context, rooms *chat.Rooms) error {
 		}
 		if now.Until != nil {
 			t.all = slices.DeleteFunc(t.all, func(old trouble) bool { return old.What == now.What && old.Since.Equal(now.Since) })
-			t.save(w.s)
+			t.save(w.watch)
 		}
 		t.mu.Unlock()
 	}

@@ -52,10 +52,11 @@ func TestACoverThatFailsIsSaidAndTriedAgain(t *testing.T) {
 		t.Fatal(err)
 	}
 	var log journal
-	s := &Server{options: Options{Cluster: scratch.Cluster, Log: slog.New(slog.NewTextHandler(&log, nil)), Lang: "en"}, pools: []*pg.Pool{db}}
+	s := newServer(Options{Cluster: scratch.Cluster, Log: slog.New(slog.NewTextHandler(&log, nil)), Lang: "en"})
+	s.pools = []*pg.Pool{db}
 	s.rooms.Store(rooms)
 	t.Cleanup(s.keeping.Wait)
-	w, err := newWatch(s)
+	w, err := newWatcher(s.watch)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -113,9 +114,9 @@ func TestACoverThatFailsIsSaidAndTriedAgain(t *testing.T) {
 	if n := strings.Count(log.String(), "level=ERROR"); n != 1 {
 		t.Errorf("said %d times in the log:\n%s", n, log.String())
 	}
-	s.ails.mu.Lock()
-	defer s.ails.mu.Unlock()
-	if len(s.ails.all) != 0 {
-		t.Errorf("what is over and told is kept: %+v", s.ails.all)
+	s.watch.ails.mu.Lock()
+	defer s.watch.ails.mu.Unlock()
+	if len(s.watch.ails.all) != 0 {
+		t.Errorf("what is over and told is kept: %+v", s.watch.ails.all)
 	}
 }
