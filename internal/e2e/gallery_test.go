@@ -256,7 +256,7 @@ func furnish(t *testing.T, h *house) (me *person, scenes []scene) {
 			w.wait("the alert", `document.querySelector("#alerts > .incidents > .incident") && document.querySelector("#trail [data-seq]")`)
 			w.click("#alerts > .incidents > .incident summary")
 		}},
-		{name: "watch-trail", detail: true, path: "/watch?class=all", act: func(w *window) { get[bool](w, `document.getElementById("trail").scrollIntoView() ?? true`) }},
+		{name: "watch-trail", detail: true, path: "/watch?class=all", act: func(w *window) { get[bool](w, `(document.getElementById("trail").scrollIntoView(), true)`) }},
 		{name: "watch-session", path: "/watch?text=superuser", act: func(w *window) {
 			w.click("#trail [data-seq] a")
 			w.wait("its session", `document.querySelector(".steps li")`)

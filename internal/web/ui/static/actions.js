@@ -43,6 +43,7 @@ function calm() {
   clearTimeout(disarm)
   const remove = button("delete")
   remove.classList.remove("armed")
+  remove.ariaLabel = remove.title
   within(remove, "span").hidden = true
 }
 
@@ -72,7 +73,9 @@ async function act(pressed, of) {
     case "delete":
       if (!pressed.classList.contains("armed")) { // the second press means it
         pressed.classList.add("armed")
-        within(pressed, "span").hidden = false
+        const sure = within(pressed, "span")
+        sure.hidden = false
+        pressed.ariaLabel = sure.textContent // who hears the button hears the question that the others see
         clearTimeout(disarm)
         disarm = setTimeout(calm, SURE)
         return
