@@ -46,6 +46,11 @@ type commands struct {
 	Alert        alertCmd        `cmd:"" help:"${help_alert}"`
 	WAL          walCmd          `cmd:"" name:"wal" help:"${help_wal}"`
 	Bench        benchCmd        `cmd:"" help:"${help_bench}"`
+	Settings     configCmd       `cmd:"" name:"config" help:"${help_config_show}"`
+	Completion   completionCmd   `cmd:"" help:"${help_completion}"`
+	Complete     completeCmd     `cmd:"" hidden:"" passthrough:""`
+	Manual       manualCmd       `cmd:"" help:"${help_manual}"`
+	Help         helpCmd         `cmd:"" help:"${help_help}"`
 	Version      versionCmd      `cmd:"" help:"${help_version}"`
 	RestorePoint restorePointCmd `cmd:"" name:"restore-point" help:"${help_restore_point}"`
 }
@@ -80,19 +85,21 @@ func Main(args []string, in io.Reader, out, errs io.Writer) int {
 
 	exited := -1
 	var table commands
+	var sources config.Sources
+	files, err := sources.Open(config.Files...)
+	if err != nil {
+		return t.fail(err)
+	}
 	parser, err := kong.New(&table,
 		kong.Name("howdah"), kong.Description(t.lang.T("cli.help")), texts(t.lang),
-		kong.DefaultEnvars("HOWDAH"), kong.Configuration(config.Load, config.Files...),
+		kong.DefaultEnvars("HOWDAH"), files, kong.Configuration(sources.Load),
 		kong.Writers(out, errs), kong.Help(t.help), kong.Exit(func(code int) { exited = code }),
-		kong.BindTo(ctx, (*context.Context)(nil)), kong.Bind(t),
+		kong.BindTo(ctx, (*context.Context)(nil)), kong.Bind(t, &sources),
 	)
 	if err != nil {
 		return t.fail(err)
 	}
-	details := t.lang.Under("cli.detail.")
-	for _, node := range parser.Model.Children {
-		node.Detail = details[node.Name]["other"]
-	}
+	detail(parser.Model, t.lang)
 	if len(args) == 0 {
 		args = []string{"--help"}
 	}
@@ -114,6 +121,14 @@ func Main(args []string, in io.Reader, out, errs io.Writer) int {
 		}
 	}
 	return t.fail(parsed.Run())
+}
+
+// detail gives the commands that want more than a line of help what the catalogs have for them.
+func detail(model *kong.Application, l lang.Locale) {
+	details := l.Under("cli.detail.")
+	for _, node := range model.Children {
+		node.Detail = details[node.Name]["other"]
+	}
 }
 
 // langFlag finds --lang before the parser does: the parser's own messages need it.

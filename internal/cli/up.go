@@ -24,6 +24,11 @@ import (
 
 // upCmd starts everything, or attaches to what runs.
 type upCmd struct {
+	upOptions
+}
+
+// upOptions are what can be configured of a running Howdah.
+type upOptions struct {
 	config.Server
 	config.Keeper
 	config.Schedule

@@ -4,21 +4,13 @@
 package config
 
 import (
-	"errors"
-	"fmt"
-	"io"
 	"io/fs"
-	"maps"
 	"math"
 	"os"
 	"path/filepath"
-	"slices"
 	"strconv"
 	"strings"
 	"time"
-
-	"github.com/alecthomas/kong"
-	"github.com/pelletier/go-toml/v2"
 
 	"howdah/internal/fault"
 )
@@ -83,6 +75,19 @@ func (d *Days) UnmarshalText(text []byte) error {
 	return nil
 }
 
+// String is how people say it.
+func (d Days) String() string {
+	for _, unit := range []struct {
+		name string
+		is   time.Duration
+	}{{"d", 24 * time.Hour}, {"h", time.Hour}} {
+		if time.Duration(d)%unit.is == 0 {
+			return strconv.FormatInt(int64(time.Duration(d)/unit.is), 10) + unit.name
+		}
+	}
+	return time.Duration(d).String()
+}
+
 // Schedule says when a running Howdah makes backups of its own PostgreSQL: in cron's five fields, in local time; "off" for never.
 type Schedule struct {
 	BackupPhysical    string        `help:"${help_backup_physical_when}" default:"0 3 * * 0" placeholder:"CRON|off"`
@@ -135,6 +140,16 @@ func (n *Size) UnmarshalText(text []byte) error {
 	return nil
 }
 
+// String is how people say it.
+func (n Size) String() string {
+	for i, unit := range []string{"TiB", "GiB", "MiB", "KiB"} {
+		if one := Size(1) << (40 - 10*i); n >= one && n%one == 0 {
+			return strconv.FormatInt(int64(n/one), 10) + unit
+		}
+	}
+	return strconv.FormatInt(int64(n), 10)
+}
+
 // OwnRules is where a person's own rules lie; nil: there are none.
 func (w Watch) OwnRules() fs.FS {
 	if w.Rules == "" {
@@ -167,170 +182,5 @@ func (k Keeper) Repos(data string) []string {
 	return k.Repo
 }
 
-// Files are read where they exist, the later ones first; --config names another.
-var Files = []string{"/etc/howdah/howdah.toml", "./howdah.toml"}
-
 // OwnCluster is the name of Howdah's own cluster in the repos, unless --cluster says another.
 const OwnCluster = "main"
-
-// Load reads a configuration file (TOML): one key per option, named as its flag. A table [cluster.NAME] holds options for commands that have --cluster
-// NAME; they win over those at the top. It is a kong.ConfigurationLoader.
-func Load(r io.Reader) (kong.Resolver, error) {
-	values := map[string]any{}
-	raw, err := io.ReadAll(r)
-	if err == nil {
-		err = toml.Unmarshal(raw, &values)
-	}
-	if err != nil {
-		message := err.Error()
-		var at *toml.DecodeError
-		if errors.As(err, &at) {
-			row, column := at.Position()
-			message = fmt.Sprintf("%d:%d: %s", row, column, message)
-		}
-		return nil, fault.Wrap(err, fault.Invalid, "config.syntax", fault.Args{"message": message})
-	}
-	if alerts, ok := values["alert"]; ok {
-		file := "howdah.toml"
-		if named, ok := r.(interface{ Name() string }); ok {
-			file = named.Name()
-		}
-		if values["alert"], err = alertTables(file, raw, alerts); err != nil {
-			values["alert"] = err // for those whom it concerns
-		}
-	}
-	return resolver(values), nil
-}
-
-type resolver map[string]any
-
-// of gives the table of a cluster; nil where there is none.
-func (r resolver) of(name string) map[string]any {
-	tables, _ := r["cluster"].(map[string]any)
-	table, _ := tables[name].(map[string]any)
-	return table
-}
-
-// chosen is the cluster that a command line is about.
-func chosen(ctx *kong.Context) string {
-	if ctx == nil {
-		return OwnCluster
-	}
-	for _, p := range ctx.Path {
-		if p.Flag != nil && p.Flag.Name == "cluster" && !p.Resolved {
-			if name, ok := ctx.FlagValue(p.Flag).(string); ok {
-				return name
-			}
-		}
-	}
-	for _, group := range ctx.Flags() {
-		if group.Name == "cluster" {
-			for _, env := range group.Envs {
-				if name, set := os.LookupEnv(env); set {
-					return name
-				}
-			}
-		}
-	}
-	return OwnCluster
-}
-
-// Resolve gives the value of a flag.
-func (r resolver) Resolve(ctx *kong.Context, _ *kong.Path, flag *kong.Flag) (any, error) {
-	value, ok := r.of(chosen(ctx))[flag.Name]
-	if !ok {
-		value, ok = r[flag.Name]
-	}
-	if _, tables := value.(map[string]any); !ok || tables && flag.Name == "cluster" {
-		return nil, nil
-	}
-	for _, name := range flag.Envs { // kong would let the file win over the environment
-		if _, set := os.LookupEnv(name); set {
-			return nil, nil
-		}
-	}
-	switch v := value.(type) {
-	case AlertTables:
-		return v, nil
-	case error:
-		return nil, v
-	case []any: // of texts, for a flag that may be given several times
-		if flag.IsSlice() && !slices.ContainsFunc(v, func(one any) bool { _, text := one.(string); return !text }) {
-			return v, nil
-		}
-		return nil, fault.New(fault.Invalid, "config.value", fault.Args{"key": flag.Name})
-	case map[string]any:
-		return nil, fault.New(fault.Invalid, "config.value", fault.Args{"key": flag.Name})
-	}
-	return fmt.Sprint(value), nil
-}
-
-// Validate refuses keys that no command knows: a setting that is silently ignored is a trap.
-func (r resolver) Validate(app *kong.Application) error {
-	known := map[string]bool{}
-	names := []string{}
-	_ = kong.Visit(app, func(node kong.Visitable, next kong.Next) error {
-		if flag, ok := node.(*kong.Flag); ok && !known[flag.Name] {
-			known[flag.Name] = true
-			names = append(names, flag.Name)
-		}
-		return next(nil)
-	})
-	check := func(table map[string]any) error {
-		for _, key := range sortedKeys(table) {
-			if !known[key] {
-				return fault.New(fault.Invalid, "config.unknown", fault.Args{"key": key, "nearest": Nearest(key, names)})
-			}
-		}
-		return nil
-	}
-	if err := check(r); err != nil {
-		return err
-	}
-	tables, _ := r["cluster"].(map[string]any)
-	for _, name := range sortedKeys(tables) {
-		table, ok := tables[name].(map[string]any)
-		if _, again := table["cluster"]; !ok || again {
-			return fault.New(fault.Invalid, "config.value", fault.Args{"key": "cluster." + name})
-		}
-		if _, ok := table["alert"]; ok { // the watch looks after the house's own cluster
-			return fault.New(fault.Invalid, "config.alert_form", fault.Args{"file": "[cluster." + name + "]"})
-		}
-		if err := check(table); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-func sortedKeys(m map[string]any) []string { return slices.Sorted(maps.Keys(m)) }
-
-// Nearest is the known name that takes the fewest changes to reach (Levenshtein distance).
-func Nearest(name string, known []string) string {
-	best, least := "", 1<<30
-	for _, k := range known {
-		if d := distance(strings.ToLower(name), k); d < least {
-			best, least = k, d
-		}
-	}
-	return best
-}
-
-func distance(a, b string) int {
-	row := make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
-	}
-	for i := range len(a) {
-		diagonal := row[0]
-		row[0] = i + 1
-		for j := range len(b) {
-			cost := 1
-			if a[i] == b[j] {
-				cost = 0
-			}
-			diagonal, row[j+1] = row[j+1], min(row[j+1]+1, row[j]+1, diagonal+cost)
-		}
-	}
-	return row[len(b)]
-}
