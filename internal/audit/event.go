@@ -54,9 +54,10 @@ type Incident struct {
 	Transactions []Transaction `json:"transactions,omitempty"`
 	Objects      []string      `json:"objects,omitempty"`
 	Sessions     []string      `json:"sessions,omitempty"`
-	Count        int           `json:"count"`           // verdicts
-	Muted        string        `json:"muted,omitempty"` // nobody was told: the mute that was answered to this incident covers it
-	Lines        []LineRef     `json:"lines,omitempty"` // a few that it rests on
+	Losses       []Loss        `json:"losses,omitempty"` // what was destroyed and can be brought back
+	Count        int           `json:"count"`            // verdicts
+	Muted        string        `json:"muted,omitempty"`  // nobody was told: the mute that was answered to this incident covers it
+	Lines        []LineRef     `json:"lines,omitempty"`  // a few that it rests on
 }
 
 // Transaction is a transaction of an incident, and what became of it: committed, aborted, unknown, or "" while it runs.

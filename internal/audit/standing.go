@@ -1,8 +1,11 @@
 package audit
 
 import (
+	"context"
 	"io"
 	"slices"
+	"strings"
+	"time"
 )
 
 // Standing is how an incident stands by the trail: what was told of it last, and what was answered to it.
@@ -76,4 +79,25 @@ func Incidents(dir string) ([]*Standing, error) {
 			}
 		}
 	}
+}
+
+// FindIncident gives how one incident stands by the trail, as it was told last; nil where the trail knows none of this name. It needs no database, and reads no more of a long trail than
+// what was written since the incident began.
+func FindIncident(ctx context.Context, dir, id string) (*Incident, error) {
+	const most = 1000 // tellings: each grows, and the newest are taken
+	stamp, _, _ := strings.Cut(id, "-")
+	began, err := time.Parse("20060102T150405Z", stamp) // as package judge names them
+	if err != nil {
+		return nil, nil //nolint:nilerr // it is no name of an incident
+	}
+	told, _, err := Newest(ctx, dir, &Filter{From: began.Add(-clockSlack), Class: ClassIncident, Text: id}, most)
+	if err != nil {
+		return nil, err
+	}
+	for _, e := range slices.Backward(told) {
+		if e.Event != nil && e.Event.Incident != nil && e.Event.Incident.ID == id {
+			return e.Event.Incident, nil
+		}
+	}
+	return nil, nil
 }

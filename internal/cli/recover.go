@@ -16,6 +16,7 @@ import (
 	"howdah/internal/keeper"
 	"howdah/internal/recovery"
 	"howdah/internal/repo"
+	"howdah/internal/server"
 	"howdah/internal/wal"
 )
 
@@ -30,7 +31,8 @@ type recoverCmd struct {
 type recoverTableCmd struct {
 	keeping
 	config.Drill
-	Names     []string `arg:"" name:"schema.name" help:"${help_recover_names}"`
+	Names     []string `arg:"" optional:"" name:"schema.name" help:"${help_recover_names}"`
+	Before    string   `help:"${help_recover_before}" name:"before" xor:"target" required:"" placeholder:"ALERT"`
 	BeforeXID string   `help:"${help_recover_before_xid}" name:"before-xid" xor:"target" required:"" placeholder:"N"`
 	At        string   `help:"${help_restore_at}" xor:"target" required:"" placeholder:"TIME"`
 	LSN       string   `help:"${help_restore_lsn}" name:"lsn" xor:"target" required:"" placeholder:"X/Y"`
@@ -119,6 +121,13 @@ func (c *keeping) alive(ctx context.Context, t *terminal, database string, drill
 	if a.server, err = c.server(ctx, a.account); err != nil {
 		return a, err
 	}
+	if c.known == nil && c.AdminDSN == "" { // the watch is to know our sessions
+		house, err := cluster.New(c.Data, a.server.Programs, cluster.Options{Account: a.account})
+		if err != nil {
+			return a, err
+		}
+		a.server.Begun = server.Announce(house)
+	}
 	if a.program, err = own.reachable(c.Data); err != nil {
 		return a, err
 	}
@@ -146,9 +155,19 @@ func (c *recoverTableCmd) Run(ctx context.Context, t *terminal) error {
 	if err != nil {
 		return err
 	}
+	told, err := c.beforeAlert(ctx)
+	if err != nil {
+		return err
+	}
 	target, err := c.target()
 	if err != nil {
 		return err
+	}
+	if told != nil && told.TXID == 0 {
+		target.Time = beforeRecord(told.At)
+	}
+	if len(c.Names) == 0 {
+		return fault.New(fault.Invalid, "cli.recover_names")
 	}
 	var names []keeper.TableName
 	for _, text := range c.Names {
@@ -169,6 +188,7 @@ func (c *recoverTableCmd) Run(ctx context.Context, t *terminal) error {
 	}
 	if !c.JSON {
 		c.tell(t, plan, live)
+		t.includes(told, plan)
 	}
 	if c.Plan {
 		if c.JSON {

@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 
+	"howdah/internal/config"
 	"howdah/internal/fault"
 	"howdah/internal/keeper"
 	"howdah/internal/server"
@@ -28,7 +29,31 @@ func (c *upCmd) keepingOf(program string) (*server.Keeping, error) {
 		return nil, err
 	}
 	return &server.Keeping{Settings: keys.settings(c.Data), File: archiveFile(c.Data), When: when, First: c.BackupFirst, Repos: keys.sources(true),
-		Drill: keys.drill(program, absolute(c.Folder(c.Data))), Clean: retention(c.Retention), Stream: c.Stream.Stream, StreamEvery: c.StreamEvery}, nil
+		Flags: keys.flags(c.Scratch), Drill: keys.drill(program, absolute(c.Folder(c.Data))), Clean: retention(c.Retention), Stream: c.Stream.Stream, StreamEvery: c.StreamEvery}, nil
+}
+
+// flags are what a command of the keeper needs to find the same house and repos from anywhere, for people to paste. Keys of an object store are not among them.
+func (c *keeping) flags(scratch string) []string {
+	all := []string{"--data", c.Data}
+	add := func(name, value string) {
+		if value != "" {
+			all = append(all, name, value)
+		}
+	}
+	for _, address := range c.Repo {
+		add("--repo", address)
+	}
+	if c.Cluster != config.OwnCluster {
+		add("--cluster", c.Cluster)
+	}
+	if c.Identity != "" {
+		add("--identity", absolute(c.Identity))
+	}
+	add("--pg-bin", c.PgBin)
+	if scratch != "" {
+		add("--scratch", absolute(scratch))
+	}
+	return all
 }
 
 // drill makes drills in a process of their own, which leaves the machine to others.

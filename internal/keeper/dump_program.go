@@ -28,6 +28,9 @@ import (
 type Server struct {
 	DSN      string               // of a role that may read everything, the superuser as a rule; as URL or keywords, with its password
 	Programs cluster.Installation // of the server's major version or a newer one
+
+	// Begun is told the number of each session of ConnectAs, as the log has it, before it does anything; nil: nobody wants to know.
+	Begun func(session string) error
 }
 
 // connect opens a connection to a database, "" being the one that the DSN names.

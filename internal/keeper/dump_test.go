@@ -360,10 +360,10 @@ func TestWhatCannotWorkIsSaidBeforeAnythingIsMade(t *testing.T) {
 	}{
 		"no database":  {s, DumpOptions{Cluster: "main", Databases: []string{"nothing"}}, "keeper.no_database"},
 		"no form":      {s, DumpOptions{Cluster: "main", Form: "tape"}, "keeper.dump_form"},
-		"old programs": {Server{s.DSN, cluster.Installation{Version: cluster.Version{Major: 9}}}, DumpOptions{Cluster: "main"}, "keeper.programs_old"},
-		"no programs":  {Server{s.DSN, cluster.Installation{Bin: t.TempDir(), Version: s.Programs.Version}}, DumpOptions{Cluster: "main"}, "keeper.no_program"},
-		"nobody there": {Server{"postgres://postgres@127.0.0.1:1/postgres", s.Programs}, DumpOptions{Cluster: "main"}, "keeper.no_connection"},
-		"no address":   {Server{"postgres://%%%", s.Programs}, DumpOptions{Cluster: "main"}, "keeper.dsn"},
+		"old programs": {Server{DSN: s.DSN, Programs: cluster.Installation{Version: cluster.Version{Major: 9}}}, DumpOptions{Cluster: "main"}, "keeper.programs_old"},
+		"no programs":  {Server{DSN: s.DSN, Programs: cluster.Installation{Bin: t.TempDir(), Version: s.Programs.Version}}, DumpOptions{Cluster: "main"}, "keeper.no_program"},
+		"nobody there": {Server{DSN: "postgres://postgres@127.0.0.1:1/postgres", Programs: s.Programs}, DumpOptions{Cluster: "main"}, "keeper.no_connection"},
+		"no address":   {Server{DSN: "postgres://%%%", Programs: s.Programs}, DumpOptions{Cluster: "main"}, "keeper.dsn"},
 	} {
 		if _, err := TakeDump(t.Context(), r, c.s, c.opt); !fault.HasKey(err, c.key) {
 			t.Errorf("%s: %v, not %s", name, err, c.key)

@@ -430,8 +430,20 @@ var restricts = regexp.MustCompile(`^\\(un)?restrict [A-Za-z0-9]+\n$`)
 // ConnectAs opens a connection to a database under a name that others see (application_name).
 func (s Server) ConnectAs(ctx context.Context, database, application string) (*pgx.Conn, error) {
 	conn, err := s.connect(ctx, database)
-	if err == nil {
-		_, err = conn.Exec(ctx, `SELECT set_config('application_name', $1, false)`, application)
+	if err != nil {
+		return nil, err
 	}
-	return conn, err
+	_, err = conn.Exec(ctx, `SELECT set_config('application_name', $1, false)`, application)
+	if err == nil && s.Begun != nil {
+		var session string
+		err = conn.QueryRow(ctx, `SELECT to_hex(trunc(extract(epoch FROM backend_start))::bigint) || '.' || to_hex(pid) FROM pg_stat_activity WHERE pid = pg_backend_pid()`).Scan(&session)
+		if err == nil {
+			err = s.Begun(session)
+		}
+	}
+	if err != nil {
+		_ = conn.Close(context.WithoutCancel(ctx))
+		return nil, err
+	}
+	return conn, nil
 }

@@ -177,7 +177,7 @@ func (h *house) schedule(r *repo.Repo, dir string, report func(Event), kinds ...
 	}
 	s := &Schedule{Cluster: "main", Dir: dir, When: map[Kind]When{}, Report: report,
 		Repos:       []Source{{r.String(), func(context.Context) (*repo.Repo, error) { return r, nil }}},
-		Server:      func() (Server, error) { return Server{h.dsn(cluster.Superuser), h.Installation()}, nil },
+		Server:      func() (Server, error) { return Server{DSN: h.dsn(cluster.Superuser), Programs: h.Installation()}, nil },
 		Replication: func() (string, error) { return h.dsn(cluster.Replicator), nil }}
 	for _, kind := range kinds {
 		s.When[kind] = when

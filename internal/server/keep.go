@@ -25,6 +25,7 @@ type Keeping struct {
 	// Stream sends WAL to the repos as it is written, beside archiving; StreamEvery is keeper.Stream's Every.
 	Stream      bool
 	StreamEvery time.Duration
+	Flags       []string // what commands of the keeper need beside their own, to find the same house and repos
 	// Drill makes a drill of one of the repos.
 	Drill func(ctx context.Context, address string) (report string, err error)
 }

@@ -325,6 +325,7 @@ func (w *watcher) found(v judge.Verdict) {
 	if v.Change == judge.Began {
 		w.watched.incidents.Add(1)
 	}
+	w.size(v.Incident)
 	if v.Change != judge.Grew {
 		w.log.Warn("out of order", "incident", v.Incident.ID, "severity", v.Severity.String(), "rule", v.Rule, "role", v.Incident.Actor,
 			"from", v.Incident.Source, "application", v.Incident.App, "database", v.Incident.DB, "what", w.rules.Text(v.Reason, "en"), "muted", v.Muted != "")
@@ -597,8 +598,10 @@ func (w *watcher) text(i *judge.Incident) string {
 	if i.Count > len(i.Reasons) {
 		b.WriteString("\n" + t.T("server.watch.count", fault.Args{"count": i.Count}))
 	}
-	if i.Severity >= judge.High && w.goesBack && slices.ContainsFunc(i.TXIDs, func(id uint64) bool { return w.fate[id] == "committed" }) {
-		before := w.told[i.ID].Since.Add(-time.Millisecond).UTC().Format("2006-01-02T15:04:05.000Z07:00") // a record is written before the transaction commits
+	if way := w.back(t, i, code); way != nil {
+		b.WriteString("\n" + strings.Join(way, "\n"))
+	} else if i.Severity >= judge.High && w.goesBack && slices.ContainsFunc(i.TXIDs, func(id uint64) bool { return w.fate[id] == "committed" }) {
+		before := beforeRecord(w.told[i.ID].Since).Format("2006-01-02T15:04:05.000Z07:00")
 		b.WriteString("\n" + t.T("server.watch.back", fault.Args{"command": code("howdah restore --to DIR --at " + before)}))
 	}
 	return b.String()

@@ -73,7 +73,7 @@ func TestAnAnswerOutlivesADatabaseThatGoesBack(t *testing.T) {
 		speak()
 	}
 	// Where the trail cannot be written, people are told all the same.
-	trail := filepath.Join(c.Dir(), trailFolder)
+	trail := filepath.Join(c.Dir(), TrailFolder)
 	if err := os.WriteFile(trail, nil, 0o600); err != nil {
 		t.Fatal(err)
 	}

@@ -30,7 +30,9 @@ type watch struct {
 	receivers []alert.Receiver
 	kept      audit.Keep  // how much of the trail is
 	reports   keeper.When // when the digest is said in the room; nil: never
-	goesBack  bool        // there are backups to go back to
+	goesBack  bool        // there are backups to go back to, ...
+	flags     []string    // ... and commands find them with these
+	database  string      // that commands take when they name none, and whose tables are measured
 
 	logDir  func() string
 	written func() map[string]string                          // settings that we write into its files
@@ -45,6 +47,7 @@ type watch struct {
 	own     ownSessions
 	tables  tables
 	ails    troubles
+	sizes   sizes
 	alerts  atomic.Pointer[alert.Queue] // nil: it could not be opened yet
 }
 
@@ -52,9 +55,12 @@ type watch struct {
 func newServer(options Options) *Server {
 	s := &Server{options: options, backupNow: make(chan struct{}, 1), opened: make(chan struct{})}
 	s.watch = &watch{cluster: options.Cluster, source: TrailSource, log: options.Log, lang: options.Lang, ownRules: options.Rules, role: cluster.Watcher, receivers: options.Alerts, kept: options.Trail,
-		reports: options.Digest, goesBack: options.Keeping != nil, tables: tables{wake: make(chan struct{}, 1)}, epoch: pg.Epoch,
+		reports: options.Digest, goesBack: options.Keeping != nil, database: cluster.Database, tables: tables{wake: make(chan struct{}, 1)}, epoch: pg.Epoch,
 		judging: judge.Options{Owners: []string{cluster.Owner}, Apps: []string{cluster.App}, Marker: pg.MigrationName, Mask: audit.Mask},
 		ask:     func() pg.Queryer { return s.pools[0] }, rooms: s.rooms.Load, away: s.why, url: func() string { return s.url }}
+	if options.Keeping != nil {
+		s.watch.flags = options.Keeping.Flags
+	}
 	if c := options.Cluster; c != nil {
 		s.watch.written, s.watch.audits, s.watch.logDir = c.Written, c.Installation().PgAudit, c.LogDir
 		s.watch.way = func() (string, error) { return c.DSN(cluster.Watcher, cluster.Database) }

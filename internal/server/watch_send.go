@@ -232,6 +232,7 @@ func (w *watcher) words(t lang.Locale, i *judge.Incident, m *alert.Message, last
 	if i.Count > len(i.Reasons) {
 		out.Facts = append(out.Facts, t.T("server.watch.count", fault.Args{"count": i.Count}))
 	}
+	out.Facts = append(out.Facts, w.back(t, i, named)...)
 	return out
 }
 

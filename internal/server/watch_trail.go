@@ -16,7 +16,7 @@ import (
 // The trail is what the watch writes down for good, outside the database: every line that it reads, what it told of them, and what people answered.
 
 const (
-	trailFolder = "trail" // in the folder of the house
+	TrailFolder = "trail" // in the folder of the house, or of what is known of an adopted cluster
 	trailRetry  = time.Second
 	trailRest   = 15 * time.Second // opening it reads its last file
 	// What was judged waits here for a trail that cannot be written, up to so much. Judging goes on all the same: what is more is read again from PostgreSQL's log when there is room.
@@ -25,7 +25,7 @@ const (
 )
 
 // TrailDir is where the trail of a house lies.
-func TrailDir(c *cluster.Cluster) string { return filepath.Join(c.Dir(), trailFolder) }
+func TrailDir(c *cluster.Cluster) string { return filepath.Join(c.Dir(), TrailFolder) }
 
 // keep puts what was judged on the trail, with what waits for it.
 func (w *watcher) keep(b audit.Batch) {
@@ -220,15 +220,20 @@ func (w *watcher) closeTrail() {
 
 // noteIncident writes down how an incident stands.
 func (w *watcher) noteIncident(i *judge.Incident) {
+	w.notes = append(w.notes, audit.Event{Kind: audit.EventIncident, Incident: w.incident(i)})
+}
+
+// incident is how one stands, as it is written down.
+func (w *watcher) incident(i *judge.Incident) *audit.Incident {
 	out := &audit.Incident{ID: i.ID, Severity: i.Severity.String(), Reasons: i.Reasons, Actor: i.Actor, Source: i.Source, App: i.App, DB: i.DB, Began: i.Began, Last: i.Last,
-		Objects: i.Objects, Sessions: i.Sessions, Count: i.Count, Muted: i.Muted}
+		Objects: i.Objects, Sessions: i.Sessions, Losses: i.Losses, Count: i.Count, Muted: i.Muted}
 	if rule := w.gravest(i); rule != nil {
 		out.Rule = rule.ID
 	}
 	for _, id := range i.TXIDs {
 		out.Transactions = append(out.Transactions, audit.Transaction{ID: id, Fate: w.fate[id]})
 	}
-	w.notes = append(w.notes, audit.Event{Kind: audit.EventIncident, Incident: out})
+	return out
 }
 
 // noteAnswer writes down what somebody answered.

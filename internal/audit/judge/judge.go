@@ -55,25 +55,26 @@ const (
 
 // Incident is what belongs together: one session and what followed from it, one series of guesses, one change behind the log's back.
 type Incident struct {
-	ID       string    `json:"id"`
-	Began    time.Time `json:"began"`
-	Last     time.Time `json:"last"`
-	Severity Severity  `json:"severity"`
-	Rules    []string  `json:"rules"`
-	Reasons  []Reason  `json:"reasons"` // one for each rule, the first that spoke
-	Count    int       `json:"count"`   // verdicts
-	Sessions []string  `json:"sessions"`
-	Actor    string    `json:"actor"`
-	App      string    `json:"app"`
-	Source   string    `json:"source"`
-	DB       string    `json:"db"`
-	Objects  []string  `json:"objects,omitempty"`
-	TXIDs    []uint64  `json:"txids,omitempty"`
-	Undone   []uint64  `json:"undone,omitempty"` // of these, those that were rolled back
-	Key      string    `json:"key"`
-	Acts     []Act     `json:"acts,omitempty"`  // what of it can be muted
-	Loud     []string  `json:"loud,omitempty"`  // rules that spoke and cannot
-	Muted    string    `json:"muted,omitempty"` // every verdict so far is covered by a mute, this incident's: nobody is told
+	ID       string       `json:"id"`
+	Began    time.Time    `json:"began"`
+	Last     time.Time    `json:"last"`
+	Severity Severity     `json:"severity"`
+	Rules    []string     `json:"rules"`
+	Reasons  []Reason     `json:"reasons"` // one for each rule, the first that spoke
+	Count    int          `json:"count"`   // verdicts
+	Sessions []string     `json:"sessions"`
+	Actor    string       `json:"actor"`
+	App      string       `json:"app"`
+	Source   string       `json:"source"`
+	DB       string       `json:"db"`
+	Objects  []string     `json:"objects,omitempty"`
+	TXIDs    []uint64     `json:"txids,omitempty"`
+	Undone   []uint64     `json:"undone,omitempty"` // of these, those that were rolled back
+	Key      string       `json:"key"`
+	Acts     []Act        `json:"acts,omitempty"`   // what of it can be muted
+	Loud     []string     `json:"loud,omitempty"`   // rules that spoke and cannot
+	Losses   []audit.Loss `json:"losses,omitempty"` // what it destroyed and can be brought back
+	Muted    string       `json:"muted,omitempty"`  // every verdict so far is covered by a mute, this incident's: nobody is told
 }
 
 // New makes a judge without memory.
@@ -188,6 +189,7 @@ func (j *Judge) judge(e *Event) []Verdict {
 		j.measure(e, s)
 	}
 	j.rate(e, s)
+	j.lost(e, s)
 
 	rules, ok := j.byKind[e.Kind]
 	if !ok {
@@ -401,6 +403,7 @@ func (j *Judge) incident(e *Event, s *session, v *Verdict, mutable bool) (*Incid
 	}
 	found.Count++
 	s.Incident = found.ID
+	found.belongs(s, e.Time)
 	if e.Session != "" && len(found.Sessions) < 200 {
 		found.Sessions = appendNew(found.Sessions, e.Session)
 	}

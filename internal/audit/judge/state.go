@@ -6,6 +6,7 @@ import (
 	"slices"
 	"time"
 
+	"howdah/internal/audit"
 	"howdah/internal/fault"
 )
 
@@ -58,6 +59,7 @@ type session struct {
 	Points    float64 // the same as a number
 	Why       []Reason
 	Incident  string
+	Lost      []audit.Loss `json:",omitempty"` // of late
 
 	key string // pair, put together once
 }
