@@ -3,6 +3,7 @@ package bench_test
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"os"
 	"os/exec"
 	"slices"
@@ -177,6 +178,32 @@ func TestBriefBackupBench(t *testing.T) {
 		t.Fatalf("%v: %s", err, first(lang.English.Fault(err)))
 	}
 	for _, name := range []string{"backup_best", "restore_best", "backup_size", "verify", "backup_pg_basebackup", "restore_cpu_pg_basebackup"} {
+		if !slices.ContainsFunc(report.Figures, func(f bench.Figure) bool { return f.Name == name && f.Value > 0 }) {
+			t.Errorf("%s is missing: %+v", name, report.Figures)
+		}
+	}
+	for _, f := range report.Figures {
+		if text := lang.English.T("bench.figure." + f.Name); text == "bench.figure."+f.Name {
+			t.Errorf("%s has no text", f.Name)
+		}
+	}
+}
+
+// TestBriefRecoverBench drops two tables and brings them back, beside PostgreSQL's own replay.
+func TestBriefRecoverBench(t *testing.T) {
+	out, err := exec.CommandContext(t.Context(), clitest.Program(t), "bench", "recover", "--brief", "--json").Output() // as root it becomes PostgreSQL's account
+	if err != nil {
+		var failed *exec.ExitError
+		if errors.As(err, &failed) {
+			t.Fatalf("%v: %s", err, failed.Stderr)
+		}
+		t.Fatal(err)
+	}
+	var report bench.Report
+	if err := json.Unmarshal(out, &report); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"recover_big", "recover_small", "recover_opened_small", "recover_part_small", "recover_commit"} {
 		if !slices.ContainsFunc(report.Figures, func(f bench.Figure) bool { return f.Name == name && f.Value > 0 }) {
 			t.Errorf("%s is missing: %+v", name, report.Figures)
 		}

@@ -17,6 +17,8 @@ type benchCmd struct {
 	WAL    benchWALCmd    `cmd:"" name:"wal" help:"${help_bench_wal}"`
 	Backup benchBackupCmd `cmd:"" help:"${help_bench_backup}"`
 	Audit  benchAuditCmd  `cmd:"" help:"${help_bench_audit}"`
+
+	Recover benchRecoverCmd `cmd:"" help:"${help_bench_recover}"`
 }
 
 // measuring are the options that all measurements have in common.

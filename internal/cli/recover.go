@@ -22,9 +22,17 @@ import (
 
 // recoverCmd brings single tables back into the database that lives.
 type recoverCmd struct {
-	Table recoverTableCmd `cmd:"" help:"${help_recover_table}"`
-	List  recoverListCmd  `cmd:"" help:"${help_recover_list}"`
-	Undo  recoverUndoCmd  `cmd:"" help:"${help_recover_undo}"`
+	Table    recoverTableCmd    `cmd:"" help:"${help_recover_table}"`
+	Schema   recoverSchemaCmd   `cmd:"" help:"${help_recover_schema}"`
+	View     recoverViewCmd     `cmd:"" help:"${help_recover_view}"`
+	Index    recoverIndexCmd    `cmd:"" help:"${help_recover_index}"`
+	Function recoverFunctionCmd `cmd:"" help:"${help_recover_function}"`
+	Trigger  recoverTriggerCmd  `cmd:"" help:"${help_recover_trigger}"`
+	Type     recoverTypeCmd     `cmd:"" help:"${help_recover_type}"`
+	Sequence recoverSequenceCmd `cmd:"" help:"${help_recover_sequence}"`
+
+	List recoverListCmd `cmd:"" help:"${help_recover_list}"`
+	Undo recoverUndoCmd `cmd:"" help:"${help_recover_undo}"`
 }
 
 // recoverTableCmd brings tables back as they were.
@@ -62,6 +70,7 @@ type partly struct {
 	Of     int64           `json:"of"`
 	Rounds int             `json:"rounds"`
 	Whole  keeper.WhyWhole `json:"whole,omitempty"`
+	Opened float64         `json:"opened_seconds"` // until it could be read
 }
 
 func (c *recoverTableCmd) mode() (recovery.Mode, error) {
@@ -207,6 +216,7 @@ func (c *recoverTableCmd) Run(ctx context.Context, t *terminal) error {
 	if err != nil {
 		return err
 	}
+	opened := time.Since(began).Seconds()
 	done, err := c.apply(ctx, t, past, live, mode, bar)
 	bar.end()
 	if closeErr := past.Close(ctx); err == nil && closeErr != nil {
@@ -215,7 +225,7 @@ func (c *recoverTableCmd) Run(ctx context.Context, t *terminal) error {
 	if err != nil {
 		return err
 	}
-	part := &partly{past.Bytes, plan.Write, past.Rounds, past.Why}
+	part := &partly{past.Bytes, plan.Write, past.Rounds, past.Why, opened}
 	if c.JSON {
 		return t.print(recovered{plan, part, done, time.Since(began).Seconds()})
 	}
@@ -422,6 +432,11 @@ func (c *recoverListCmd) Run(ctx context.Context, t *terminal) error {
 		var names []string
 		for _, table := range d.Tables {
 			names = append(names, table.FullName())
+		}
+		for _, o := range d.Objects {
+			if o.Type != "table" {
+				names = append(names, o.Type+" "+o.Name)
+			}
 		}
 		t.say("cli.tables.listed", fault.Args{"id": d.ID, "at": local(d.At), "mode": t.lang.T("cli.tables.mode_" + string(d.Mode)), "tables": strings.Join(names, " "), "moment": d.Moment})
 	}

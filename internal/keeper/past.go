@@ -27,6 +27,10 @@ type Past struct {
 	Why    WhyWhole    // why all of the cluster came back; "" when it is a part
 	Rounds int         // how often files were brought back: two as a rule
 
+	Roots   []ObjectID   // what was asked for by PastOptions.Objects
+	Objects []PastObject // these and what would go with them, as far as the live database lacks it; the tables among them are in Tables
+
+	dir  string // what is made beside the cluster lies there
 	drop func(context.Context) error
 }
 
@@ -49,9 +53,11 @@ func (n TableName) String() string { return quote(n.Schema) + "." + quote(n.Name
 type PastOptions struct {
 	Database     uint32 // its OID
 	Tables       []TableName
-	Scratch      string  // a folder, as of DrillOptions
-	Program      string  // the path of howdah: restore_command brings the WAL with it
-	Repos        []Place // where the WAL is
+	Objects      []ObjectName
+	Living       func(ctx context.Context, all []ObjectID) (lost []ObjectID, err error) // of Objects: which of these the live database lacks; nil: all of them
+	Scratch      string                                                                 // a folder, as of DrillOptions
+	Program      string                                                                 // the path of howdah: restore_command brings the WAL with it
+	Repos        []Place                                                                // where the WAL is
 	IdentityFile string
 	Installation cluster.Installation
 	Account      *cluster.Account // who PostgreSQL runs as; nil: we ourselves
@@ -95,7 +101,12 @@ func (a *Archive) OpenPast(ctx context.Context, plan *Plan, o PastOptions) (*Pas
 			fits, err = beside.fitsPart(reading, plan, o.Database)
 			judged <- err
 		}()
-		if err := x.look(ctx); err != nil {
+		if len(o.Tables) == 0 && !slices.ContainsFunc(o.Objects, ObjectName.filled) { // the catalogs are all that is wanted
+			err = nil
+		} else {
+			err = x.look(ctx)
+		}
+		if err != nil {
 			stop()
 			<-judged
 			return nil, err
@@ -212,7 +223,7 @@ func (x *opening) look(ctx context.Context) error {
 
 // final tells whether more files would not help.
 func final(err error) bool {
-	return slices.ContainsFunc([]string{"keeper.no_table", "keeper.not_table", "keeper.unlogged_table", "repo.target_full", "keeper.no_room"}, func(key string) bool { return fault.HasKey(err, key) })
+	return slices.ContainsFunc([]string{"keeper.no_table", "keeper.no_object", "keeper.not_table", "keeper.unlogged_table", "repo.target_full", "keeper.no_room"}, func(key string) bool { return fault.HasKey(err, key) })
 }
 
 // mostRounds is enough for tables that were renamed, one after the other, between the backup and the plan's end.
@@ -253,7 +264,7 @@ func (x *opening) open(ctx context.Context, plan *Plan) (past *Past, err error) 
 	if err != nil {
 		return nil, err
 	}
-	past.drop = drop
+	past.dir, past.drop = dir, drop
 	defer func() {
 		if err != nil {
 			past, err = nil, errors.Join(err, past.Close(ctx))
@@ -376,6 +387,10 @@ func (x *opening) tables(ctx context.Context, past *Past) (more int, err error) 
 			past.Tables = append(past.Tables, parts...)
 		}
 	}
+	relations, err := x.objects(ctx, conn, past)
+	if err != nil {
+		return more, err
+	}
 	var oids []uint32
 	for _, t := range past.Tables {
 		oids = append(oids, t.OID)
@@ -384,7 +399,7 @@ func (x *opening) tables(ctx context.Context, past *Past) (more int, err error) 
 	rows, _ = conn.Query(ctx, `WITH heap AS (SELECT unnest($1::oid[]) AS oid UNION SELECT reltoastrelid FROM pg_class WHERE oid = ANY($1::oid[]) AND reltoastrelid <> 0)
 		SELECT coalesce(pg_relation_filepath(oid), '') FROM (SELECT oid FROM heap UNION SELECT indexrelid FROM pg_index JOIN heap ON indrelid = heap.oid
 		UNION SELECT d.objid FROM pg_depend d JOIN pg_class s ON s.oid = d.objid AND s.relkind = 'S' WHERE d.classid = 'pg_class'::regclass AND d.refclassid = 'pg_class'::regclass
-			AND d.refobjid = ANY($1::oid[]) AND d.deptype IN ('a', 'i')) all_of_them`, oids)
+			AND d.refobjid = ANY($1::oid[]) AND d.deptype IN ('a', 'i') UNION SELECT unnest($2::oid[])) all_of_them`, oids, relations)
 	files, err := pgx.CollectRows(rows, pgx.RowTo[string])
 	if err != nil {
 		return more, err
@@ -419,10 +434,7 @@ func (p *Past) Definition(ctx context.Context, section string) (string, error) {
 	if _, err := p.Server.run(ctx, nil, &text, password, "pg_dump", append(args, "--dbname="+info)...); err != nil {
 		return "", dumpFault(err, values["dbname"])
 	}
-	// psql's own commands, which keep a script from running others (since August 2025).
-	lines := strings.SplitAfter(text.String(), "\n")
-	lines = slices.DeleteFunc(lines, func(line string) bool { return restricts.MatchString(line) })
-	return strings.Join(lines, ""), nil
+	return withoutRestricts(text.String()), nil
 }
 
 var restricts = regexp.MustCompile(`^\\(un)?restrict [A-Za-z0-9]+\n$`)

@@ -44,6 +44,7 @@ type Options struct {
 	Database string
 	Mode     Mode
 	Changed  bool      // of Merge: rows that were changed get their old values back, too
+	Look     bool      // of Objects: nothing is done but said what would be
 	Over     bool      // of Replace: the tables may be there; they are kept in the new schema
 	Moment   string    // of the past, for people
 	Now      time.Time // names the schema
@@ -62,7 +63,10 @@ type Done struct {
 	XID      string    `json:"xid,omitempty"`   // our transaction
 	Point    string    `json:"point,omitempty"` // the restore point before it
 	Tables   []Table   `json:"tables"`
-	Undo     []string  `json:"undo,omitempty"` // SQL that takes it back, of Replace
+	Objects  []Object  `json:"objects,omitempty"` // of the mode Objects: what came back beside the rows of tables
+	Left     []string  `json:"left,omitempty"`    // and what did not: columns of tables that are there
+	Loose    []string  `json:"loose,omitempty"`   // foreign keys of tables that are there, which came back without a check (NOT VALID)
+	Undo     []string  `json:"undo,omitempty"`    // SQL that takes it back, of Replace and Objects
 }
 
 // Schema is where it lies.
@@ -106,8 +110,59 @@ type Change struct {
 
 // ParseName reads SCHEMA.NAME as SQL does: what is not quoted is in small letters.
 func ParseName(text string) (keeper.TableName, error) {
-	bad := fault.New(fault.Invalid, "recovery.name", fault.Args{"name": text})
-	var parts []string
+	parts, ok := nameParts(text)
+	if !ok || len(parts) != 2 {
+		return keeper.TableName{}, fault.New(fault.Invalid, "recovery.name", fault.Args{"name": text})
+	}
+	return keeper.TableName{Schema: parts[0], Name: parts[1]}, nil
+}
+
+// ParseObject reads the name of something else, as SQL does: NAME of a schema, SCHEMA.TABLE.NAME of a trigger, SCHEMA.NAME(TYPES) or SCHEMA.NAME of a function, SCHEMA.NAME of all others.
+func ParseObject(kind keeper.ObjectKind, text string) (n keeper.ObjectName, err error) {
+	bad := fault.New(fault.Invalid, "recovery.object_name", fault.Args{"name": text, "kind": string(kind)})
+	n.Kind = kind
+	name := text
+	if at := openingParenthesis(text); kind == keeper.KindFunction && at >= 0 {
+		if !strings.HasSuffix(text, ")") {
+			return n, bad
+		}
+		types := text[at+1 : len(text)-1]
+		n.Args, name = &types, text[:at]
+	}
+	parts, ok := nameParts(name)
+	wanted := map[keeper.ObjectKind]int{keeper.KindSchema: 1, keeper.KindTrigger: 3}[kind]
+	if wanted == 0 {
+		wanted = 2
+	}
+	if !ok || len(parts) != wanted || n.Args != nil && strings.ContainsRune(*n.Args, 0) {
+		return n, bad
+	}
+	n.Name = parts[len(parts)-1]
+	if len(parts) > 1 {
+		n.Schema = parts[0]
+	}
+	if len(parts) > 2 {
+		n.On = parts[1]
+	}
+	return n, nil
+}
+
+// openingParenthesis is where the first one stands that is not between quotes; -1 when there is none.
+func openingParenthesis(text string) int {
+	quoted := false
+	for i, r := range text {
+		switch {
+		case r == '"':
+			quoted = !quoted
+		case r == '(' && !quoted:
+			return i
+		}
+	}
+	return -1
+}
+
+// nameParts takes a name apart at its points.
+func nameParts(text string) (parts []string, ok bool) {
 	rest := text
 	for {
 		var part string
@@ -116,7 +171,7 @@ func ParseName(text string) (keeper.TableName, error) {
 			for {
 				before, after, found := strings.Cut(rest, `"`)
 				if !found {
-					return keeper.TableName{}, bad
+					return nil, false
 				}
 				part += before
 				if rest = after; !strings.HasPrefix(rest, `"`) {
@@ -132,21 +187,17 @@ func ParseName(text string) (keeper.TableName, error) {
 			part, rest = small(rest[:end]), rest[end:]
 		}
 		if part == "" || strings.ContainsRune(part, 0) {
-			return keeper.TableName{}, bad
+			return nil, false
 		}
 		parts = append(parts, part)
 		if rest == "" {
-			break
+			return parts, true
 		}
 		if rest[0] != '.' {
-			return keeper.TableName{}, bad
+			return nil, false
 		}
 		rest = rest[1:]
 	}
-	if len(parts) != 2 {
-		return keeper.TableName{}, bad
-	}
-	return keeper.TableName{Schema: parts[0], Name: parts[1]}, nil
 }
 
 // small makes ASCII letters small, as PostgreSQL does in a database with several bytes per letter.
@@ -195,6 +246,9 @@ type work struct {
 	schema  string // where rows of the past are put
 }
 
+// keeps tells whether anything is left of it.
+func (w *work) keeps() bool { return w.options.Mode != Diff && !w.options.Look }
+
 func ident(name string) string { return pgx.Identifier{name}.Sanitize() }
 
 // Apply does it. Of Diff, Beside and Merge nothing is changed in tables that are there but what the mode says.
@@ -215,7 +269,7 @@ func Apply(ctx context.Context, past *keeper.Past, options Options) (*Done, erro
 			return nil, err
 		}
 	}
-	if options.Mode != Diff {
+	if w.keeps() {
 		if w.done.ID, err = freeID(ctx, w.live, options.Now); err != nil {
 			return nil, err
 		}
@@ -231,7 +285,7 @@ func Apply(ctx context.Context, past *keeper.Past, options Options) (*Done, erro
 		return nil, err // the connection ends, and with it the transaction
 	}
 	end := `COMMIT`
-	if options.Mode == Diff {
+	if !w.keeps() {
 		end = `ROLLBACK`
 	}
 	_, err = w.live.Exec(ctx, end)
@@ -262,22 +316,25 @@ func (w *work) run(ctx context.Context) error {
 		return err
 	}
 	w.schema = "pg_temp"
-	if w.options.Mode != Diff {
+	if w.keeps() {
 		w.schema = w.done.Schema()
 		if _, err := w.live.Exec(ctx, `CREATE SCHEMA `+ident(w.schema)); err != nil {
 			return refused(err)
 		}
 	}
 	var err error
-	if w.options.Mode == Replace {
+	switch w.options.Mode {
+	case Replace:
 		err = w.replace(ctx)
-	} else {
+	case Objects:
+		err = w.objects(ctx)
+	default:
 		err = w.beside(ctx)
 	}
 	if err != nil {
 		return err
 	}
-	if w.options.Mode == Diff {
+	if !w.keeps() {
 		return nil
 	}
 	raw, err := json.Marshal(w.done)
@@ -391,7 +448,7 @@ func (w *work) beside(ctx context.Context) error {
 		}
 	case Merge:
 		return w.merge(ctx, all)
-	case Beside, Replace:
+	case Beside, Replace, Objects:
 	}
 	return nil
 }

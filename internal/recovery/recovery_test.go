@@ -598,3 +598,21 @@ func FuzzName(f *testing.F) {
 		}
 	})
 }
+
+func FuzzObjectName(f *testing.F) {
+	for _, seed := range []string{`a.b(integer, "x y")`, `a.b.c`, `shop`, `"a(b".c()`, `a.b(`, `a.b)`} {
+		f.Add(seed)
+	}
+	f.Fuzz(func(t *testing.T, text string) {
+		for _, kind := range []keeper.ObjectKind{keeper.KindSchema, keeper.KindView, keeper.KindTrigger, keeper.KindFunction} {
+			name, err := recovery.ParseObject(kind, text)
+			if err != nil {
+				continue
+			}
+			again, err := recovery.ParseObject(kind, name.String())
+			if err != nil || again.String() != name.String() || again.Name != name.Name || (again.Args == nil) != (name.Args == nil) {
+				t.Errorf("%q is %q, which is %q, %v", text, name, again, err)
+			}
+		}
+	})
+}

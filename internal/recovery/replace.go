@@ -206,13 +206,8 @@ func (w *work) fill(ctx context.Context) error {
 			return err
 		}
 		for _, name := range sequences {
-			var last int64
-			var called bool
-			if err := w.then.QueryRow(ctx, `SELECT last_value, is_called FROM `+name).Scan(&last, &called); err != nil {
+			if err := w.sequence(ctx, name); err != nil {
 				return err
-			}
-			if _, err := w.live.Exec(ctx, `SELECT pg_catalog.setval($1::regclass, $2, $3)`, name, last, called); err != nil {
-				return refused(err)
 			}
 		}
 		oid, _, err := lookUp(ctx, w.live, t.Schema, t.Name)

@@ -42,7 +42,7 @@ func Undo(ctx context.Context, live keeper.Server, database, id string) (*Done, 
 		switch done.Mode {
 		case Merge:
 			err = w.unmerge(ctx, t)
-		case Replace:
+		case Replace, Objects:
 			err = w.untouched(ctx, t)
 		case Beside, Diff:
 		}
