@@ -24,6 +24,7 @@ var nevers = map[string][]string{
 	"wal":           {"repo", "cluster", "keeper", "pg", "config", "lang", "account", "chat", "audit", "web", "server", "cli"},
 	"keeper":        {"pg", "config", "lang", "account", "chat", "audit", "audit/index", "web", "server", "cli"},
 	"alert":         {"keeper", "repo", "cluster", "pg", "config", "lang", "account", "chat", "audit", "audit/judge", "web", "server", "cli"},
+	"doctor":        {"pg", "config", "lang", "account", "chat", "web", "server", "cli"},
 	"recovery":      {"pg", "config", "lang", "account", "chat", "audit", "web", "server", "cli"},
 	"audit/catalog": {"keeper", "repo", "cluster", "pg", "config", "lang", "account", "chat", "web", "server", "cli"},
 	"audit/check":   {"keeper", "repo", "cluster", "pg", "config", "lang", "account", "chat", "web", "server", "cli"},

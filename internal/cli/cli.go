@@ -39,6 +39,7 @@ type commands struct {
 	Drill        drillCmd        `cmd:"" help:"${help_drill}"`
 	Prune        pruneCmd        `cmd:"" help:"${help_prune}"`
 	Status       statusCmd       `cmd:"" help:"${help_status}"`
+	Doctor       doctorCmd       `cmd:"" help:"${help_doctor}"`
 	Adopt        adoptCmd        `cmd:"" help:"${help_adopt}"`
 	Release      releaseCmd      `cmd:"" help:"${help_release}"`
 	Keep         keepCmd         `cmd:"" help:"${help_keep_clusters}"`
@@ -62,6 +63,7 @@ type terminal struct {
 	lang     lang.Locale
 	given    map[string]bool // the flags that stand on the command line itself
 	args     []string        // the command line
+	options  []string        // of the command, by name
 }
 
 // say writes a text of the catalogs as a line.
@@ -119,6 +121,9 @@ func Main(args []string, in io.Reader, out, errs io.Writer) int {
 		if p.Flag != nil && !p.Resolved {
 			t.given[p.Flag.Name] = true
 		}
+	}
+	for _, group := range parsed.Flags() {
+		t.options = append(t.options, group.Name)
 	}
 	return t.fail(parsed.Run())
 }

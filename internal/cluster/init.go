@@ -216,6 +216,9 @@ func (c *Cluster) NewPasswords(ctx context.Context) (made bool, err error) {
 	if err := c.single(ctx, c.data(), "postgres", statements.String()); err != nil {
 		return false, fault.Wrap(err, fault.Unavailable, "cluster.passwords", fault.Args{"dir": c.data()})
 	}
+	c.mu.Lock()
+	c.secrets = nil // they are read again
+	c.mu.Unlock()
 	return true, c.fileFault(writeFile(c.path(secretsName), raw, c.opt.Account))
 }
 

@@ -6,7 +6,6 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"io"
 	"net"
 	"os"
@@ -102,19 +101,7 @@ func (c *Cluster) mayStart() error {
 	if _, ok := c.Running(); ok {
 		return nil
 	}
-	if owner := ownerOf(st); owner != c.opt.Account.uid() {
-		return c.foreign(c.data())
-	}
-	if hasSockets && st.Mode().Perm()&0o027 != 0 { // PostgreSQL takes 0700 and 0750
-		return fault.New(fault.Forbidden, "cluster.open_to_others", fault.Args{"dir": c.data(), "mode": fmt.Sprintf("%04o", st.Mode().Perm())})
-	}
-	if _, err := os.Stat(filepath.Join(c.data(), "PG_VERSION")); err != nil && !errors.Is(err, os.ErrNotExist) {
-		return c.fileFault(err)
-	}
-	if dataMajor(c.data()) == 0 {
-		return fault.New(fault.Conflict, "cluster.not_cluster", fault.Args{"dir": c.data()})
-	}
-	return nil
+	return c.fits(st)
 }
 
 func (c *Cluster) startLocked(ctx context.Context) error {

@@ -27,6 +27,7 @@ var (
 		"cli.tables.mode_":    {"beside", "merge", "replace", "objects"},
 		"cli.tables.kind_":    {"gone", "changed", "new"},
 		"cli.tables.sure_":    {"merge", "replace"},
+		"cli.doctor.":         {"root", "shell"},
 		"cli.kong.":           {"usage", "flags", "commands", "arguments", "context", "more"},
 	}
 )
