@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"strings"
 	"time"
 
 	"howdah/internal/cluster"
@@ -127,7 +128,30 @@ func tellObjects(t *terminal, d *recovery.Done) {
 	for _, name := range d.Loose {
 		t.say("cli.tables.loose", fault.Args{"name": name})
 	}
+	for _, r := range d.Rights {
+		key := "cli.rights.right"
+		args := fault.Args{"what": r.Privilege, "on": r.On, "to": r.Grantee}
+		switch {
+		case r.Privilege == "MEMBER":
+			key = "cli.rights.member"
+		case r.Privilege == "OWNER":
+			key = "cli.rights.owner"
+		case r.Grantee == "":
+			args["to"] = "PUBLIC"
+		}
+		if r.Column != "" {
+			args["what"] = r.Privilege + " (" + r.Column + ")"
+		}
+		t.say(key, args)
+	}
+	if len(d.Elsewhere) > 0 {
+		t.say("cli.rights.elsewhere", fault.Args{"databases": strings.Join(d.Elsewhere, ", "), "db": d.Elsewhere[0]})
+	}
 	for _, name := range d.Left {
+		if d.Mode != recovery.Objects {
+			t.say("cli.rights.left", fault.Args{"name": name})
+			continue
+		}
 		t.say("cli.objects.left", fault.Args{"name": name})
 	}
 }
@@ -231,4 +255,55 @@ func (c *recoverTypeCmd) Run(ctx context.Context, t *terminal) error {
 // Run is howdah recover sequence.
 func (c *recoverSequenceCmd) Run(ctx context.Context, t *terminal) error {
 	return c.run(ctx, t, keeper.KindSequence)
+}
+
+// recoverRoleCmd brings roles back.
+type recoverRoleCmd struct {
+	backTo
+	Names []string `arg:"" name:"names" help:"${help_recover_role_names}"`
+}
+
+// Run is howdah recover role.
+func (c *recoverRoleCmd) Run(ctx context.Context, t *terminal) error {
+	return c.rights(ctx, t, c.Names, recovery.Roles, recovery.Selected{Roles: c.Names})
+}
+
+// recoverGrantsCmd gives rights back.
+type recoverGrantsCmd struct {
+	backTo
+	Names  []string `arg:"" optional:"" name:"names" help:"${help_recover_grants_names}"`
+	Role   []string `help:"${help_recover_grants_role}" placeholder:"ROLE"`
+	Schema []string `help:"${help_recover_grants_schema}" placeholder:"SCHEMA"`
+}
+
+// Run is howdah recover grants.
+func (c *recoverGrantsCmd) Run(ctx context.Context, t *terminal) error {
+	if len(c.Names)+len(c.Role)+len(c.Schema) == 0 {
+		return fault.New(fault.Invalid, "cli.recover_grants")
+	}
+	s := recovery.Selected{Roles: c.Role, Schemas: c.Schema}
+	for _, text := range c.Names {
+		name, err := recovery.ParseObject(keeper.KindFunction, text)
+		if err != nil {
+			return fault.New(fault.Invalid, "recovery.name", fault.Args{"name": text})
+		}
+		s.On = append(s.On, name)
+	}
+	return c.rights(ctx, t, append(append(append([]string{}, c.Names...), c.Schema...), c.Role...), recovery.Grants, s)
+}
+
+// rights brings back what belongs to roles: of the past, that needs the catalogs alone.
+func (c *backTo) rights(ctx context.Context, t *terminal, names []string, mode recovery.Mode, selected recovery.Selected) error {
+	bar := t.progress(c.JSON)
+	defer bar.end()
+	o, err := c.open(ctx, t, names, bar, func(*alive, *keeper.PastOptions) {})
+	if err != nil || o == nil {
+		return err
+	}
+	done, err := c.apply(ctx, t, o, mode, bar, func(options *recovery.Options) { options.Selected = selected })
+	c.close(ctx, t, o)
+	if err != nil {
+		return err
+	}
+	return c.finish(t, o, done)
 }

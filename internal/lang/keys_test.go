@@ -24,7 +24,7 @@ var (
 		"cli.prune.why_":      {"newest", "window", "anchor", "timeline", "count", "parent", "daily", "weekly", "monthly", "doubt", "restore"},
 		"cli.tables.whole_":   {"increment", "checksums", "full_pages", "newer", "copied", "failed"},
 		"server.back.":        {"drop_table", "truncate_table", "delete", "update", "alter_table"},
-		"cli.tables.mode_":    {"beside", "merge", "replace", "objects"},
+		"cli.tables.mode_":    {"beside", "merge", "replace", "objects", "roles", "grants"},
 		"cli.tables.kind_":    {"gone", "changed", "new"},
 		"cli.tables.sure_":    {"merge", "replace"},
 		"cli.doctor.":         {"root", "shell"},

@@ -44,8 +44,9 @@ type Options struct {
 	Database string
 	Mode     Mode
 	Changed  bool      // of Merge: rows that were changed get their old values back, too
-	Look     bool      // of Objects: nothing is done but said what would be
+	Look     bool      // of Objects, Roles and Grants: nothing is done but said what would be
 	Over     bool      // of Replace: the tables may be there; they are kept in the new schema
+	Selected Selected  // of Roles and Grants
 	Moment   string    // of the past, for people
 	Now      time.Time // names the schema
 	Progress func(table string, bytes int64)
@@ -66,7 +67,10 @@ type Done struct {
 	Objects  []Object  `json:"objects,omitempty"` // of the mode Objects: what came back beside the rows of tables
 	Left     []string  `json:"left,omitempty"`    // and what did not: columns of tables that are there
 	Loose    []string  `json:"loose,omitempty"`   // foreign keys of tables that are there, which came back without a check (NOT VALID)
-	Undo     []string  `json:"undo,omitempty"`    // SQL that takes it back, of Replace and Objects
+	Rights   []Right   `json:"rights,omitempty"`  // that were given back
+	Undo     []string  `json:"undo,omitempty"`    // SQL that takes it back, of Replace, Objects, Roles and Grants
+
+	Elsewhere []string `json:"elsewhere,omitempty"` // other databases in which roles that came back had rights
 }
 
 // Schema is where it lies.
@@ -328,8 +332,15 @@ func (w *work) run(ctx context.Context) error {
 		err = w.replace(ctx)
 	case Objects:
 		err = w.objects(ctx)
+	case Roles:
+		err = w.roles(ctx)
+	case Grants:
+		err = w.rightsBack(ctx, w.options.Selected.Roles)
 	default:
 		err = w.beside(ctx)
+	}
+	if err == nil && (w.options.Mode == Roles || w.options.Mode == Grants) && len(w.done.Undo) == 0 {
+		err = fault.New(fault.NotFound, "recovery.nothing_lost")
 	}
 	if err != nil {
 		return err

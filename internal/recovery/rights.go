@@ -50,10 +50,10 @@ const everyRight = `WITH every AS (
 	UNION ALL SELECT 'pg_catalog.pg_database'::regclass, oid, 0, 'DATABASE', pg_catalog.quote_ident(datname), '', datdba, coalesce(datacl, pg_catalog.acldefault('d', datdba)) FROM pg_catalog.pg_database
 	UNION ALL SELECT 'pg_catalog.pg_tablespace'::regclass, oid, 0, 'TABLESPACE', pg_catalog.quote_ident(spcname), '', spcowner, coalesce(spcacl, pg_catalog.acldefault('t', spcowner)) FROM pg_catalog.pg_tablespace
 	UNION ALL SELECT 'pg_catalog.pg_parameter_acl'::regclass, oid, 0, 'PARAMETER', parname, '', 10, paracl FROM pg_catalog.pg_parameter_acl)
-	SELECT word || ' ' || coalesce(name, (pg_catalog.pg_identify_object(class, every.oid, 0)).identity), col, privilege_type, CASE grantee WHEN 0 THEN '' ELSE pg_catalog.pg_get_userbyid(grantee) END,
-		pg_catalog.pg_get_userbyid(grantor), is_grantable, pg_catalog.pg_get_userbyid(owner), class, every.oid, part FROM every, LATERAL pg_catalog.aclexplode(acl) WITH ORDINALITY AS of_it (grantor, grantee, privilege_type, is_grantable, place) WHERE `
+	SELECT word || ' ' || coalesce(name, (pg_catalog.pg_identify_object(class, every.oid, 0)).identity), col, coalesce(privilege_type, ''), CASE coalesce(grantee, 0) WHEN 0 THEN '' ELSE pg_catalog.pg_get_userbyid(grantee) END,
+		coalesce(pg_catalog.pg_get_userbyid(grantor), ''), coalesce(is_grantable, false), pg_catalog.pg_get_userbyid(owner), class, every.oid, part FROM every LEFT JOIN LATERAL pg_catalog.aclexplode(acl) WITH ORDINALITY AS of_it (grantor, grantee, privilege_type, is_grantable, place) ON true WHERE `
 
-// rights are those that a condition chooses.
+// rights are those that a condition chooses. What nobody has any right to is there once, with no privilege.
 func rights(ctx context.Context, conn *pgx.Conn, which string, args ...any) ([]right, error) {
 	rows, _ := conn.Query(ctx, everyRight+which+` ORDER BY 1, 2, place`, args...)
 	return pgx.CollectRows(rows, func(row pgx.CollectableRow) (r right, err error) {
@@ -109,12 +109,12 @@ func compareRights(then, now []right) (gone, newer []right) {
 		return !slices.ContainsFunc(all, func(o right) bool { return o.same(r) && (o.Grantable || !r.Grantable) })
 	}
 	for _, r := range then {
-		if lacks(now, r) {
+		if r.Privilege != "" && lacks(now, r) {
 			gone = append(gone, r)
 		}
 	}
 	for _, r := range now {
-		if lacks(then, r) {
+		if r.Privilege != "" && lacks(then, r) {
 			newer = append(newer, r)
 		}
 	}
