@@ -143,9 +143,7 @@ func (c *doctorCmd) options(ctx context.Context, t *terminal, sources *config.So
 			o.Begun = server.Announce(o.Cluster)
 		}
 	}
-	for _, s := range []doctor.Secret{{File: filepath.Join(dir, "secrets.json"), Mode: 0o600}, {File: dir, Mode: 0o750}} {
-		o.Secrets = append(o.Secrets, s)
-	}
+	o.Secrets = append(o.Secrets, doctor.Secret{File: filepath.Join(dir, "secrets.json"), Mode: 0o600}, doctor.Secret{File: dir, Mode: 0o750})
 	o.Places = append(o.Places, doctor.Place{Dir: dir})
 	for _, address := range k.Repos(dir) {
 		if !strings.Contains(address, "://") {

@@ -207,7 +207,7 @@ func (x *exam) server() error {
 	if err := conn.QueryRow(x.ctx, `SELECT current_setting('server_version'), pg_is_in_recovery(), clock_timestamp()`).Scan(&version, &recovering, &clock); err != nil {
 		return err
 	}
-	if away := max(before.Sub(clock), clock.Sub(time.Now())); away > 10*time.Second {
+	if away := max(before.Sub(clock), time.Until(clock)); away > 10*time.Second {
 		x.find(keeper.Warning, fault.New(fault.Conflict, "doctor.clocks", fault.Args{"seconds": int(away.Seconds())}))
 	}
 	if recovering {

@@ -128,9 +128,7 @@ func Look(ctx context.Context, o Options) (*Report, error) {
 		}
 	}
 	x := &exam{Options: o, ctx: ctx, report: &Report{Findings: []Finding{}, Unseen: []Unseen{}}, now: time.Now()}
-	for _, f := range o.Also {
-		x.report.Findings = append(x.report.Findings, f)
-	}
+	x.report.Findings = append(x.report.Findings, o.Also...)
 	for _, c := range table {
 		if o.Only != nil && !slices.Contains(o.Only, c.id) {
 			continue
