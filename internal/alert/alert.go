@@ -48,7 +48,8 @@ func ParseSeverity(name string) (Severity, error) {
 
 // Message is an incident as it stands.
 type Message struct {
-	Incident     string          `json:"incident"` // its name
+	Incident     string          `json:"incident"`          // its name
+	Cluster      string          `json:"cluster,omitempty"` // the adopted PostgreSQL that it is about; "": the house's own
 	Test         bool            `json:"test,omitempty"`
 	Severity     Severity        `json:"severity"`
 	Began        time.Time       `json:"began"`

@@ -76,6 +76,7 @@ type named struct {
 }
 
 type ours struct {
+	Cluster      string        `json:"cluster,omitempty"`
 	Rules        []string      `json:"rules,omitempty"`
 	Reasons      []Said        `json:"reasons,omitempty"`
 	Transactions []Transaction `json:"transactions,omitempty"`
@@ -121,7 +122,7 @@ func (m *outgoing) json(language string) []byte {
 	for _, name := range m.Objects {
 		d.Resources = append(d.Resources, named{name})
 	}
-	d.Howdah = ours{Rules: m.Rules, Reasons: t.Said, Transactions: m.Transactions, Language: language}
+	d.Howdah = ours{Cluster: m.Cluster, Rules: m.Rules, Reasons: t.Said, Transactions: m.Transactions, Language: language}
 	raw, _ := json.Marshal(d) // strings and numbers: it cannot fail
 	return raw
 }

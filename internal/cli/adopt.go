@@ -15,6 +15,7 @@ import (
 	"strings"
 	"time"
 
+	"howdah/internal/audit/cover"
 	"howdah/internal/cluster"
 	"howdah/internal/config"
 	"howdah/internal/fault"
@@ -30,6 +31,8 @@ type adoptCmd struct {
 	DryRun         bool   `help:"${help_adopt_dry_run}" name:"dry-run"`
 	Restart        bool   `help:"${help_adopt_restart}"`
 	ReplaceArchive bool   `help:"${help_adopt_replace}" name:"replace-archive"`
+	Watch          bool   `help:"${help_adopt_watch}" default:"true" negatable:""`
+	config.Cover
 }
 
 // candidate is the cluster that is to be adopted.
@@ -195,7 +198,12 @@ func (c *adoptCmd) adopt(ctx context.Context, t *terminal, found *candidate, own
 		return err
 	}
 	program := own.place(c.Data)
-	options := keeper.AdoptOptions{Command: keeper.ArchiveCommand(program, archiveFile(c.Data)), Known: known}
+	options := keeper.AdoptOptions{Command: keeper.ArchiveCommand(program, archiveFile(c.Data)), Known: known, Watch: c.Watch}
+	var scope cover.Scope
+	if err := scope.UnmarshalText([]byte(c.Cover.Cover)); err != nil {
+		return err
+	}
+	options.Narrow = scope == cover.Classes
 	plan, err := keeper.PlanAdoption(ctx, server, options)
 	if err != nil {
 		return err
@@ -267,8 +275,17 @@ func (c *adoptCmd) adopt(ctx context.Context, t *terminal, found *candidate, own
 	if found.account != nil {
 		known.Account = found.account.Name
 	}
+	adopted := &adoptedIn{known, c.Data}
+	if server.Begun, err = adopted.begun(in); err != nil {
+		return err
+	}
 	if err := plan.Adopt(ctx, server, known, func(a *keeper.Adopted) error { return a.Save(c.Data) }); err != nil {
 		return err
+	}
+	if known.Watch != nil && known.Watch.Auditor {
+		if err := adopted.cover(ctx, server.Begun); err != nil {
+			return err
+		}
 	}
 	restart := plan.Restart()
 	if restart && c.Restart {
@@ -333,6 +350,14 @@ func (t *terminal) adoption(c *adoptCmd, plan *keeper.Adoption, in cluster.Insta
 	}
 	if plan.HBA != "" {
 		t.say("cli.adopt.hba", fault.Args{"file": plan.HBA, "role": cluster.Replicator})
+	}
+	if plan.Watch != nil {
+		if plan.Watch.Auditor {
+			t.say("cli.adopt.auditor", fault.Args{"role": cluster.Auditor})
+		}
+		if plan.Logs != "" {
+			t.say("cli.adopt.logs", fault.Args{"dir": plan.Watch.LogDir})
+		}
 	}
 	if !in.PgAudit {
 		t.say("cli.adopt.no_pgaudit", fault.Args{"package": fmt.Sprintf("postgresql-%d-pgaudit", plan.Major)})
@@ -450,8 +475,21 @@ func (c *releaseCmd) Run(ctx context.Context, t *terminal) error {
 	case !c.Yes && !t.yes("cli.adopt.ask", nil):
 		return fault.New(fault.Conflict, "cli.adopt_not")
 	}
+	in, _ := cluster.FindMajor(ctx, c.PgBin, known.Major) // nothing of it is needed
+	if server.Begun, err = known.begun(in); err != nil {
+		return err
+	}
+	known.Releasing = true // nobody is told of what is done here
+	if err := known.Save(known.dir); err != nil {
+		return err
+	}
 	if plan, err = keeper.Release(ctx, server, known.Adopted, false); err != nil {
 		return err
+	}
+	if known.Watch != nil && known.Watch.Auditor {
+		if err := known.uncover(ctx, server.Begun); err != nil {
+			plan.Auditor = cluster.Auditor
+		}
 	}
 	restart := plan.Restart
 	if restart && c.Restart {
@@ -473,6 +511,9 @@ func (c *releaseCmd) Run(ctx context.Context, t *terminal) error {
 	}
 	if plan.Role != "" {
 		t.say("cli.release.role", fault.Args{"role": plan.Role})
+	}
+	if plan.Auditor != "" {
+		t.say("cli.release.role", fault.Args{"role": plan.Auditor})
 	}
 	args := fault.Args{"cluster": known.Name, "command": strings.Join(known.Restart, " "), "place": repos, "dir": known.dir}
 	t.say("cli.release.done", args)
@@ -509,12 +550,22 @@ func (t *terminal) releasing(known *adoptedIn, plan *keeper.Released) {
 	if known.HBA != "" {
 		t.say("cli.release.hba", fault.Args{"file": known.HBA})
 	}
+	if known.Watch != nil {
+		t.say("cli.release.trail", fault.Args{"dir": filepath.Join(known.dir, "trail")})
+	}
 }
 
 // forget removes what we know of the cluster, the record last. A repo in the folder stays; and so do the settings and the program, when somebody's
 // archive_command may use them still.
 func (a *adoptedIn) forget(used bool) error {
-	gone := []string{"spool", "stage", "drill", "repos.json", "backup-failures.json", "backup-" + a.Name + ".lock", "adopt.lock", "keep.lock"}
+	gone := []string{"spool", "stage", "drill", "repos.json", "backup-failures.json", "backup-" + a.Name + ".lock", "adopt.lock", "keep.lock", "watch.json", "watch-trouble.json", "cover.json", "alerts"}
+	for _, pattern := range []string{"session-*.own", "unmute-*.json"} {
+		found, _ := filepath.Glob(filepath.Join(a.dir, pattern)) // the pattern is a good one
+		for _, file := range found {
+			gone = append(gone, filepath.Base(file))
+		}
+	}
+
 	if !used {
 		gone = append(gone, filepath.Base(archiveFile(a.dir)), programDir)
 	}

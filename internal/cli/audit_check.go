@@ -95,8 +95,11 @@ func (c *auditCheckCmd) ways(ctx context.Context, t *terminal) (check.Options, e
 		return check.Options{}, err
 	}
 	if known != nil {
-		_, err := known.become(ctx)
-		return check.Options{Ways: []check.Way{to(known.Admin)}, Files: true}, err
+		if _, err := known.become(ctx); err != nil {
+			return check.Options{}, err
+		}
+		begun, err := known.begun(cluster.Installation{})
+		return check.Options{Ways: []check.Way{to(known.Admin)}, Files: true, Begun: begun}, err
 	}
 	if c.Cluster != config.OwnCluster {
 		_, err := k.named(c.Cluster)

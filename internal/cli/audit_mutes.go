@@ -21,7 +21,7 @@ type auditMutesCmd struct {
 
 // auditMutesListCmd lists them.
 type auditMutesListCmd struct {
-	config.House
+	watchOf
 	All  bool `name:"all" help:"${help_audit_mutes_all}"`
 	JSON bool `name:"json" help:"${help_json}"`
 }
@@ -35,19 +35,19 @@ func (t *terminal) house(ctx context.Context, house *config.House) (*cluster.Clu
 	return cluster.New(house.Data, cluster.Installation{}, cluster.Options{Account: account})
 }
 
-// mutesOf reads the mutes of a house.
-func mutesOf(ctx context.Context, t *terminal, house *config.House) (*cluster.Cluster, []judge.Mute, error) {
-	c, err := t.house(ctx, house)
+// mutes reads the mutes of a watch.
+func (c *watchOf) mutes(ctx context.Context, t *terminal) (*cluster.Cluster, []judge.Mute, error) {
+	watched, err := c.open(ctx, t)
 	if err != nil {
 		return nil, nil, err
 	}
-	mutes, err := server.Mutes(c)
-	return c, mutes, err
+	mutes, err := server.Mutes(watched)
+	return watched, mutes, err
 }
 
 // Run is howdah audit mutes.
 func (c *auditMutesListCmd) Run(ctx context.Context, t *terminal) error {
-	_, mutes, err := mutesOf(ctx, t, &c.House)
+	_, mutes, err := c.mutes(ctx, t)
 	if err != nil {
 		return err
 	}
@@ -77,7 +77,7 @@ func (c *auditMutesListCmd) Run(ctx context.Context, t *terminal) error {
 
 // auditMutesEndCmd ends one before its time.
 type auditMutesEndCmd struct {
-	config.House
+	watchOf
 	Incident string `arg:"" name:"incident" help:"${help_audit_mutes_incident}"`
 }
 
@@ -87,7 +87,7 @@ func (c *auditMutesEndCmd) Run(ctx context.Context, t *terminal) error {
 	if me, err := user.Current(); err == nil { // who asks, before the process becomes the house's account
 		by = me.Username
 	}
-	house, mutes, err := mutesOf(ctx, t, &c.House)
+	house, mutes, err := c.mutes(ctx, t)
 	if err != nil {
 		return err
 	}

@@ -11,7 +11,6 @@ import (
 	"howdah/internal/audit"
 	"howdah/internal/audit/catalog"
 	"howdah/internal/cluster"
-	"howdah/internal/config"
 	"howdah/internal/fault"
 	"howdah/internal/keeper"
 	"howdah/internal/server"
@@ -19,7 +18,7 @@ import (
 
 // auditReportCmd reports a span of time, from the trail's files: also with the database down.
 type auditReportCmd struct {
-	config.House
+	watchOf
 	ruleOptions
 	From string `name:"from" placeholder:"TIME" help:"${help_audit_report_from}"`
 	To   string `name:"to" placeholder:"TIME" help:"${help_audit_report_to}"`
@@ -50,7 +49,7 @@ func (c *auditReportCmd) Run(ctx context.Context, t *terminal) error {
 	if err != nil {
 		return err
 	}
-	house, err := t.house(ctx, &c.House)
+	house, err := c.open(ctx, t)
 	if err != nil {
 		return err
 	}
@@ -59,7 +58,7 @@ func (c *auditReportCmd) Run(ctx context.Context, t *terminal) error {
 		return err
 	}
 	if !to.Before(now) && house.Status().State == cluster.Running {
-		rights, err := rightsNow(ctx, house)
+		rights, err := rightsNow(ctx, house, c.known)
 		if err != nil {
 			t.warn(err)
 		} else {
@@ -88,10 +87,15 @@ func momentOr(text string, now, otherwise time.Time) (time.Time, error) {
 }
 
 // rightsNow asks the database who may do what. One that does not answer is not waited for long.
-func rightsNow(ctx context.Context, house *cluster.Cluster) (*audit.Rights, error) {
-	dsn, err := house.DSN(cluster.Watcher, cluster.Database)
-	if err != nil {
-		return nil, err
+func rightsNow(ctx context.Context, house *cluster.Cluster, known *adoptedIn) (*audit.Rights, error) {
+	var dsn string
+	if known != nil {
+		dsn = known.Admin
+	} else {
+		var err error
+		if dsn, err = house.DSN(cluster.Watcher, cluster.Database); err != nil {
+			return nil, err
+		}
 	}
 	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
 	defer cancel()

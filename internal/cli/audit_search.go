@@ -9,7 +9,6 @@ import (
 	"unicode"
 
 	"howdah/internal/audit"
-	"howdah/internal/config"
 	"howdah/internal/fault"
 	"howdah/internal/keeper"
 	"howdah/internal/server"
@@ -17,7 +16,7 @@ import (
 
 // auditFilter chooses entries of the trail.
 type auditFilter struct {
-	config.House
+	watchOf
 	Role    string `name:"role" placeholder:"NAME" help:"${help_audit_role}"`
 	Source  string `name:"source" placeholder:"ADDRESS" help:"${help_audit_source}"`
 	App     string `name:"app" placeholder:"NAME" help:"${help_audit_app}"`
@@ -79,7 +78,7 @@ func (c *auditSearchCmd) Run(ctx context.Context, t *terminal) error {
 	if err != nil {
 		return err
 	}
-	house, err := t.house(ctx, &c.House)
+	house, err := c.open(ctx, t)
 	if err != nil {
 		return err
 	}
@@ -113,7 +112,7 @@ func (c *auditTailCmd) Run(ctx context.Context, t *terminal) error {
 	if err != nil {
 		return err
 	}
-	house, err := t.house(ctx, &c.House)
+	house, err := c.open(ctx, t)
 	if err != nil {
 		return err
 	}
@@ -200,14 +199,14 @@ func oneLine(s string) string {
 
 // auditShowCmd shows one thing whole: an entry with its session, or an incident with its sessions and answers.
 type auditShowCmd struct {
-	config.House
+	watchOf
 	JSON bool   `name:"json" help:"${help_audit_json}"`
 	ID   string `arg:"" name:"id" help:"${help_audit_show_id}"`
 }
 
 // Run is howdah audit show.
 func (c *auditShowCmd) Run(ctx context.Context, t *terminal) error {
-	house, err := t.house(ctx, &c.House)
+	house, err := c.open(ctx, t)
 	if err != nil {
 		return err
 	}

@@ -11,14 +11,13 @@ import (
 	"howdah/internal/audit/index"
 	"howdah/internal/audit/judge"
 	"howdah/internal/cluster"
-	"howdah/internal/config"
 	"howdah/internal/fault"
 	"howdah/internal/server"
 )
 
 // auditAlertsCmd tells how the incidents stand, from the trail's files: also with the database down.
 type auditAlertsCmd struct {
-	config.House
+	watchOf
 	ruleOptions
 	All bool `name:"all" help:"${help_audit_alerts_all}"`
 }
@@ -35,7 +34,7 @@ func (c *auditAlertsCmd) Run(ctx context.Context, t *terminal) error {
 	if err != nil {
 		return err
 	}
-	house, err := t.house(ctx, &c.House)
+	house, err := c.open(ctx, t)
 	if err != nil {
 		return err
 	}
@@ -101,7 +100,7 @@ func (t *terminal) alert(a alertJSON, rules *judge.Rules) {
 
 // auditVerifyCmd computes the hashes of the trail anew, and compares the database's tables with it.
 type auditVerifyCmd struct {
-	config.House
+	watchOf
 	Head  []string `name:"head" sep:"none" placeholder:"SEQ:HASH" help:"${help_audit_verify_head}"`
 	Lines string   `name:"lines" placeholder:"FROM-TO" help:"${help_audit_verify_lines}"`
 	JSON  bool     `name:"json" help:"${help_json}"`
@@ -139,7 +138,7 @@ func (c *auditVerifyCmd) Run(ctx context.Context, t *terminal) error {
 	if err != nil {
 		return err
 	}
-	house, err := t.house(ctx, &c.House)
+	house, err := c.open(ctx, t)
 	if err != nil {
 		return err
 	}
@@ -147,7 +146,11 @@ func (c *auditVerifyCmd) Run(ctx context.Context, t *terminal) error {
 	if err != nil {
 		return err
 	}
-	compared, apart := t.compare(ctx, house, from, to)
+	var compared index.Comparison
+	var apart *fault.Fault
+	if c.known == nil { // else it has no tables
+		compared, apart = t.compare(ctx, house, from, to)
+	}
 	if ctx.Err() != nil {
 		return ctx.Err()
 	}
@@ -161,7 +164,7 @@ func (c *auditVerifyCmd) Run(ctx context.Context, t *terminal) error {
 		for i, p := range v.Problems {
 			problems[i] = problem(p)
 		}
-		tables := tablesJSON{Compared: apart == nil, Problems: []differenceJSON{}}
+		tables := tablesJSON{Compared: apart == nil && c.known == nil, Problems: []differenceJSON{}}
 		if apart != nil {
 			tables.Why = apart.Error()
 		} else {
@@ -189,7 +192,9 @@ func (c *auditVerifyCmd) Run(ctx context.Context, t *terminal) error {
 		for _, p := range v.Problems {
 			t.say("cli.audit.problem."+p.Kind, fault.Args{"file": p.File, "seq": p.Seq})
 		}
-		t.compared(compared, apart)
+		if c.known == nil {
+			t.compared(compared, apart)
+		}
 		t.say("cli.audit.verified", fault.Args{"files": v.Files, "entries": v.Entries, "head": v.Head.String()})
 	}
 	switch {

@@ -27,6 +27,9 @@ type keepCmd struct {
 	config.Schedule
 	config.Drill
 	config.Retention
+	config.Watch
+	config.Trail
+	config.Alerts
 	LogFormat string `help:"${help_log_format}" enum:"text,json" default:"text"`
 	LogLevel  string `help:"${help_log_level}" enum:"debug,info,warn,error" default:"info"`
 	UntilEOF  bool   `name:"until-eof" hidden:""` // ends with the standard input: with whoever started it
@@ -75,6 +78,10 @@ func (c *keepCmd) one(ctx context.Context, t *terminal, log *slog.Logger) error 
 	if err != nil {
 		return err
 	}
+	told, err := receivers(c.Alert) // as long as we are whoever started us: what is secret is theirs
+	if err != nil {
+		return err
+	}
 	if _, err := c.settle(ctx, t); err != nil {
 		return err
 	}
@@ -100,6 +107,16 @@ func (c *keepCmd) one(ctx context.Context, t *terminal, log *slog.Logger) error 
 		released()
 	}()
 	log.Info("the cluster is kept")
+	watching, unwatch := context.WithCancel(ctx)
+	var watch sync.WaitGroup
+	defer watch.Wait()
+	defer unwatch()
+	watch.Go(func() {
+		for c.watched() && wait(watching, 2*time.Second) {
+		}
+		unwatch()
+	})
+	watch.Go(func() { c.watch(watching, t, log, told) })
 	schedule := keeper.Schedule{Cluster: c.Cluster, Dir: c.Data, When: when, First: c.BackupFirst, Repos: c.sources(true),
 		Drill:       c.drill(program, absolute(c.Folder(c.Data))),
 		Clean:       retention(c.Retention),

@@ -55,6 +55,7 @@ func (c *statusCmd) Run(ctx context.Context, t *terminal) error {
 		if opt.Cluster, err = c.known.cluster(cluster.Installation{}); err != nil {
 			return err
 		}
+		opt.Also = append(c.known.unwatched(time.Now()), server.Troubles(opt.Cluster)...)
 	} else {
 		if opt.Cluster, err = cluster.New(c.Data, cluster.Installation{}, cluster.Options{Account: account}); err != nil {
 			return err
@@ -68,7 +69,7 @@ func (c *statusCmd) Run(ctx context.Context, t *terminal) error {
 	}
 	opt.Repos = c.sources(false)
 	s := keeper.Look(ctx, opt)
-	if opt.Cluster != nil && c.known == nil {
+	if opt.Cluster != nil {
 		t.undelivered(s, opt.Cluster)
 	}
 	aside := keeper.Asides(opt.Dir, true)

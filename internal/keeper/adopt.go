@@ -37,6 +37,14 @@ type Adopted struct {
 	Changes     []Change `json:"changes"`
 	Role        bool     `json:"role_made,omitempty"` // the role replicator is ours
 	HBA         string   `json:"pg_hba,omitempty"`    // the file that has lines of ours
+	Watch       *Watched `json:"watch,omitempty"`     // nil: nobody watches it
+	Releasing   bool     `json:"releasing,omitempty"` // howdah release was begun: nobody watches what it does
+}
+
+// Watched says how an adopted cluster is watched.
+type Watched struct {
+	LogDir  string `json:"log_directory"`          // where PostgreSQL writes its log, absolute
+	Auditor bool   `json:"auditor_made,omitempty"` // the role by whose rights pgAudit records who reads and writes what is ours, and so are its rights
 }
 
 // Change is a setting that was changed with ALTER SYSTEM.
@@ -87,6 +95,8 @@ func (a *Adopted) Save(dir string) error {
 type AdoptOptions struct {
 	Command string   // archive_command
 	Known   *Adopted // the record of an earlier time; nil: there is none
+	Watch   bool     // PostgreSQL is to write down what a watch reads
+	Narrow  bool     // and of that only pgAudit's classes role and ddl
 }
 
 // Adoption is what would be changed.
@@ -97,6 +107,8 @@ type Adoption struct {
 	Role    bool        `json:"makes_role"`        // the role replicator is made
 	HBA     string      `json:"pg_hba,omitempty"`  // the file that gets lines which let it in
 	Pending []string    `json:"pending,omitempty"` // settings that wait for a restart already
+	Watch   *Watched    `json:"watch,omitempty"`
+	Logs    string      `json:"logs_until_now,omitempty"` // where PostgreSQL's log goes until now, if it will go elsewhere
 	wal.Identity
 	listens bool // on the loopback address
 	port    string
@@ -126,7 +138,9 @@ func (a *Adoption) Foreign() *AdoptStep {
 }
 
 // Empty tells whether there is nothing to be done.
-func (a *Adoption) Empty() bool { return len(a.Steps) == 0 && !a.Role && a.HBA == "" }
+func (a *Adoption) Empty() bool {
+	return len(a.Steps) == 0 && !a.Role && a.HBA == "" && (a.Watch == nil || !a.Watch.Auditor)
+}
 
 // configured is a setting of a running server.
 type configured struct {
@@ -241,6 +255,13 @@ func PlanAdoption(ctx context.Context, s Server, opt AdoptOptions) (*Adoption, e
 	if err := a.steps(have, s.Programs.PgAudit, opt); err != nil {
 		return nil, err
 	}
+	if a.Watch != nil && a.Watch.Auditor {
+		var there bool
+		if err := conn.QueryRow(ctx, `SELECT EXISTS (SELECT FROM pg_roles WHERE rolname = $1)`, cluster.Auditor).Scan(&there); err != nil {
+			return nil, err
+		}
+		a.Watch.Auditor = !there
+	}
 	return a, a.planRole(ctx, conn, hba)
 }
 
@@ -275,8 +296,7 @@ func (a *Adoption) steps(have map[string]configured, pgaudit bool, opt AdoptOpti
 	}
 	if command.value != opt.Command {
 		have["archive_command"] = command
-		ours := opt.Known != nil && slices.ContainsFunc(opt.Known.Changes, func(c Change) bool { return c.Name == "archive_command" && c.After == command.value })
-		set("archive_command", opt.Command, command.value != "" && !ours)
+		set("archive_command", opt.Command, command.value != "" && !opt.ours("archive_command", command.value))
 	}
 	if strings.TrimRight(have["archive_timeout"].value, "dhmins ") == "0" {
 		set("archive_timeout", "60", false) // seconds: what a disk that is lost costs at the most
@@ -295,53 +315,17 @@ func (a *Adoption) steps(have map[string]configured, pgaudit bool, opt AdoptOpti
 		if list := splitList(libraries.value); !slices.Contains(list, "pgaudit") {
 			set("shared_preload_libraries", joinList(append(list, "pgaudit")), false)
 		}
-		if !have["pgaudit.log"].file {
-			set("pgaudit.log", "role, ddl", false)
+		if classes := opt.classes(); !have["pgaudit.log"].file || opt.ours("pgaudit.log", have["pgaudit.log"].value) && have["pgaudit.log"].value != classes {
+			set("pgaudit.log", classes, false)
 		}
+	}
+	if opt.Watch {
+		a.logSteps(have, pgaudit, opt, set)
 	}
 	if len(fixed) > 0 {
 		return fault.New(fault.Conflict, "keeper.adopt_fixed", fault.Args{"names": strings.Join(fixed, ", ")})
 	}
 	return nil
-}
-
-// lists are settings that ALTER SYSTEM wants one by one: as one text, they would be one name.
-func isList(name string) bool { return name == "shared_preload_libraries" }
-
-// splitList reads a list of names as PostgreSQL does: parted by commas, those with odd letters in double quotes.
-func splitList(text string) (all []string) {
-	for rest := strings.TrimSpace(text); rest != ""; {
-		var one string
-		if strings.HasPrefix(rest, `"`) {
-			rest = rest[1:]
-			for {
-				before, after, found := strings.Cut(rest, `"`)
-				one, rest = one+before, after
-				if !found || !strings.HasPrefix(rest, `"`) {
-					break
-				}
-				one, rest = one+`"`, rest[1:]
-			}
-			_, rest, _ = strings.Cut(rest, ",")
-		} else {
-			one, rest, _ = strings.Cut(rest, ",")
-			one = strings.TrimSpace(one)
-		}
-		if rest = strings.TrimSpace(rest); one != "" {
-			all = append(all, one)
-		}
-	}
-	return all
-}
-
-func joinList(all []string) string {
-	quoted := make([]string, len(all))
-	for i, one := range all {
-		if quoted[i] = one; strings.Trim(one, "abcdefghijklmnopqrstuvwxyz0123456789_") != "" || one[0] >= '0' && one[0] <= '9' {
-			quoted[i] = `"` + strings.ReplaceAll(one, `"`, `""`) + `"`
-		}
-	}
-	return strings.Join(quoted, ", ")
 }
 
 // planRole says whether the role for base backups has to be made, and whether pg_hba.conf would let it in.
@@ -434,6 +418,10 @@ func (a *Adoption) Adopt(ctx context.Context, s Server, known *Adopted, save fun
 	if a.HBA != "" {
 		known.HBA = a.HBA
 	}
+	if a.Watch != nil && known.Watch != nil { // a role that was made before is ours still
+		a.Watch.Auditor = a.Watch.Auditor || known.Watch.Auditor
+	}
+	known.Watch, known.Releasing = a.Watch, false
 	if err := save(known); err != nil {
 		return err
 	}
@@ -573,7 +561,8 @@ type Released struct {
 	Left  []Left   `json:"left"`  // somebody has changed it since
 	// Role is the role that was made for base backups and could not be removed; "" when it could, or when there was none.
 	Role    string `json:"role_left,omitempty"`
-	Restart bool   `json:"restart"` // something takes effect only when PostgreSQL is restarted
+	Auditor string `json:"auditor_left,omitempty"` // the same of the role by whose rights pgAudit records
+	Restart bool   `json:"restart"`                // something takes effect only when PostgreSQL is restarted
 }
 
 // Left is a setting that was not put back.
@@ -636,13 +625,6 @@ func Release(ctx context.Context, s Server, known *Adopted, dry bool) (*Released
 	}
 	_, err = conn.Exec(ctx, `SELECT pg_reload_conf()`)
 	return out, err
-}
-
-func sameSetting(name, a, b string) bool {
-	if isList(name) {
-		return slices.Equal(splitList(a), splitList(b))
-	}
-	return a == b
 }
 
 // AwaitServer waits until a server that was just started answers, for a minute.

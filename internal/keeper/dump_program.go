@@ -29,7 +29,7 @@ type Server struct {
 	DSN      string               // of a role that may read everything, the superuser as a rule; as URL or keywords, with its password
 	Programs cluster.Installation // of the server's major version or a newer one
 
-	// Begun is told the number of each session of ConnectAs, as the log has it, before it does anything; nil: nobody wants to know.
+	// Begun is told the number of each session, as the log has it, before anything is done in it; nil: nobody wants to know.
 	Begun func(session string) error
 }
 
@@ -51,6 +51,17 @@ func (s Server) connect(ctx context.Context, database string) (*pgx.Conn, error)
 		}
 		return nil, fault.Wrap(err, fault.Unavailable, "keeper.no_connection",
 			fault.Args{"database": config.Database, "host": config.Host, "role": config.User})
+	}
+	if s.Begun != nil {
+		var session string
+		err = conn.QueryRow(ctx, `SELECT to_hex(trunc(extract(epoch FROM backend_start))::bigint) || '.' || to_hex(pid) FROM pg_stat_activity WHERE pid = pg_backend_pid()`).Scan(&session)
+		if err == nil {
+			err = s.Begun(session)
+		}
+		if err != nil {
+			_ = conn.Close(context.WithoutCancel(ctx))
+			return nil, err
+		}
 	}
 	return conn, nil
 }

@@ -446,13 +446,6 @@ func (s Server) ConnectAs(ctx context.Context, database, application string) (*p
 		return nil, err
 	}
 	_, err = conn.Exec(ctx, `SELECT set_config('application_name', $1, false)`, application)
-	if err == nil && s.Begun != nil {
-		var session string
-		err = conn.QueryRow(ctx, `SELECT to_hex(trunc(extract(epoch FROM backend_start))::bigint) || '.' || to_hex(pid) FROM pg_stat_activity WHERE pid = pg_backend_pid()`).Scan(&session)
-		if err == nil {
-			err = s.Begun(session)
-		}
-	}
 	if err != nil {
 		_ = conn.Close(context.WithoutCancel(ctx))
 		return nil, err

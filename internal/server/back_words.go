@@ -133,7 +133,11 @@ func (w *watch) measureNow(ctx context.Context) {
 		Schema, Name string
 		Rows         int64
 	}
-	found, err := pg.All[row](limited, w.ask(), `SELECT s.schemaname, s.relname, greatest(n_live_tup, reltuples::bigint) FROM pg_stat_user_tables s JOIN pg_class c ON c.oid = relid
+	of, err := w.ask(limited)
+	if err != nil {
+		return
+	}
+	found, err := pg.All[row](limited, of, `SELECT s.schemaname, s.relname, greatest(n_live_tup, reltuples::bigint) FROM pg_stat_user_tables s JOIN pg_class c ON c.oid = relid
 		WHERE greatest(n_live_tup, reltuples) > 0 ORDER BY 3 DESC LIMIT $1`, mostSizes)
 	if err != nil {
 		return // it is no more than a figure

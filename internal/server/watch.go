@@ -20,6 +20,7 @@ import (
 	"howdah/internal/audit/judge"
 	"howdah/internal/chat"
 	"howdah/internal/fault"
+	"howdah/internal/pg"
 	"howdah/internal/web"
 )
 
@@ -237,6 +238,11 @@ func (w *watcher) watchOn(ctx context.Context) {
 	looked := make(chan look)
 	looking := false
 	failing := false
+	if w.alone { // howdah status sees by it that somebody watches
+		if err := w.save(); err != nil {
+			log.Error("what the watch has learned could not be written", "error", err)
+		}
+	}
 	for {
 		again, ended := w.caught()
 		select {
@@ -355,6 +361,9 @@ func (w *watcher) speak(ctx context.Context) error {
 		w.obey()
 		w.show()
 	}
+	if w.alone {
+		return w.mutter(ctx, look)
+	}
 	rooms := w.rooms()
 	if rooms == nil || w.away() != nil || time.Now().Before(w.wait) {
 		return nil // what is due stays due
@@ -364,7 +373,11 @@ func (w *watcher) speak(ctx context.Context) error {
 	var err error
 	if look {
 		var epoch string
-		if epoch, err = w.epoch(limited, w.ask()); err == nil {
+		var of pg.Queryer
+		if of, err = w.ask(limited); err == nil {
+			epoch, err = w.epoch(limited, of)
+		}
+		if err == nil {
 			w.remember(epoch)
 		}
 	}
@@ -441,7 +454,10 @@ func (w *watcher) say(ctx context.Context, rooms *chat.Rooms, i *judge.Incident)
 			return true, nil // it stays due
 		}
 		about := w.alert(i, was.Count)
-		heard, answered, err := rooms.Alert(ctx, w.lang.T("web.ops.topic"), text, about)
+		heard, answered := true, false
+		if rooms != nil { // else the trail hears it
+			heard, answered, err = rooms.Alert(ctx, w.lang.T("web.ops.topic"), text, about)
+		}
 		if err != nil || !heard {
 			return heard, err
 		}

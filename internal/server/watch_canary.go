@@ -12,7 +12,6 @@ import (
 
 	"howdah/internal/audit"
 	"howdah/internal/audit/judge"
-	"howdah/internal/cluster"
 	"howdah/internal/fault"
 )
 
@@ -107,7 +106,7 @@ func (w *watcher) listen(b *audit.Batch) {
 	for i := range b.Lines {
 		l := &b.Lines[i]
 		switch {
-		case l.User == cluster.Watcher && w.says(l):
+		case l.User == w.role && w.says(l):
 			b.Lines = slices.Delete(slices.Clone(b.Lines), i, i+1)
 			w.hears()
 			return
@@ -120,7 +119,7 @@ func (w *watcher) listen(b *audit.Batch) {
 
 // says tells whether a line is the record that is waited for. Where there is no pgAudit, log_statement writes the statement itself.
 func (w *watcher) says(l *audit.Line) bool {
-	if w.cluster.Installation().PgAudit {
+	if w.audits.Load() {
 		return l.Audit != nil && l.Audit.Statement == w.canary.statement()
 	}
 	return l.Audit == nil && l.Severity == "LOG" && strings.Contains(l.Message, w.canary.statement())

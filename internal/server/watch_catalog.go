@@ -9,7 +9,6 @@ import (
 	"howdah/internal/audit"
 	"howdah/internal/audit/catalog"
 	"howdah/internal/audit/judge"
-	"howdah/internal/cluster"
 )
 
 // lookPace is how often the catalogs are read. A look takes milliseconds; what no record explains is told by the one after it.
@@ -60,31 +59,43 @@ const eyesFresh = time.Hour
 
 // connect connects as the watcher's role, for looks until ctx ends.
 func (w *watcher) connect(ctx, now context.Context) error {
-	dsn, err := w.cluster.DSN(cluster.Watcher, cluster.Database)
+	conn, err := w.enter(now)
 	if err != nil {
-		return err
-	}
-	conf, err := pgx.ParseConfig(dsn)
-	if err != nil {
-		return err
-	}
-	conf.RuntimeParams["application_name"] = "howdah watch"
-	conn, err := pgx.ConnectConfig(now, conf)
-	if err != nil {
-		return err
-	}
-	var session string // what is done in it is the watch's own
-	err = conn.QueryRow(now, `SELECT to_hex(trunc(extract(epoch FROM backend_start))::bigint) || '.' || to_hex(pid) FROM pg_stat_activity WHERE pid = pg_backend_pid()`).Scan(&session)
-	if err == nil {
-		err = w.begun(session)
-	}
-	if err != nil {
-		_ = conn.Close(now)
 		return err
 	}
 	w.eyes, w.opened = conn, time.Now()
 	context.AfterFunc(ctx, func() { _ = conn.PgConn().Conn().Close() }) // a look may be under way
 	return nil
+}
+
+// enter connects as the watcher's role: what is done in that session is the watch's own.
+func (w *watch) enter(ctx context.Context) (*pgx.Conn, error) {
+	dsn, err := w.way()
+	if err != nil {
+		return nil, err
+	}
+	conf, err := pgx.ParseConfig(dsn)
+	if err != nil {
+		return nil, err
+	}
+	conf.RuntimeParams["application_name"] = "howdah watch"
+	conn, err := pgx.ConnectConfig(ctx, conf)
+	if err != nil {
+		return nil, err
+	}
+	var session string
+	err = conn.QueryRow(ctx, `SELECT to_hex(trunc(extract(epoch FROM backend_start))::bigint) || '.' || to_hex(pid) FROM pg_stat_activity WHERE pid = pg_backend_pid()`).Scan(&session)
+	if err == nil {
+		err = w.begun(session)
+	}
+	if err == nil && w.entered != nil {
+		err = w.entered(ctx, conn)
+	}
+	if err != nil {
+		_ = conn.Close(context.WithoutCancel(ctx))
+		return nil, err
+	}
+	return conn, nil
 }
 
 // compare judges what the look before this one saw: by now the log of that moment has been read, and this one knows when its transactions committed.

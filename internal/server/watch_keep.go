@@ -27,7 +27,11 @@ func (w *watcher) retain(now time.Time) {
 	if keep == (audit.Keep{}) {
 		return
 	}
-	gone, err := w.trail.Retain(keep, w.tables.stored.Load())
+	stored := w.tables.stored.Load()
+	if w.alone { // it has no tables
+		stored = w.trail.Head().Seq
+	}
+	gone, err := w.trail.Retain(keep, stored)
 	for _, r := range gone {
 		w.log.Info("the oldest file of the audit trail was removed", "because_of", r.Why, "lines", r.To-r.From+1, "up_to", r.To, "begun", r.Begun, "until", r.Until)
 	}

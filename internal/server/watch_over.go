@@ -6,6 +6,8 @@ import (
 	"log/slog"
 	"sync/atomic"
 
+	"github.com/jackc/pgx/v5"
+
 	"howdah/internal/alert"
 	"howdah/internal/audit"
 	"howdah/internal/audit/judge"
@@ -25,7 +27,6 @@ type watch struct {
 	lang      lang.Locale
 	ownRules  fs.FS // beside those that come with it; nil: none
 	judging   judge.Options
-	audits    bool   // pgAudit is loaded; else log_statement has to do
 	role      string // that compares the catalogs and says the canary's word
 	receivers []alert.Receiver
 	kept      audit.Keep  // how much of the trail is
@@ -33,16 +34,19 @@ type watch struct {
 	goesBack  bool        // there are backups to go back to, ...
 	flags     []string    // ... and commands find them with these
 	database  string      // that commands take when they name none, and whose tables are measured
+	alone     bool        // it has no room, ever
 
 	logDir  func() string
 	written func() map[string]string                          // settings that we write into its files
 	way     func() (dsn string, err error)                    // that role's
-	ask     func() pg.Queryer                                 // where it is asked what became of transactions
+	entered func(context.Context, *pgx.Conn) error            // called with each connection of its; nil: nobody wants to know
+	ask     func(context.Context) (pg.Queryer, error)         // where it is asked what became of transactions
 	epoch   func(context.Context, pg.Queryer) (string, error) // names the state of a database that may go back
 	rooms   func() *chat.Rooms                                // where is spoken; nil while there are none
 	away    func() error                                      // why the database cannot be used
 	url     func() string                                     // of the house
 
+	audits  atomic.Bool // pgAudit is loaded; else log_statement has to do
 	watched watched
 	own     ownSessions
 	tables  tables
@@ -57,12 +61,13 @@ func newServer(options Options) *Server {
 	s.watch = &watch{cluster: options.Cluster, source: TrailSource, log: options.Log, lang: options.Lang, ownRules: options.Rules, role: cluster.Watcher, receivers: options.Alerts, kept: options.Trail,
 		reports: options.Digest, goesBack: options.Keeping != nil, database: cluster.Database, tables: tables{wake: make(chan struct{}, 1)}, epoch: pg.Epoch,
 		judging: judge.Options{Owners: []string{cluster.Owner}, Apps: []string{cluster.App}, Marker: pg.MigrationName, Mask: audit.Mask},
-		ask:     func() pg.Queryer { return s.pools[0] }, rooms: s.rooms.Load, away: s.why, url: func() string { return s.url }}
+		ask:     func(context.Context) (pg.Queryer, error) { return s.pools[0], nil }, rooms: s.rooms.Load, away: s.why, url: func() string { return s.url }}
 	if options.Keeping != nil {
 		s.watch.flags = options.Keeping.Flags
 	}
 	if c := options.Cluster; c != nil {
-		s.watch.written, s.watch.audits, s.watch.logDir = c.Written, c.Installation().PgAudit, c.LogDir
+		s.watch.written, s.watch.logDir = c.Written, c.LogDir
+		s.watch.audits.Store(c.Installation().PgAudit)
 		s.watch.way = func() (string, error) { return c.DSN(cluster.Watcher, cluster.Database) }
 	}
 	return s
@@ -70,7 +75,11 @@ func newServer(options Options) *Server {
 
 // fates asks what became of transactions. The log has the lower 32 bits of a transaction's number: the epoch is that of the newest one. The status of one that is older than what PostgreSQL remembers is nil.
 func (w *watch) fates(ctx context.Context, ids []string) ([]fate, error) {
-	return pg.All[fate](ctx, w.ask(), `
+	of, err := w.ask(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return pg.All[fate](ctx, of, `
 		SELECT t.id, CASE WHEN f.id::text::numeric < n.next THEN pg_xact_status(f.id) ELSE 'in progress' END
 		FROM (SELECT pg_snapshot_xmax(pg_current_snapshot())::text::numeric AS next) n,
 		     unnest($1::bigint[]) AS t (id),

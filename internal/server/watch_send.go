@@ -126,7 +126,7 @@ func (w *watcher) send() {
 	if q == nil || len(w.sends.due) == 0 {
 		return
 	}
-	asked := w.rooms() != nil && w.away() == nil && !time.Now().Before(w.wait)
+	asked := (w.alone || w.rooms() != nil) && w.away() == nil && !time.Now().Before(w.wait)
 	for id, since := range w.sends.due {
 		i := w.judge.Incident(id)
 		if i != nil && asked && w.open(i) && time.Since(since) < sendPatience {
@@ -158,7 +158,7 @@ func (w *watcher) unsent() []string {
 // message is an incident as it is sent.
 func (w *watcher) message(i *judge.Incident) alert.Message {
 	m := alert.Message{Incident: i.ID, Severity: alert.Severity(i.Severity), Began: i.Began, Last: i.Last, Count: i.Count, State: string(chat.AlertOpen), Role: i.Actor, Source: i.Source, App: i.App, DB: i.DB,
-		Rules: slices.Clone(i.Rules), Objects: slices.Clone(i.Objects), House: w.url(), Texts: map[string]alert.Text{}}
+		Rules: slices.Clone(i.Rules), Objects: slices.Clone(i.Objects), House: w.url(), Cluster: w.name(), Texts: map[string]alert.Text{}}
 	for _, id := range i.TXIDs {
 		fate := w.fate[id]
 		if fate != "" {
@@ -202,6 +202,9 @@ func (w *watcher) words(t lang.Locale, i *judge.Incident, m *alert.Message, last
 		}
 	}
 	out := alert.Text{Title: t.T("server.watch.title", fault.Args{"severity": t.T("server.watch.severity." + i.Severity.String()), "title": title})}
+	if m.Cluster != "" {
+		out.Title = t.T("server.alert.title.of", fault.Args{"cluster": m.Cluster, "title": out.Title})
+	}
 	if m.State != string(chat.AlertOpen) {
 		out.Title = t.T("server.alert.title."+m.State, fault.Args{"name": last.By.Name, "title": out.Title})
 	}

@@ -158,6 +158,10 @@ func (w *watch) heal(what string) (since time.Time) {
 			t.save(w)
 		}
 	}
+	if w.alone && !since.IsZero() { // nobody has to be told
+		t.all = slices.DeleteFunc(t.all, func(now trouble) bool { return now.Until != nil })
+		t.save(w)
+	}
 	return since
 }
 

@@ -139,6 +139,74 @@ func Apply(ctx context.Context, o Options) (Report, error) {
 	return report, o.settleDatabase(ctx, conn, do, &report, owners)
 }
 
+// Watch gives the auditor its rights in every database, and no more: the settings of a PostgreSQL that is somebody else's are changed where they can be put back. It changes only what is not so
+// already; a standby is left alone.
+func Watch(ctx context.Context, o Options) (Report, error) {
+	var report Report
+	conn, err := o.connect(ctx, "postgres")
+	if err != nil {
+		return report, err
+	}
+	defer func() { _ = conn.Close(context.WithoutCancel(ctx)) }()
+	var standby bool
+	if err := conn.QueryRow(ctx, `SELECT pg_is_in_recovery()`).Scan(&standby); err != nil || standby {
+		return report, failed(err)
+	}
+	return report, o.rights(ctx, conn, func(conn *pgx.Conn, what, sql string) error {
+		if _, err := conn.Exec(ctx, sql); err != nil {
+			return failed(err)
+		}
+		report.Changed = append(report.Changed, what)
+		return nil
+	}, true)
+}
+
+// Withdraw takes back what Watch has done: the auditor's rights in every database, and the role.
+func Withdraw(ctx context.Context, o Options) error {
+	conn, err := o.connect(ctx, "postgres")
+	if err != nil {
+		return err
+	}
+	defer func() { _ = conn.Close(context.WithoutCancel(ctx)) }()
+	var there bool
+	if err := conn.QueryRow(ctx, `SELECT EXISTS (SELECT FROM pg_roles WHERE rolname = $1)`, o.Auditor).Scan(&there); err != nil || !there {
+		return failed(err)
+	}
+	databases, err := databasesOf(ctx, conn)
+	if err != nil {
+		return err
+	}
+	for _, database := range databases {
+		in, err := o.connect(ctx, database)
+		if err != nil {
+			return err
+		}
+		for _, right := range watched { // and not DROP OWNED BY: what somebody else has given it stays, and keeps the role from being dropped
+			if _, err = in.Exec(ctx, "REVOKE "+right.grant+" FROM "+quote(o.Auditor)); err != nil {
+				break
+			}
+		}
+		_ = in.Close(context.WithoutCancel(ctx))
+		if err != nil {
+			return failed(err)
+		}
+	}
+	if _, err := conn.Exec(ctx, "DROP ROLE "+quote(o.Auditor)); err != nil {
+		return failed(err)
+	}
+	return nil
+}
+
+// databasesOf are those that one can connect to, this one first.
+func databasesOf(ctx context.Context, conn *pgx.Conn) ([]string, error) {
+	rows, err := conn.Query(ctx, `SELECT datname::text FROM pg_database WHERE datallowconn ORDER BY datname = current_database() DESC, datname`)
+	if err != nil {
+		return nil, failed(err)
+	}
+	databases, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	return databases, failed(err)
+}
+
 type doing func(conn *pgx.Conn, what, sql string) error
 
 // connect opens a session of ours.
@@ -151,6 +219,7 @@ func (o *Options) connect(ctx context.Context, database string) (*pgx.Conn, erro
 	if err != nil {
 		return nil, err
 	}
+	conf.Database = database
 	conf.RuntimeParams["application_name"] = Marker
 	conn, err := pgx.ConnectConfig(ctx, conf)
 	if err != nil {
@@ -169,6 +238,9 @@ func (o *Options) connect(ctx context.Context, database string) (*pgx.Conn, erro
 }
 
 func failed(err error) error {
+	if err == nil {
+		return nil
+	}
 	return fault.Wrap(err, fault.Unavailable, "cover.failed", fault.Args{"message": strings.Join(strings.Fields(err.Error()), " ")})
 }
 
@@ -197,13 +269,9 @@ func (o *Options) rights(ctx context.Context, conn *pgx.Conn, do doing, loaded b
 			return err
 		}
 	}
-	rows, err := conn.Query(ctx, `SELECT datname::text FROM pg_database WHERE datallowconn ORDER BY datname = current_database() DESC, datname`)
+	databases, err := databasesOf(ctx, conn)
 	if err != nil {
-		return failed(err)
-	}
-	databases, err := pgx.CollectRows(rows, pgx.RowTo[string])
-	if err != nil {
-		return failed(err)
+		return err
 	}
 	for _, database := range databases {
 		if !objects && database != o.Database {
