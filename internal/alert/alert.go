@@ -10,6 +10,7 @@ import (
 	"cmp"
 	"context"
 	"crypto/sha256"
+	"encoding/json"
 	"fmt"
 	"net/mail"
 	"net/url"
@@ -68,6 +69,7 @@ type Message struct {
 	Transactions []Transaction   `json:"transactions,omitempty"`
 	House        string          `json:"house,omitempty"` // where the chat is reached
 	Texts        map[string]Text `json:"texts"`           // by language; a receiver gets its own
+	Room         json.RawMessage `json:"room,omitempty"`  // what a Room is told beside it
 }
 
 // Transaction is one of those that the incident is about.
@@ -183,6 +185,7 @@ const (
 	Mail    = "mail"
 	Command = "command"
 	Syslog  = "syslog"
+	Room    = "room" // Receiver.Take is called; nobody configures it
 )
 
 // Kinds lists them.
@@ -208,6 +211,9 @@ type Receiver struct {
 
 	Command []string // a program and its arguments; it gets the JSON of a webhook on standard input
 	Timeout time.Duration
+
+	// Take takes a message, of a Room. The same key is the same message.
+	Take func(ctx context.Context, key string, m Message) error
 
 	Socket   string // of the system log; "" is the system's own
 	Facility string
@@ -382,8 +388,17 @@ func (r *Receiver) sender() sender {
 		return &mailer{r}
 	case Command:
 		return &commander{r}
+	case Room:
+		return room{r}
 	}
 	return &logger{r}
+}
+
+// room hands messages to whoever has given us Take.
+type room struct{ *Receiver }
+
+func (r room) send(ctx context.Context, m *outgoing) (string, error) {
+	return "", r.Take(ctx, m.Key, m.Message)
 }
 
 // Answer is what became of a test.

@@ -484,6 +484,9 @@ func (c *courier) accept(m Message) {
 		return
 	}
 	short := m.bounded(c.Language)
+	if c.Kind != Room {
+		short.Room = nil
+	}
 	t.Then = &short
 	c.promote(t, time.Now())
 	c.save(t)

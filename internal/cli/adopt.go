@@ -31,7 +31,7 @@ type adoptCmd struct {
 	DryRun         bool   `help:"${help_adopt_dry_run}" name:"dry-run"`
 	Restart        bool   `help:"${help_adopt_restart}"`
 	ReplaceArchive bool   `help:"${help_adopt_replace}" name:"replace-archive"`
-	Watch          bool   `help:"${help_adopt_watch}" default:"true" negatable:""`
+	NoWatch        bool   `help:"${help_adopt_no_watch}" name:"no-watch"`
 	config.Cover
 }
 
@@ -198,7 +198,7 @@ func (c *adoptCmd) adopt(ctx context.Context, t *terminal, found *candidate, own
 		return err
 	}
 	program := own.place(c.Data)
-	options := keeper.AdoptOptions{Command: keeper.ArchiveCommand(program, archiveFile(c.Data)), Known: known, Watch: c.Watch}
+	options := keeper.AdoptOptions{Command: keeper.ArchiveCommand(program, archiveFile(c.Data)), Known: known, Watch: !c.NoWatch}
 	var scope cover.Scope
 	if err := scope.UnmarshalText([]byte(c.Cover.Cover)); err != nil {
 		return err
@@ -483,6 +483,9 @@ func (c *releaseCmd) Run(ctx context.Context, t *terminal) error {
 	if err := known.Save(known.dir); err != nil {
 		return err
 	}
+	if err := known.unwatch(ctx); err != nil {
+		return err
+	}
 	if plan, err = keeper.Release(ctx, server, known.Adopted, false); err != nil {
 		return err
 	}
@@ -558,7 +561,7 @@ func (t *terminal) releasing(known *adoptedIn, plan *keeper.Released) {
 // forget removes what we know of the cluster, the record last. A repo in the folder stays; and so do the settings and the program, when somebody's
 // archive_command may use them still.
 func (a *adoptedIn) forget(used bool) error {
-	gone := []string{"spool", "stage", "drill", "repos.json", "backup-failures.json", "backup-" + a.Name + ".lock", "adopt.lock", "keep.lock", "watch.json", "watch-trouble.json", "cover.json", "alerts"}
+	gone := []string{"spool", "stage", "drill", "repos.json", "backup-failures.json", "backup-" + a.Name + ".lock", "adopt.lock", "keep.lock", "watch.json", "watch.lock", "watch-trouble.json", "cover.json", "alerts"}
 	for _, pattern := range []string{"session-*.own", "unmute-*.json"} {
 		found, _ := filepath.Glob(filepath.Join(a.dir, pattern)) // the pattern is a good one
 		for _, file := range found {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io/fs"
 	"log/slog"
+	"path/filepath"
 	"time"
 
 	"howdah/internal/alert"
@@ -57,13 +58,40 @@ func (c *keepCmd) watch(ctx context.Context, t *terminal, log *slog.Logger, rece
 		log.Error("the cluster is not watched", "error", err)
 		return
 	}
-	watch := server.Adopted{Name: known.Name, Cluster: here, Admin: known.Admin, LogDir: known.Watch.LogDir, Log: log, Lang: t.lang, Rules: c.OwnRules(), Alerts: receivers,
+	unlock, held, err := cluster.Lock(known.watchLock())
+	if err != nil || !held {
+		log.Error("the cluster is not watched: somebody does so already, or it is being released", "error", err)
+		return
+	}
+	defer unlock() //nolint:errcheck // it goes with the process
+	watch := server.Adopted{Name: known.Name, Cluster: here, Admin: known.Admin, LogDir: known.Watch.LogDir, Log: log, Lang: t.lang, Rules: c.OwnRules(), Alerts: receivers, House: c.house,
 		Trail: audit.Keep{Age: time.Duration(c.TrailKeep), Size: int64(c.TrailSize)}}
 	if known.Watch.Auditor {
 		watch.Cover = known.cover
 	}
 	if err := watch.Watch(ctx); err != nil {
 		log.Error("the cluster is not watched", "error", err)
+	}
+}
+
+// watchLock is held by whoever watches the cluster.
+func (a *adoptedIn) watchLock() string { return filepath.Join(a.dir, "watch.lock") }
+
+// unwatchPatience is how long howdah release waits for the watch to end.
+const unwatchPatience = time.Minute
+
+// unwatch waits until nobody watches the cluster, after its record says that it is being released. The lock is ours then, until the process ends.
+func (a *adoptedIn) unwatch(ctx context.Context) error {
+	ctx, done := context.WithTimeout(ctx, unwatchPatience)
+	defer done()
+	for {
+		_, held, err := cluster.Lock(a.watchLock())
+		if err != nil {
+			return fault.Wrap(err, fault.Forbidden, "cli.data_dir", fault.Args{"dir": a.dir})
+		}
+		if held || !wait(ctx, 100*time.Millisecond) { // one that hangs is no reason not to release
+			return nil
+		}
 	}
 }
 

@@ -33,14 +33,23 @@ type keepCmd struct {
 	LogFormat string `help:"${help_log_format}" enum:"text,json" default:"text"`
 	LogLevel  string `help:"${help_log_level}" enum:"debug,info,warn,error" default:"info"`
 	UntilEOF  bool   `name:"until-eof" hidden:""` // ends with the standard input: with whoever started it
+	Ops       bool   `name:"ops" hidden:""`       // and that is a house, which is spoken to over standard output and input
+
+	house *server.House // nil: there is none
 }
 
 // Run is howdah keep.
 func (c *keepCmd) Run(ctx context.Context, t *terminal) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
+	if c.Ops {
+		c.house = server.NewHouse(t.out)
+	}
 	if c.UntilEOF {
 		go func() {
+			if c.house != nil {
+				c.house.Hear(t.in)
+			}
 			_, _ = io.Copy(io.Discard, t.in)
 			cancel()
 		}()
@@ -54,7 +63,7 @@ func (c *keepCmd) Run(ctx context.Context, t *terminal) error {
 	if at := slices.Index(args, "keep"); at >= 0 {
 		args = slices.Delete(args, at, at+1)
 	}
-	all := c.keepBeside(ctx, t, log, args)
+	all := c.keepBeside(ctx, t, log, args, nil)
 	defer all.Wait()
 	defer all.stop()
 	if all.count == 0 {
@@ -183,18 +192,21 @@ type beside struct {
 	count  int
 	failed chan string // the name of a cluster whose process ended with an error
 	inputs []io.Closer
+	over   context.CancelFunc // what they say is heard until then
 }
 
 // stop lets them end: their standard input does. They may be of another account than we are by then.
 func (b *beside) stop() {
+	b.over()
 	for _, in := range b.inputs {
 		_ = in.Close()
 	}
 }
 
-// keepBeside starts a process for each cluster that was adopted on this machine, as whoever we still are.
-func (c *keeping) keepBeside(ctx context.Context, t *terminal, log *slog.Logger, args []string) *beside {
-	b := &beside{failed: make(chan string, 1)}
+// keepBeside starts a process for each cluster that was adopted on this machine, as whoever we still are. What their watches find, neighbours are told; nil: there is no house.
+func (c *keeping) keepBeside(ctx context.Context, t *terminal, log *slog.Logger, args []string, neighbours *server.Neighbours) *beside {
+	serving, over := context.WithCancel(ctx)
+	b := &beside{failed: make(chan string, 1), over: over}
 	all := c.allAdopted()
 	program, err := os.Executable()
 	if err != nil || len(all) == 0 {
@@ -205,6 +217,12 @@ func (c *keeping) keepBeside(ctx context.Context, t *terminal, log *slog.Logger,
 		cmd := exec.Command(program, line...)
 		cmd.Stdout, cmd.Stderr = t.err, t.err
 		in, err := cmd.StdinPipe()
+		var out io.Reader
+		if err == nil && neighbours != nil {
+			cmd.Stdout = nil
+			cmd.Args = append(cmd.Args, "--ops")
+			out, err = cmd.StdoutPipe()
+		}
 		if err == nil {
 			err = cmd.Start()
 		}
@@ -215,6 +233,12 @@ func (c *keeping) keepBeside(ctx context.Context, t *terminal, log *slog.Logger,
 		b.count++
 		b.inputs = append(b.inputs, in)
 		b.Go(func() {
+			if out != nil {
+				if err := neighbours.Serve(serving, a.Name, out, in); err != nil && serving.Err() == nil {
+					log.Error("what the watch of a cluster finds is not said in the room any more", "cluster", a.Name, "error", err)
+				}
+				_, _ = io.Copy(io.Discard, out)
+			}
 			if err := cmd.Wait(); err != nil && ctx.Err() == nil {
 				log.Error("what keeps a cluster has ended", "cluster", a.Name, "error", err)
 				select {

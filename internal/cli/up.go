@@ -77,7 +77,8 @@ func (c *upCmd) Run(ctx context.Context, t *terminal) (err error) {
 	if file := valueOf(t.args, "--config"); file != "" {
 		keep = append(keep, "--config", file)
 	}
-	adopted := (&keeping{House: c.House, Keeper: c.Keeper}).keepBeside(ctx, t, log, keep)
+	options.Neighbours = server.NewNeighbours()
+	adopted := (&keeping{House: c.House, Keeper: c.Keeper}).keepBeside(ctx, t, log, append(keep, "--lang", string(t.lang)), options.Neighbours)
 	defer adopted.Wait()
 	defer adopted.stop()
 	own := openOwnProgram()

@@ -45,6 +45,7 @@ type Options struct {
 	Trail         audit.Keep              // how much of the audit trail is kept
 	Rules         fs.FS                   // rules of the watch beside those that come with it; nil: none
 	Alerts        []alert.Receiver        // who is told of alerts beside #ops; each is complete
+	Neighbours    *Neighbours             // the watches of adopted clusters; nil: there are none
 	Digest        keeper.When             // when the report of the watch is said in #ops; nil: never
 	Ready         func(url, setup string) // called when people can come in; setup is the set-up link, "" when there is an owner
 }
@@ -117,6 +118,9 @@ func Run(ctx context.Context, options Options) error {
 	}
 	if err == nil {
 		err = s.welcome(ctx)
+	}
+	if err == nil && options.Neighbours != nil {
+		s.keeping.Go(func() { s.neighbours(running) })
 	}
 	if err == nil && options.Cluster != nil {
 		s.keeping.Go(func() { s.watch.run(running) })

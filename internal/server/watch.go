@@ -172,6 +172,9 @@ func newWatcher(over *watch) (*watcher, error) {
 		w.failed = *state.Failed
 	}
 	w.digests.upTo, w.digests.rights = state.Digest, state.Rights
+	if w.neighbours != nil {
+		w.neighbours.answered(w.answers)
+	}
 	for _, id := range state.Send {
 		w.changed(id)
 	}
@@ -263,6 +266,14 @@ func (w *watcher) watchOn(ctx context.Context) {
 			close(r.taken)
 		case r := <-again:
 			w.again(r)
+		case <-w.answersOf():
+			for _, a := range w.house.heard() {
+				w.answer(a)
+			}
+			w.flush()
+			if err := w.save(); err != nil {
+				log.Error("what the watch has learned could not be written", "error", err)
+			}
 		case err := <-ended:
 			if ctx.Err() == nil {
 				log.Error("what the audit trail lacks cannot be read again; it is tried again", "error", err)
@@ -570,7 +581,12 @@ func (w *watcher) text(i *judge.Incident) string {
 			title = rule.Title["en"]
 		}
 	}
-	b.WriteString("**" + t.T("server.watch.title", fault.Args{"severity": t.T("server.watch.severity." + i.Severity.String()), "title": plainWords(title)}) + "**\n")
+	title = t.T("server.watch.title", fault.Args{"severity": t.T("server.watch.severity." + i.Severity.String()), "title": plainWords(title)})
+	restore := "howdah restore --to DIR --at "
+	if name := w.name(); name != "" {
+		title, restore = t.T("server.alert.title.of", fault.Args{"cluster": plainWords(name), "title": title}), "howdah restore --cluster "+name+" --to DIR --at "
+	}
+	b.WriteString("**" + title + "**\n")
 	for n, reason := range i.Reasons {
 		if n == mostReasons {
 			b.WriteString("- …\n")
@@ -618,7 +634,7 @@ func (w *watcher) text(i *judge.Incident) string {
 		b.WriteString("\n" + strings.Join(way, "\n"))
 	} else if i.Severity >= judge.High && w.goesBack && slices.ContainsFunc(i.TXIDs, func(id uint64) bool { return w.fate[id] == "committed" }) {
 		before := beforeRecord(w.told[i.ID].Since).Format("2006-01-02T15:04:05.000Z07:00")
-		b.WriteString("\n" + t.T("server.watch.back", fault.Args{"command": code("howdah restore --to DIR --at " + before)}))
+		b.WriteString("\n" + t.T("server.watch.back", fault.Args{"command": code(restore + before)}))
 	}
 	return b.String()
 }

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -39,18 +40,22 @@ type Adopted struct {
 	Trail   audit.Keep
 	// Cover is called when the cluster was found running, at first and after each time that it was away; nil: there is nothing to be done then. Its sessions are to be told to begun first.
 	Cover func(ctx context.Context, begun func(session string) error) error
+	House *House // in whose room is said what is found; nil: there is none
 }
 
-// Watch watches the cluster until ctx ends.
-func (a Adopted) Watch(ctx context.Context) error {
+// over makes what the watch is over; line is where it asks what became of transactions.
+func (a Adopted) over() (w *watch, line *standing, err error) {
 	conf, err := pgx.ParseConfig(a.Admin)
 	if err != nil {
-		return fault.New(fault.Invalid, "keeper.dsn") // the error may repeat the password
+		return nil, nil, fault.New(fault.Invalid, "keeper.dsn") // the error may repeat the password
 	}
-	line := &standing{}
-	w := &watch{cluster: a.Cluster, source: a.Name, log: a.Log, lang: a.Lang, ownRules: a.Rules, judging: judge.Options{Mask: audit.Mask}, role: conf.User, receivers: a.Alerts, kept: a.Trail, alone: true,
+	line = &standing{}
+	w = &watch{cluster: a.Cluster, source: a.Name, log: a.Log, lang: a.Lang, ownRules: a.Rules, judging: judge.Options{Mask: audit.Mask}, role: conf.User, receivers: a.Alerts, kept: a.Trail, alone: true, goesBack: true,
 		logDir: func() string { return a.LogDir }, way: func() (string, error) { return a.Admin, nil }, rooms: func() *chat.Rooms { return nil }, url: func() string { return "" },
 		tables: tables{wake: make(chan struct{}, 1)}}
+	if a.House != nil {
+		w.house, w.receivers = a.House, append(slices.Clone(a.Alerts), a.House.receiver())
+	}
 	w.audits.Store(a.Cluster.Installation().PgAudit)
 	w.entered = func(ctx context.Context, conn *pgx.Conn) error {
 		var loaded bool
@@ -62,6 +67,15 @@ func (a Adopted) Watch(ctx context.Context) error {
 	}
 	w.ask = func(ctx context.Context) (pg.Queryer, error) { return line.open(ctx, w) }
 	w.away = line.why
+	return w, line, nil
+}
+
+// Watch watches the cluster until ctx ends.
+func (a Adopted) Watch(ctx context.Context) error {
+	w, line, err := a.over()
+	if err != nil {
+		return err
+	}
 	if err := w.ails.load(a.Cluster); err != nil {
 		a.Log.Warn("what was the matter with the watch before is not known any more", "file", troubleFile, "error", err)
 	}
@@ -155,6 +169,14 @@ func (s *standing) close(ctx context.Context) {
 	if s.conn != nil {
 		_ = s.conn.Close(ctx)
 	}
+}
+
+// answers are what the house was answered about incidents of ours, and when there are some.
+func (w *watch) answersOf() <-chan struct{} {
+	if w.house == nil {
+		return nil
+	}
+	return w.house.news
 }
 
 // name is what people are told of which PostgreSQL it is; "" for the house's own.

@@ -69,6 +69,10 @@ func (w *watcher) answer(a chat.AnswerRecord) {
 	}
 	w.answers = slices.DeleteFunc(append(w.answers, a), func(old chat.AnswerRecord) bool { return a.At.Sub(old.At) > keepAnswers })
 	w.answers = w.answers[max(0, len(w.answers)-mostAnswers):]
+	if w.neighbours != nil && strings.Contains(a.Incident, between) { // it is for the watch of an adopted cluster
+		w.neighbours.answered(w.answers)
+		return
+	}
 	w.noteAnswer(a)
 	w.changed(a.Incident)
 	log := w.log.Info

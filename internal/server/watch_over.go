@@ -46,6 +46,9 @@ type watch struct {
 	away    func() error                                      // why the database cannot be used
 	url     func() string                                     // of the house
 
+	house      *House      // which an adopted cluster's watch speaks to; nil: there is none
+	neighbours *Neighbours // whom the answers to their incidents are told; nil: there are none
+
 	audits  atomic.Bool // pgAudit is loaded; else log_statement has to do
 	watched watched
 	own     ownSessions
@@ -60,8 +63,9 @@ func newServer(options Options) *Server {
 	s := &Server{options: options, backupNow: make(chan struct{}, 1), opened: make(chan struct{})}
 	s.watch = &watch{cluster: options.Cluster, source: TrailSource, log: options.Log, lang: options.Lang, ownRules: options.Rules, role: cluster.Watcher, receivers: options.Alerts, kept: options.Trail,
 		reports: options.Digest, goesBack: options.Keeping != nil, database: cluster.Database, tables: tables{wake: make(chan struct{}, 1)}, epoch: pg.Epoch,
-		judging: judge.Options{Owners: []string{cluster.Owner}, Apps: []string{cluster.App}, Marker: pg.MigrationName, Mask: audit.Mask},
-		ask:     func(context.Context) (pg.Queryer, error) { return s.pools[0], nil }, rooms: s.rooms.Load, away: s.why, url: func() string { return s.url }}
+		judging:    judge.Options{Owners: []string{cluster.Owner}, Apps: []string{cluster.App}, Marker: pg.MigrationName, Mask: audit.Mask},
+		neighbours: options.Neighbours,
+		ask:        func(context.Context) (pg.Queryer, error) { return s.pools[0], nil }, rooms: s.rooms.Load, away: s.why, url: func() string { return s.url }}
 	if options.Keeping != nil {
 		s.watch.flags = options.Keeping.Flags
 	}

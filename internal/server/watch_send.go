@@ -2,6 +2,7 @@ package server
 
 import (
 	"context"
+	"encoding/json"
 	"maps"
 	"path/filepath"
 	"slices"
@@ -189,6 +190,9 @@ func (w *watcher) message(i *judge.Incident) alert.Message {
 	m.Techniques = slices.Compact(m.Techniques)
 	for _, l := range lang.Locales {
 		m.Texts[string(l)] = w.words(l, i, &m, last)
+	}
+	if w.house != nil {
+		m.Room, _ = json.Marshal(inRoom{w.alert(i, max(1, w.told[i.ID].Count)), w.text(i)}) // strings and numbers: it cannot fail
 	}
 	return m
 }

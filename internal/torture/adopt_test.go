@@ -192,10 +192,12 @@ func TestDebiansClustersAreAdoptedKeptAndReleased(t *testing.T) {
 	if err := json.Unmarshal([]byte(k.do(0, "", "adopt", shop.major+"/"+shop.name, "--dry-run", "--json")), &plan); err != nil {
 		t.Fatal(err)
 	}
+	reloads := []string{"archive_command", "archive_timeout", "pgaudit.log", "pgaudit.role", "summarize_wal", "log_destination", "log_filename", "log_rotation_size", "log_truncate_on_rotation", "log_connections",
+		"log_disconnections", "log_statement"}
 	var names []string
 	for _, c := range plan.Changes {
 		names = append(names, c.Name)
-		if c.Foreign != (c.Name == "archive_command") || c.Restart != !slices.Contains([]string{"archive_command", "archive_timeout", "pgaudit.log", "summarize_wal"}, c.Name) {
+		if c.Foreign != (c.Name == "archive_command") || c.Restart != !slices.Contains(reloads, c.Name) {
 			t.Errorf("%+v", c)
 		}
 	}
@@ -259,6 +261,12 @@ func TestDebiansClustersAreAdoptedKeptAndReleased(t *testing.T) {
 	if made("toys/dump/*") != 0 {
 		t.Error("a dump of toys was made, though it is off")
 	}
+	for _, name := range []string{"shop", "toys"} {
+		await(t, patience, "the watch of "+name, func() bool {
+			_, err := os.Stat(filepath.Join(k.clusters, name, "watch.json"))
+			return keeping.ended() || err == nil
+		})
+	}
 	k.do(0, "All is well", "status", "--cluster", "shop")
 	shop.psql(`INSERT INTO goods SELECT generate_series(1, 1000)`)
 	shop.psql(`SELECT pg_switch_wal()`)
@@ -312,8 +320,8 @@ func TestDebiansClustersAreAdoptedKeptAndReleased(t *testing.T) {
 	if made("shop/base/*/backup.json") != 1 {
 		t.Error("release took the backups")
 	}
-	if _, err := os.Stat(filepath.Join(k.clusters, "toys")); !errors.Is(err, fs.ErrNotExist) {
-		t.Errorf("the folder of a cluster that was released: %v", err)
+	if left, err := os.ReadDir(filepath.Join(k.clusters, "toys")); err != nil || len(left) != 1 || left[0].Name() != "trail" {
+		t.Errorf("the folder of a cluster that was released has %v, %v", left, err)
 	}
 }
 

@@ -72,7 +72,7 @@ type said struct{ Text, RFC, When string }
 func (p RoomPage) form(m Message) *alertForm {
 	f := p.answering(*m.Alert)
 	f.Action = fmt.Sprintf("/room/%d/messages/%d/answer", p.Room.ID, m.Seq)
-	if p.Watch {
+	if p.Watch && !strings.Contains(f.Incident, "/") { // the page knows nothing of an adopted cluster's
 		f.Look = "/watch?" + url.Values{"incident": {f.Incident}}.Encode()
 	}
 	return f

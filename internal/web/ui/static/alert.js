@@ -49,7 +49,11 @@ export function show(line, alert) {
   within(box, ".caution").hidden = !(alert.critical && alert.state === "open" && alert.answers.at(-1)?.what === "mine")
   const form = /** @type {HTMLFormElement} */ (within(box, "form"))
   form.action = `/room/${data.room}/messages/${line.dataset.seq}/answer`
-  form.querySelector("a")?.setAttribute("href", "/watch?incident=" + encodeURIComponent(alert.incident))
+  const look = form.querySelector("a")
+  if (look) {
+    look.href = "/watch?incident=" + encodeURIComponent(alert.incident)
+    look.hidden = alert.incident.includes("/") // of an adopted cluster, which the page knows nothing of
+  }
   const cover = /** @type {HTMLInputElement} */ (within(form, "[name=cover]"))
   const id = alert.cover?.id ?? ""
   // What is confirmed is what was read: when it changes under the finger, it has to be opened again.
