@@ -66,6 +66,9 @@ func (c *keepCmd) watch(ctx context.Context, t *terminal, log *slog.Logger, rece
 	defer unlock() //nolint:errcheck // it goes with the process
 	watch := server.Adopted{Name: known.Name, Cluster: here, Admin: known.Admin, LogDir: known.Watch.LogDir, Log: log, Lang: t.lang, Rules: c.OwnRules(), Alerts: receivers, House: c.house,
 		Trail: audit.Keep{Age: time.Duration(c.TrailKeep), Size: int64(c.TrailSize)}}
+	if watch.Flags = []string{"--cluster", known.Name}; c.Clusters != "" {
+		watch.Flags = append(watch.Flags, "--clusters", absolute(c.Clusters))
+	}
 	if known.Watch.Auditor {
 		watch.Cover = known.cover
 	}

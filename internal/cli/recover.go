@@ -140,6 +140,11 @@ func (c *keeping) alive(ctx context.Context, t *terminal, database string, drill
 		}
 		a.server.Begun = server.Announce(house)
 	}
+	if c.known != nil {
+		if a.server.Begun, err = c.known.begun(a.server.Programs); err != nil {
+			return a, err
+		}
+	}
 	if a.program, err = own.reachable(c.Data); err != nil {
 		return a, err
 	}

@@ -584,7 +584,8 @@ func (w *watcher) text(i *judge.Incident) string {
 	title = t.T("server.watch.title", fault.Args{"severity": t.T("server.watch.severity." + i.Severity.String()), "title": plainWords(title)})
 	restore := "howdah restore --to DIR --at "
 	if name := w.name(); name != "" {
-		title, restore = t.T("server.alert.title.of", fault.Args{"cluster": plainWords(name), "title": title}), "howdah restore --cluster "+name+" --to DIR --at "
+		title = t.T("server.alert.title.of", fault.Args{"cluster": plainWords(name), "title": title})
+		restore = "howdah restore " + strings.Join(w.flags, " ") + " --to DIR --at "
 	}
 	b.WriteString("**" + title + "**\n")
 	for n, reason := range i.Reasons {

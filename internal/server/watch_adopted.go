@@ -33,6 +33,7 @@ type Adopted struct {
 	Cluster *cluster.Cluster // its data, and our folder for it
 	Admin   string           // a superuser's way in, in the form of libpq
 	LogDir  string           // of PostgreSQL, where it writes jsonlog
+	Flags   []string         // with which commands find it
 	Log     *slog.Logger
 	Lang    lang.Locale
 	Rules   fs.FS            // beside those that come with us; nil: none
@@ -50,7 +51,7 @@ func (a Adopted) over() (w *watch, line *standing, err error) {
 		return nil, nil, fault.New(fault.Invalid, "keeper.dsn") // the error may repeat the password
 	}
 	line = &standing{}
-	w = &watch{cluster: a.Cluster, source: a.Name, log: a.Log, lang: a.Lang, ownRules: a.Rules, judging: judge.Options{Mask: audit.Mask}, role: conf.User, receivers: a.Alerts, kept: a.Trail, alone: true, goesBack: true,
+	w = &watch{cluster: a.Cluster, source: a.Name, log: a.Log, lang: a.Lang, ownRules: a.Rules, judging: judge.Options{Mask: audit.Mask}, role: conf.User, receivers: a.Alerts, kept: a.Trail, alone: true, goesBack: true, flags: a.Flags,
 		logDir: func() string { return a.LogDir }, way: func() (string, error) { return a.Admin, nil }, rooms: func() *chat.Rooms { return nil }, url: func() string { return "" },
 		tables: tables{wake: make(chan struct{}, 1)}}
 	if a.House != nil {
