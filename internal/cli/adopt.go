@@ -275,7 +275,7 @@ func (c *adoptCmd) adopt(ctx context.Context, t *terminal, found *candidate, own
 	if found.account != nil {
 		known.Account = found.account.Name
 	}
-	adopted := &adoptedIn{known, c.Data}
+	adopted := &adoptedIn{Adopted: known, dir: c.Data}
 	if server.Begun, err = adopted.begun(in); err != nil {
 		return err
 	}

@@ -34,7 +34,8 @@ func (c *keeping) clustersDirs() []string {
 // adoptedIn is an adopted cluster and its folder.
 type adoptedIn struct {
 	*keeper.Adopted
-	dir string
+	dir    string
+	unlock func() error // lets go of the lock of its watch; nil: it is not ours
 }
 
 // allAdopted are those that we may read about.
@@ -46,7 +47,7 @@ func (c *keeping) allAdopted() (all []adoptedIn) {
 		}
 		for _, e := range entries {
 			if known, err := keeper.LoadAdopted(filepath.Join(parent, e.Name())); err == nil {
-				all = append(all, adoptedIn{known, filepath.Join(parent, e.Name())})
+				all = append(all, adoptedIn{Adopted: known, dir: filepath.Join(parent, e.Name())})
 			}
 		}
 	}
@@ -62,7 +63,7 @@ func (c *keeping) lookUp() (*adoptedIn, error) {
 		dir := filepath.Join(parent, c.Cluster)
 		known, err := keeper.LoadAdopted(dir)
 		if err == nil {
-			return &adoptedIn{known, dir}, nil
+			return &adoptedIn{Adopted: known, dir: dir}, nil
 		}
 		if !errors.Is(err, fs.ErrNotExist) {
 			return nil, err

@@ -44,7 +44,7 @@ func (a *adoptedIn) uncover(ctx context.Context, begun func(string) error) error
 // watch watches the cluster until ctx ends or it is released.
 func (c *keepCmd) watch(ctx context.Context, t *terminal, log *slog.Logger, receivers []alert.Receiver) {
 	known := c.known
-	if known.Watch == nil {
+	if known.Watch == nil || known.Releasing {
 		log.Info("the cluster is not watched; howdah adopt says what is needed for it")
 		return
 	}
@@ -88,11 +88,15 @@ func (a *adoptedIn) unwatch(ctx context.Context) error {
 	ctx, done := context.WithTimeout(ctx, unwatchPatience)
 	defer done()
 	for {
-		_, held, err := cluster.Lock(a.watchLock())
+		unlock, held, err := cluster.Lock(a.watchLock())
 		if err != nil {
 			return fault.Wrap(err, fault.Forbidden, "cli.data_dir", fault.Args{"dir": a.dir})
 		}
-		if held || !wait(ctx, 100*time.Millisecond) { // one that hangs is no reason not to release
+		if held {
+			a.unlock = unlock // it goes with the process
+			return nil
+		}
+		if !wait(ctx, 100*time.Millisecond) { // one that hangs is no reason not to release
 			return nil
 		}
 	}

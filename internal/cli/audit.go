@@ -27,6 +27,9 @@ type auditCmd struct {
 	Show   auditShowCmd   `cmd:"" help:"${help_audit_show}"`
 	Alerts auditAlertsCmd `cmd:"" help:"${help_audit_alerts}"`
 	Mutes  auditMutesCmd  `cmd:"" help:"${help_audit_mutes}"`
+
+	Acknowledge auditAcknowledgeCmd `cmd:"" help:"${help_audit_acknowledge}"`
+
 	Report auditReportCmd `cmd:"" help:"${help_audit_report}"`
 	Verify auditVerifyCmd `cmd:"" help:"${help_audit_verify}"`
 	Check  auditCheckCmd  `cmd:"" help:"${help_audit_check}"`

@@ -81,12 +81,17 @@ type auditMutesEndCmd struct {
 	Incident string `arg:"" name:"incident" help:"${help_audit_mutes_incident}"`
 }
 
+// whoAsks is who is at the terminal, as long as the process is still theirs.
+func whoAsks() string {
+	if me, err := user.Current(); err == nil {
+		return me.Username
+	}
+	return "?"
+}
+
 // Run is howdah audit mutes end.
 func (c *auditMutesEndCmd) Run(ctx context.Context, t *terminal) error {
-	by := "?"
-	if me, err := user.Current(); err == nil { // who asks, before the process becomes the house's account
-		by = me.Username
-	}
+	by := whoAsks()
 	house, mutes, err := c.mutes(ctx, t)
 	if err != nil {
 		return err

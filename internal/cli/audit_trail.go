@@ -98,6 +98,33 @@ func (t *terminal) alert(a alertJSON, rules *judge.Rules) {
 	}
 }
 
+// auditAcknowledgeCmd answers an alert without the room: where there is none, or nobody gets in.
+type auditAcknowledgeCmd struct {
+	watchOf
+	Incident string `arg:"" name:"incident" help:"${help_audit_acknowledge_incident}"`
+}
+
+// Run is howdah audit acknowledge.
+func (c *auditAcknowledgeCmd) Run(ctx context.Context, t *terminal) error {
+	by := whoAsks()
+	watched, err := c.open(ctx, t)
+	if err != nil {
+		return err
+	}
+	found, err := audit.FindIncident(ctx, server.TrailDir(watched), c.Incident)
+	if err != nil {
+		return err
+	}
+	if found == nil {
+		return fault.New(fault.NotFound, "cli.alert_unknown", fault.Args{"alert": c.Incident, "dir": server.TrailDir(watched)})
+	}
+	if err := server.Acknowledge(watched, c.Incident, by); err != nil {
+		return err
+	}
+	t.say("cli.audit.acknowledged", fault.Args{"incident": c.Incident})
+	return nil
+}
+
 // auditVerifyCmd computes the hashes of the trail anew, and compares the database's tables with it.
 type auditVerifyCmd struct {
 	watchOf

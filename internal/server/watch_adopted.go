@@ -210,13 +210,13 @@ func (w *watcher) mutter(ctx context.Context, look bool) error {
 // awayRest is how long a database that did not answer is left alone.
 const awayRest = 2 * time.Second
 
-// comply puts on the trail which mutes were ended at a terminal.
+// comply does what was answered at a terminal.
 func (w *watcher) comply() error {
 	if w.wishFiles == nil {
 		return nil
 	}
 	for _, u := range w.wishes {
-		w.answer(chat.AnswerRecord{ID: u.ID, Incident: u.Incident, Part: anyPart, Answer: chat.Answer{By: chat.Author{Name: u.By}, What: chat.Reopened, At: u.At}})
+		w.answer(u.record())
 	}
 	w.flush()
 	if err := w.save(); err != nil {

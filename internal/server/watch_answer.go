@@ -92,7 +92,7 @@ func (w *watcher) answer(a chat.AnswerRecord) {
 	}
 }
 
-// unmuteFiles hold what was asked for at a terminal, each until the watch has done it: that needs no database, and nothing that runs.
+// unmuteFiles hold what was answered at a terminal, each until the watch has done it: that needs no database, and nothing that runs.
 const unmuteFiles = "unmute-*.json"
 
 // unmute is one such wish.
@@ -101,6 +101,17 @@ type unmute struct {
 	Incident string    `json:"incident"`
 	By       string    `json:"by"`
 	At       time.Time `json:"at"`
+
+	What chat.State `json:"what,omitempty"` // "" is chat.Reopened
+}
+
+// record is the answer that becomes of it.
+func (u *unmute) record() chat.AnswerRecord {
+	what := u.What
+	if what == "" {
+		what = chat.Reopened
+	}
+	return chat.AnswerRecord{ID: u.ID, Incident: u.Incident, Part: anyPart, Answer: chat.Answer{By: chat.Author{Name: u.By}, What: what, At: u.At}}
 }
 
 // Mutes are what the watch of a house is silent about, as it wrote them down last, which is when something was answered. It needs nothing that runs.
@@ -122,14 +133,24 @@ func Mutes(c *cluster.Cluster) ([]judge.Mute, error) {
 	}
 	wishes, _, err := unmutes(c)
 	for _, u := range wishes {
-		j.Unmute(u.Incident, u.At)
+		if u.What == "" {
+			j.Unmute(u.Incident, u.At)
+		}
 	}
 	return j.Mutes(), err
 }
 
 // EndMute asks the watch of a house to end a mute: at once where it runs, else when it runs again. by is who asks.
 func EndMute(c *cluster.Cluster, incident, by string) error {
-	u := unmute{ID: chat.NewID(), Incident: incident, By: by, At: time.Now().UTC()}
+	return wish(c, unmute{ID: chat.NewID(), Incident: incident, By: by, At: time.Now().UTC()})
+}
+
+// Acknowledge answers an alert without the room, as EndMute does.
+func Acknowledge(c *cluster.Cluster, incident, by string) error {
+	return wish(c, unmute{ID: chat.NewID(), Incident: incident, By: by, At: time.Now().UTC(), What: chat.Acknowledged})
+}
+
+func wish(c *cluster.Cluster, u unmute) error {
 	name := strings.Replace(unmuteFiles, "*", u.ID, 1)
 	raw, err := json.Marshal(u)
 	if err == nil {
@@ -188,19 +209,21 @@ func (w *watcher) obey() {
 		w.log.Error("what was asked for at a terminal cannot be read", "error", err)
 	}
 	for _, u := range wishes {
-		w.judge.Unmute(u.Incident, u.At)
+		if u.What == "" {
+			w.judge.Unmute(u.Incident, u.At)
+		}
 	}
 	w.wishes, w.wishFiles, w.unread = wishes, files, err != nil
 }
 
-// reopen says in the room which mutes were ended at a terminal.
+// reopen says in the room what was answered at a terminal.
 func (w *watcher) reopen(ctx context.Context, rooms *chat.Rooms) error {
 	if w.wishFiles == nil {
 		return nil
 	}
 	var answers []chat.AnswerRecord
 	for _, u := range w.wishes {
-		answers = append(answers, chat.AnswerRecord{ID: u.ID, Incident: u.Incident, Part: anyPart, Answer: chat.Answer{By: chat.Author{Name: u.By}, What: chat.Reopened, At: u.At}})
+		answers = append(answers, u.record())
 	}
 	if err := rooms.Reanswer(ctx, answers); err != nil {
 		return err

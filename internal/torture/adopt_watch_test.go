@@ -113,6 +113,11 @@ func TestAnAdoptedClusterIsWatched(t *testing.T) {
 		}
 	}
 	k.do(0, told()["mallory"], "audit", "alerts", "--cluster", "watched")
+	k.do(0, "acknowledged", "audit", "acknowledge", told()["mallory"], "--cluster", "watched")
+	await(t, patience, "the answer on the trail", func() bool {
+		incidents, err := audit.Incidents(trail)
+		return err == nil && slices.ContainsFunc(incidents, func(i *audit.Standing) bool { return i.ID == told()["mallory"] && !i.Open })
+	})
 	k.do(0, "mallory", "audit", "show", told()["mallory"], "--cluster", "watched")
 	k.do(0, "mallory", "audit", "report", "--cluster", "watched")
 	k.do(0, "CREATE ROLE", "audit", "tail", "-n", "1000", "--cluster", "watched")
