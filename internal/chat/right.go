@@ -24,10 +24,11 @@ const (
 	NewRoom   Action = "new_room"   // make a public or private room
 	NewDirect Action = "new_direct" // open a direct room
 	Respond   Action = "answer"     // answer an alert of the house
+	Survey    Action = "survey"     // see how much is said in the whole house, and not what
 )
 
 // Actions lists them all.
-var Actions = []Action{Read, Join, Post, Invite, Moderate, Rename, SetRole, Leave, NewRoom, NewDirect, Respond}
+var Actions = []Action{Read, Join, Post, Invite, Moderate, Rename, SetRole, Leave, NewRoom, NewDirect, Respond, Survey}
 
 // Standing is all that permission depends on.
 type Standing struct {
@@ -43,6 +44,9 @@ type Standing struct {
 func May(a Action, s Standing) bool {
 	in := s.Room != account.None
 	full := s.House.AtLeast(account.Member) // not a guest of the house
+	if a == Survey {
+		return s.House.AtLeast(account.Admin)
+	}
 	if s.Kind == Ops && a != NewRoom && a != NewDirect {
 		return in && s.House.AtLeast(account.Admin) && (a == Read || a == Post || a == Respond)
 	}

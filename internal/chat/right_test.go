@@ -3,34 +3,35 @@ package chat
 import (
 	"strings"
 	"testing"
+	"time"
 
 	"howdah/internal/account"
 )
 
 // The table of who may do what. A column is a rank in the room, a letter an action:
-// r read, j join, p post, i invite, m moderate, n rename, s set roles, l leave, N new room, D new direct room, a answer an alert.
+// r read, j join, p post, i invite, m moderate, n rename, s set roles, l leave, N new room, D new direct room, a answer an alert, v survey how much is said.
 const rights = `
-house   kind     none      guest   member   admin     owner
-owner   public   rjimnsND  rpimnslND rpimnslND rpimnslND rpimnslND
-admin   public   rjimnsND  rpimnslND rpimnslND rpimnslND rpimnslND
-member  public   rjND      rplND   rpilND   rpimnslND rpimnslND
-guest   public   -         rpl     rpl      rpl       rpl
-owner   private  ND        rpimnslND rpimnslND rpimnslND rpimnslND
-admin   private  ND        rpimnslND rpimnslND rpimnslND rpimnslND
-member  private  ND        rplND   rpilND   rpimnslND rpimnslND
-guest   private  -         rpl     rpl      rpl       rpl
-owner   direct   ND        rpND    rpND     rpND      rpND
-admin   direct   ND        rpND    rpND     rpND      rpND
-member  direct   ND        rpND    rpND     rpND      rpND
-guest   direct   -         rp      rp       rp        rp
-owner   ops      ND        rpaND   rpaND    rpaND     rpaND
-admin   ops      ND        rpaND   rpaND    rpaND     rpaND
-member  ops      ND        ND      ND       ND        ND
-guest   ops      -         -       -        -         -
+house   kind     none       guest       member      admin       owner
+owner   public   rjimnsNDv  rpimnslNDv  rpimnslNDv  rpimnslNDv  rpimnslNDv
+admin   public   rjimnsNDv  rpimnslNDv  rpimnslNDv  rpimnslNDv  rpimnslNDv
+member  public   rjND       rplND       rpilND      rpimnslND   rpimnslND
+guest   public   -          rpl         rpl         rpl         rpl
+owner   private  NDv        rpimnslNDv  rpimnslNDv  rpimnslNDv  rpimnslNDv
+admin   private  NDv        rpimnslNDv  rpimnslNDv  rpimnslNDv  rpimnslNDv
+member  private  ND         rplND       rpilND      rpimnslND   rpimnslND
+guest   private  -          rpl         rpl         rpl         rpl
+owner   direct   NDv        rpNDv       rpNDv       rpNDv       rpNDv
+admin   direct   NDv        rpNDv       rpNDv       rpNDv       rpNDv
+member  direct   ND         rpND        rpND        rpND        rpND
+guest   direct   -          rp          rp          rp          rp
+owner   ops      NDv        rpaNDv      rpaNDv      rpaNDv      rpaNDv
+admin   ops      NDv        rpaNDv      rpaNDv      rpaNDv      rpaNDv
+member  ops      ND         ND          ND          ND          ND
+guest   ops      -          -           -           -           -
 `
 
 func TestRights(t *testing.T) {
-	letters := map[Action]string{Read: "r", Join: "j", Post: "p", Invite: "i", Moderate: "m", Rename: "n", SetRole: "s", Leave: "l", NewRoom: "N", NewDirect: "D", Respond: "a"}
+	letters := map[Action]string{Read: "r", Join: "j", Post: "p", Invite: "i", Moderate: "m", Rename: "n", SetRole: "s", Leave: "l", NewRoom: "N", NewDirect: "D", Respond: "a", Survey: "v"}
 	ranks := []account.Role{account.None, account.Guest, account.Member, account.Admin, account.Owner}
 	rows := strings.Split(strings.TrimSpace(rights), "\n")[1:]
 	for _, row := range rows {
@@ -70,6 +71,22 @@ func TestRightsAreEnforced(t *testing.T) {
 	seq := h.say(owner, public, "mine")
 	_, err := h.Delete(ctx, member, public, seq, newID())
 	h.wantFault(err, "chat.may_not_moderate")
+
+	// How much is said, those know who run the house, also of rooms that they may not read; what was said, that does not tell.
+	h.say(owner, private, "behind closed doors")
+	from := time.Now().Add(-time.Hour)
+	_, err = h.Pulse(ctx, owner, from, from.Add(2*time.Hour), time.Minute)
+	h.wantFault(err, "chat.may_not_survey")
+	_, err = h.Pulse(ctx, boss, from, from.Add(-time.Hour), time.Minute)
+	h.wantFault(err, "chat.pulse")
+	beats, err := h.Pulse(ctx, boss, from, from.Add(2*time.Hour), time.Minute)
+	posts := int64(0)
+	for _, b := range beats {
+		posts += b.Posts
+	}
+	if err != nil || posts != 2 {
+		t.Errorf("%v, %v", beats, err)
+	}
 
 	for _, err := range []error{
 		h.Join(ctx, other, public), h.Join(ctx, other, public),

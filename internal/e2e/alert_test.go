@@ -90,4 +90,5 @@ func TestAnAlertIsAnsweredInTheRoom(t *testing.T) {
 	w.wait("a word of caution", `!`+last+`.querySelector(".caution").hidden`)
 	w.accessible("a critical alert")
 	onThePageWatch(w, plain, do)
+	onThePageTime(w, plain)
 }

@@ -93,6 +93,18 @@ func TestADrillShowsWhetherTheNewestBackupCanBeRestored(t *testing.T) {
 		t.Errorf("%+v, %v", report, err)
 	}
 
+	// All of that is in the chronicle, with a plan for any moment of the range.
+	c, err := ReadChronicle(t.Context(), a.r, "main")
+	if err != nil || len(c.Troubles) > 0 || len(c.Backups) != 2 || len(c.Drills) != 1 || !c.Drills[0].Good() || c.Proofs[second.ID].Drilled.IsZero() || len(c.Written) == 0 || c.Newest.IsZero() {
+		t.Errorf("%+v, %v", c, err)
+	} else if n := len(c.Ranges); n == 0 || !c.Ranges[n-1].From.Equal(first.Ended) || c.Ranges[n-1].To.Before(end.Reached) {
+		t.Errorf("%+v", c.Ranges)
+	} else if p, err := c.Plan(t.Context(), Target{Time: c.Ranges[n-1].To}); err != nil || p.Backup.ID != second.ID {
+		t.Errorf("%+v, %v", p, err)
+	} else if _, err := c.Plan(t.Context(), Target{Time: first.Began.Add(-time.Hour)}); !fault.HasKey(err, "keeper.target_past") {
+		t.Errorf("a moment before all backups: %v", err)
+	}
+
 	a.own()
 	// Another process makes one, which is killed: with a house that is not there, as on a machine that has only the repo.
 	nowhere := filepath.Join(filepath.Dir(scratch), "no-house")

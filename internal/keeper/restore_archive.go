@@ -44,6 +44,8 @@ type segmentSource struct {
 	tarball int
 	file    repo.File
 	t       *repo.Tarball
+	came    time.Time // into the archive; zero for what is elsewhere
+	stored  int64     // bytes there
 }
 
 type opened struct {
@@ -98,7 +100,7 @@ func openArchive(ctx context.Context, r *repo.Repo, clusterName string, spoiled 
 		}
 		switch name.Kind {
 		case wal.Segment:
-			a.segments[name] = segmentSource{}
+			a.segments[name] = segmentSource{came: info.Modified, stored: info.Size}
 		case wal.History:
 			object, err := repo.WALName(clusterName, name.String())
 			if err != nil {

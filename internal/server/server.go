@@ -72,6 +72,7 @@ type Server struct {
 	sameDisk []string       // those of them that are on the disk of the data
 	silent   silent
 	watch    *watch
+	past     *past // nil: there is no page Time
 
 	covering   sync.Mutex
 	coverRetry context.CancelFunc // ends the tries that are under way to settle the cover
@@ -188,7 +189,7 @@ func (s *Server) start(ctx context.Context) error {
 	rooms := chat.Open(ctx, db, steady, s.databaseTrouble)
 	s.rooms.Store(rooms)
 	s.door = web.New(ctx, s.accounts, rooms, web.Options{
-		PublicURL: s.url, Secure: strings.HasPrefix(s.url, "https://"), Log: o.Log, Trouble: s.why, Warning: s.heed, Watch: s.watchPage(db),
+		PublicURL: s.url, Secure: strings.HasPrefix(s.url, "https://"), Log: o.Log, Trouble: s.why, Warning: s.heed, Watch: s.watchPage(db), Past: s.pastPage(ctx),
 	})
 	door.Store(s.door)
 	s.setHandler(s.door)
@@ -457,6 +458,7 @@ func (s *Server) stop(ctx context.Context, front, side *http.Server) error {
 			_ = h.Close() // who still reads is cut off
 		}
 	}
+	s.past.close()
 	if rooms := s.rooms.Load(); rooms != nil {
 		rooms.Close()
 	}

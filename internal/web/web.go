@@ -39,6 +39,8 @@ type Options struct {
 	Warning func() error
 	// Watch, where set, is what the page Watch shows.
 	Watch *Watch
+	// Past, where set, is what the page Time shows.
+	Past *Past
 }
 
 // Door serves HTTP. Serve it with any http.Server, and Close it to send the live sessions away.
@@ -307,7 +309,7 @@ func (d *Door) fail(w http.ResponseWriter, r *http.Request, err error) {
 		if trouble := d.trouble(); trouble != nil {
 			page.Reason, _ = locale.Fault(trouble)
 		}
-		if r.URL.Path == "/watch" || strings.HasPrefix(r.URL.Path, "/watch/") { // whoever looks for what happened now needs it most while the database is away
+		if r.URL.Path == "/watch" || strings.HasPrefix(r.URL.Path, "/watch/") || r.URL.Path == "/time" { // whoever looks for what happened now needs it most while the database is away
 			page.Also = locale.T("web.watch.down")
 		}
 		d.render(w, r, status(f.Code), "waiting", page)

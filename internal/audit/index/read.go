@@ -359,6 +359,15 @@ func (r *Reader) Stream(ctx context.Context, f audit.Filter, take func(*audit.En
 	}
 }
 
+// First is the time of the oldest entry; zero when there is none.
+func (r *Reader) First(ctx context.Context) (at time.Time, err error) {
+	err = r.pool.QueryRow(ctx, `SELECT at FROM audit.entry WHERE source_id = (SELECT id FROM audit.source WHERE name = $1) ORDER BY at, seq LIMIT 1`, r.source).Scan(&at)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return time.Time{}, nil
+	}
+	return at.UTC(), pg.Fault(err)
+}
+
 // Level tells how far the tables are: the number of the last line of the files that they have, and when they came to be so.
 func (r *Reader) Level(ctx context.Context) (seq int64, at time.Time, err error) {
 	err = r.pool.QueryRow(ctx, `SELECT seq, changed_at FROM audit.source WHERE name = $1`, r.source).Scan(&seq, &at)

@@ -137,6 +137,8 @@ func shots(locale lang.Locale, theme, me string) []shot {
 		{"watch", "watch", watchPage(in)},
 		{"watch", "watch-empty", WatchPage{Chrome: in, Filter: WatchFilter{Text: evil}, From: someday.AddDate(0, 0, -7), To: someday}},
 		{"watch-session", "watch-session", SessionPage{Chrome: in, ID: "6923a1b2.1f4", Who: "ada", Source: "[local]", Began: someday, Entries: watchPage(in).Entries[:12], Later: 9, Address: "6923a1b2.1f4", Back: "/watch"}},
+		{"time", "time", timePage(in)},
+		{"time", "time-empty", TimePage{Chrome: in, View: NewTimeView("", time.Time{}, time.Time{}, someday, time.Time{}), Repos: []TimeRepo{{Place: "/srv", Reading: someday}}}},
 		{"waiting", "waiting", WaitingPage{Chrome: out}},
 		{"error", "error", ErrorPage{Chrome: out, Status: 404, Message: evil, Advice: "Look at the rooms that you are in."}},
 	}

@@ -390,7 +390,9 @@ func modules(page string) []string {
 	case "room":
 		return []string{"room.js", "page.js", "live.js", "outbox.js", "sidebar.js", "history.js", "line.js", "pending.js", "composer.js", "panel.js", "actions.js", "alert.js"}
 	case "watch":
-		return []string{"watch.js", "page.js", "live.js", "outbox.js", "sidebar.js"}
+		return []string{"watch.js", "page.js", "live.js", "outbox.js", "sidebar.js", "parts.js"}
+	case "time":
+		return []string{"time.js", "page.js", "live.js", "outbox.js", "sidebar.js", "parts.js"}
 	case "out":
 		return []string{"page.js"}
 	case "waiting":

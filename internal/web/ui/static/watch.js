@@ -3,6 +3,7 @@
 import { Refusal, api, byId, data, t } from "./page.js"
 import * as live from "./live.js"
 import * as outbox from "./outbox.js"
+import { asking, fetchPage, take } from "./parts.js"
 import * as sidebar from "./sidebar.js"
 
 const PAUSE = 250 // of typing
@@ -13,8 +14,6 @@ const form = /** @type {HTMLFormElement} */ (byId("filter"))
 const main = byId("main")
 const told = byId("told")
 const fresh = byId("fresh")
-/** @type {AbortController | null} */
-let asked = null
 let typing = 0
 let looking = 0
 let seq = data.watch?.seq ?? 0
@@ -33,22 +32,6 @@ function address() {
   }
   if (query.get("last") === form.dataset.last) query.delete("last")
   return "/watch" + (query.size ? "?" + query : "")
-}
-
-/** The page of an address; null when another one was asked for meanwhile. @param {string} url @returns {Promise<Document | null>} */
-function fetchPage(url) {
-  asked?.abort()
-  const mine = asked = new AbortController()
-  return new Promise((done, failed) => {
-    const request = new XMLHttpRequest() // it reads a page without running or trusting anything in it
-    mine.signal.addEventListener("abort", () => { request.abort(); done(null) })
-    request.open("GET", url)
-    request.responseType = "document"
-    request.onloadend = () => { if (asked === mine) asked = null }
-    request.onload = () => done(request.responseXML)
-    request.onerror = () => failed(new Refusal("unavailable", t("no_answer")))
-    request.send()
-  })
 }
 
 /** Shows what an address has. @param {string} url @param {"push" | "replace" | ""} how */
@@ -89,30 +72,6 @@ function follow(page) {
   }
 }
 
-/** Takes a part of another page over; what was opened stays open. @param {Document} page @param {string} id */
-function take(page, id) {
-  const next = page.getElementById(id)
-  const old = document.getElementById(id)
-  if (!next || !old) return
-  const open = new Set([...old.querySelectorAll("details[open]")].map((one) => one.id))
-  for (const one of next.querySelectorAll("details")) one.open = one.open || (one.id !== "" && open.has(one.id))
-  const focused = focus(old)
-  old.replaceWith(document.importNode(next, true))
-  focused?.()?.focus({ preventScroll: true })
-}
-
-/** How what has the focus within a part is found again when the part was exchanged; null when nothing has it. @param {Element} part */
-function focus(part) {
-  const one = document.activeElement
-  const around = one?.closest("[id]")
-  if (!one || !around || !part.contains(one)) return null
-  const selector = ["href", "name", "value"].map((name) => one.getAttribute(name) !== null ? `[${name}="${CSS.escape(one.getAttribute(name) ?? "")}"]` : "").join("")
-  return () => {
-    const there = document.getElementById(around.id)
-    return /** @type {HTMLElement | null} */ (one === around ? there : there?.querySelector(one.localName + selector))
-  }
-}
-
 /** Whether somebody is busy in a part: then it is not exchanged under their hands. @param {string} id */
 function busy(id) {
   const part = document.getElementById(id)
@@ -130,7 +89,7 @@ async function look() {
   if (document.visibilityState === "visible" && !typing) {
     try {
       const state = await api("GET", "/watch")
-      if (state.seq !== seq && !asked) await renew(state.seq)
+      if (state.seq !== seq && !asking()) await renew(state.seq)
     } catch { /* the sidebar says that the server is away */ }
   }
   clearTimeout(looking)
