@@ -80,17 +80,19 @@ type EventKind string
 
 // The kinds of events, as chat.change and the live protocol name them.
 const (
-	Posted   EventKind = "post"
-	Edited   EventKind = "edit"
-	Deleted  EventKind = "delete"
-	Joined   EventKind = "join"   // Person; By somebody else: was invited
-	Left     EventKind = "leave"  // Person; By somebody else: was removed
-	RoleSet  EventKind = "role"   // Person, Role
-	Renamed  EventKind = "room"   // Name, Topic
-	Answered EventKind = "answer" // somebody answered an alert
+	Posted    EventKind = "post"
+	Edited    EventKind = "edit"
+	Deleted   EventKind = "delete"
+	Joined    EventKind = "join"     // Person; By somebody else: was invited
+	Left      EventKind = "leave"    // Person; By somebody else: was removed
+	RoleSet   EventKind = "role"     // Person, Role
+	Renamed   EventKind = "room"     // Name, Topic
+	Answered  EventKind = "answer"   // somebody answered an alert
+	Undeleted EventKind = "restore"  // the message is back
+	Restored  EventKind = "restored" // Count messages came back; Person: who had deleted them, nil: they came from a backup
 )
 
-// Event is one change in a room. Message is set for posts, edits, deletions and answers, and is the message as it was when the
+// Event is one change in a room. Message is set for posts, edits, deletions, answers and what came back, and is the message as it was when the
 // event was read: one that healed late shows the newest words.
 type Event struct {
 	Room    int64
@@ -103,6 +105,7 @@ type Event struct {
 	Role    account.Role
 	Name    string
 	Topic   string
+	Count   int
 }
 
 // Rooms is the door to this package. It is safe for concurrent use. Close it when done.

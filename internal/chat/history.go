@@ -112,7 +112,7 @@ func (r *Rooms) History(ctx context.Context, me account.Person, room int64, c Cu
 	return page, err
 }
 
-// passing are the changes other than posts, edits, deletions and answers in the stretch of the log that a page covers, the
+// passing are the changes other than posts, and of posts, in the stretch of the log that a page covers, the
 // newest of them: a room where people come and go all day does not make its pages long.
 func (r *Rooms) passing(ctx context.Context, room int64, c Cursor, page Page) ([]Event, error) {
 	// Pages that follow each other leave no change out: what lies between two messages belongs to the page that was
@@ -130,7 +130,7 @@ func (r *Rooms) passing(ctx context.Context, room int64, c Cursor, page Page) ([
 	case n > 0 && page.Later:
 		last = page.Messages[n-1].Seq
 	}
-	events, err := r.changes(ctx, room, `c.seq >= $2 AND c.seq <= $3 AND c.kind NOT IN ('edit', 'delete', 'answer') ORDER BY c.seq DESC LIMIT 50`, first, last)
+	events, err := r.changes(ctx, room, `c.seq >= $2 AND c.seq <= $3 AND c.kind NOT IN ('edit', 'delete', 'answer', 'restore') ORDER BY c.seq DESC LIMIT 50`, first, last)
 	slices.Reverse(events)
 	return events, err
 }
@@ -221,6 +221,13 @@ func (r *Rooms) changes(ctx context.Context, room int64, where string, from, to 
 				return c, err
 			}
 			c.Role, c.Name, c.Topic = d.Role, d.Name, d.Topic
+		}
+		if c.Kind == Restored && detail != nil {
+			var d restored
+			if err := json.Unmarshal(detail, &d); err != nil {
+				return c, err
+			}
+			c.Count = d.N
 		}
 		return c, nil
 	})

@@ -24,11 +24,12 @@ const (
 	NewRoom   Action = "new_room"   // make a public or private room
 	NewDirect Action = "new_direct" // open a direct room
 	Respond   Action = "answer"     // answer an alert of the house
+	Undelete  Action = "undelete"   // bring back what somebody deleted
 	Survey    Action = "survey"     // see how much is said in the whole house, and not what
 )
 
 // Actions lists them all.
-var Actions = []Action{Read, Join, Post, Invite, Moderate, Rename, SetRole, Leave, NewRoom, NewDirect, Respond, Survey}
+var Actions = []Action{Read, Join, Post, Invite, Moderate, Rename, SetRole, Leave, NewRoom, NewDirect, Respond, Undelete, Survey}
 
 // Standing is all that permission depends on.
 type Standing struct {
@@ -65,7 +66,7 @@ func May(a Action, s Standing) bool {
 		return in
 	case Invite:
 		return s.Kind != Direct && full && (s.Room.AtLeast(account.Member) || power.AtLeast(account.Admin))
-	case Moderate, Rename, SetRole:
+	case Moderate, Rename, SetRole, Undelete:
 		return s.Kind != Direct && full && power.AtLeast(account.Admin)
 	case Leave:
 		return in && s.Kind != Direct

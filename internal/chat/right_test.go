@@ -9,29 +9,29 @@ import (
 )
 
 // The table of who may do what. A column is a rank in the room, a letter an action:
-// r read, j join, p post, i invite, m moderate, n rename, s set roles, l leave, N new room, D new direct room, a answer an alert, v survey how much is said.
+// r read, j join, p post, i invite, m moderate, u undelete, n rename, s set roles, l leave, N new room, D new direct room, a answer an alert, v survey how much is said.
 const rights = `
-house   kind     none       guest       member      admin       owner
-owner   public   rjimnsNDv  rpimnslNDv  rpimnslNDv  rpimnslNDv  rpimnslNDv
-admin   public   rjimnsNDv  rpimnslNDv  rpimnslNDv  rpimnslNDv  rpimnslNDv
-member  public   rjND       rplND       rpilND      rpimnslND   rpimnslND
-guest   public   -          rpl         rpl         rpl         rpl
-owner   private  NDv        rpimnslNDv  rpimnslNDv  rpimnslNDv  rpimnslNDv
-admin   private  NDv        rpimnslNDv  rpimnslNDv  rpimnslNDv  rpimnslNDv
-member  private  ND         rplND       rpilND      rpimnslND   rpimnslND
-guest   private  -          rpl         rpl         rpl         rpl
-owner   direct   NDv        rpNDv       rpNDv       rpNDv       rpNDv
-admin   direct   NDv        rpNDv       rpNDv       rpNDv       rpNDv
-member  direct   ND         rpND        rpND        rpND        rpND
-guest   direct   -          rp          rp          rp          rp
-owner   ops      NDv        rpaNDv      rpaNDv      rpaNDv      rpaNDv
-admin   ops      NDv        rpaNDv      rpaNDv      rpaNDv      rpaNDv
-member  ops      ND         ND          ND          ND          ND
-guest   ops      -          -           -           -           -
+house   kind     none        guest        member       admin        owner
+owner   public   rjimunsNDv  rpimunslNDv  rpimunslNDv  rpimunslNDv  rpimunslNDv
+admin   public   rjimunsNDv  rpimunslNDv  rpimunslNDv  rpimunslNDv  rpimunslNDv
+member  public   rjND        rplND        rpilND       rpimunslND   rpimunslND
+guest   public   -           rpl          rpl          rpl          rpl
+owner   private  NDv         rpimunslNDv  rpimunslNDv  rpimunslNDv  rpimunslNDv
+admin   private  NDv         rpimunslNDv  rpimunslNDv  rpimunslNDv  rpimunslNDv
+member  private  ND          rplND        rpilND       rpimunslND   rpimunslND
+guest   private  -           rpl          rpl          rpl          rpl
+owner   direct   NDv         rpNDv        rpNDv        rpNDv        rpNDv
+admin   direct   NDv         rpNDv        rpNDv        rpNDv        rpNDv
+member  direct   ND          rpND         rpND         rpND         rpND
+guest   direct   -           rp           rp           rp           rp
+owner   ops      NDv         rpaNDv       rpaNDv       rpaNDv       rpaNDv
+admin   ops      NDv         rpaNDv       rpaNDv       rpaNDv       rpaNDv
+member  ops      ND          ND           ND           ND           ND
+guest   ops      -           -            -            -            -
 `
 
 func TestRights(t *testing.T) {
-	letters := map[Action]string{Read: "r", Join: "j", Post: "p", Invite: "i", Moderate: "m", Rename: "n", SetRole: "s", Leave: "l", NewRoom: "N", NewDirect: "D", Respond: "a", Survey: "v"}
+	letters := map[Action]string{Read: "r", Join: "j", Post: "p", Invite: "i", Moderate: "m", Rename: "n", SetRole: "s", Leave: "l", NewRoom: "N", NewDirect: "D", Respond: "a", Survey: "v", Undelete: "u"}
 	ranks := []account.Role{account.None, account.Guest, account.Member, account.Admin, account.Owner}
 	rows := strings.Split(strings.TrimSpace(rights), "\n")[1:]
 	for _, row := range rows {

@@ -30,6 +30,7 @@ type commands struct {
 	SetupLink    setupLinkCmd    `cmd:"" help:"${help_setup_link}"`
 	Password     passwordCmd     `cmd:"" help:"${help_password}"`
 	Say          sayCmd          `cmd:"" help:"${help_say}"`
+	Undelete     undeleteCmd     `cmd:"" help:"${help_undelete}"`
 	Env          envCmd          `cmd:"" help:"${help_env}"`
 	Backup       backupCmd       `cmd:"" help:"${help_backup}"`
 	Backups      backupsCmd      `cmd:"" help:"${help_backups}"`

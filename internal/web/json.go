@@ -55,6 +55,7 @@ type eventJSON struct {
 	Role    account.Role   `json:"role,omitempty"`
 	Name    string         `json:"name,omitempty"`
 	Topic   *string        `json:"topic,omitempty"`
+	Count   int            `json:"count,omitempty"`
 }
 
 func toPerson(a chat.Author) personJSON { return personJSON{a.ID, a.Handle, a.Name} }
@@ -170,7 +171,7 @@ func appendString(b []byte, s string) []byte {
 }
 
 func toEvent(e chat.Event) eventJSON {
-	out := eventJSON{Is: "event", Room: e.Room, Seq: e.Seq, Kind: e.Kind, At: e.At.UTC().Truncate(time.Millisecond), By: toPerson(e.By), Role: e.Role}
+	out := eventJSON{Is: "event", Room: e.Room, Seq: e.Seq, Kind: e.Kind, At: e.At.UTC().Truncate(time.Millisecond), By: toPerson(e.By), Role: e.Role, Count: e.Count}
 	if e.Message != nil {
 		m := toMessage(*e.Message)
 		out.Message = &m

@@ -26,7 +26,7 @@ func pageRoom(r chat.Room) ui.Room {
 }
 
 func pageEvent(e chat.Event) ui.Event {
-	out := ui.Event{Seq: e.Seq, At: e.At, Kind: string(e.Kind), By: pagePerson(e.By), Role: string(e.Role), Name: e.Name, Topic: e.Topic}
+	out := ui.Event{Seq: e.Seq, At: e.At, Kind: string(e.Kind), By: pagePerson(e.By), Role: string(e.Role), Name: e.Name, Topic: e.Topic, Count: e.Count}
 	if e.Person != nil {
 		out.Person = pagePerson(*e.Person)
 	}

@@ -97,12 +97,13 @@ type Covered struct {
 type Event struct {
 	Seq    int64
 	At     time.Time
-	Kind   string // join, leave, role, room
+	Kind   string // join, leave, role, room, restored
 	By     Person
 	Person Person // whom it happened to; zero for room
 	Role   string
 	Name   string // of the room, as it was named
 	Topic  string
+	Count  int // of messages that came back
 }
 
 // Member is a person in a room.

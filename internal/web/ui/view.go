@@ -148,6 +148,10 @@ func (p RoomPage) happening(e Event) line {
 		key = "removed"
 	case e.Kind == "role":
 		key = "role"
+	case e.Kind == "restored" && e.Person.ID == 0:
+		key = "restored"
+	case e.Kind == "restored":
+		key = "undeleted"
 	case e.Topic != "":
 		key = "room"
 	default:
@@ -159,6 +163,8 @@ func (p RoomPage) happening(e Event) line {
 		args["role"] = p.Locale.T("web.js.role." + e.Role)
 	case "room":
 		args["name"], args["topic"] = e.Name, e.Topic
+	case "restored":
+		args["n"] = e.Count
 	}
 	return line{Message: Message{Seq: e.Seq, At: e.At, By: e.By}, Saying: p.Locale.T("web.js.sys."+key, args)}
 }

@@ -386,6 +386,7 @@ function apply(event, fresh) {
       see()
       break
     case "answer":
+    case "restore":
     case "edit": {
       const line = message && find(message.seq)
       if (message && line) keep(() => write(line, message))
@@ -405,6 +406,7 @@ function apply(event, fresh) {
     case "leave":
     case "role":
     case "room":
+    case "restored":
       if (!later) keep(() => {
         tell(event)
         arrange()

@@ -10,7 +10,7 @@
  *    answers: {by: Person, what: string, at: string, until?: string, note?: string}[], loud: Rule[],
  *    cover?: {id: string, actor: string, network: string, rules: (Rule & {kinds: string[], apps: string[]})[]}}} Alert */
 /** @typedef {{is: "event", room: number, seq: number, kind: string, at: string, by: Person, message?: Message,
- *    person?: Person, role?: string, name?: string, topic?: string}} RoomEvent */
+ *    person?: Person, role?: string, name?: string, topic?: string, count?: number}} RoomEvent */
 /** @typedef {{post: boolean, manage: boolean, deleteAny: boolean, answer: boolean}} May */
 /** @typedef {{locale: string, me: Person | null, rooms: Room[] | null, epoch: string, room: number,
  *    texts: Record<string, string | Record<string, string>>, seq?: number, earlier?: boolean, later?: boolean, watch?: {seq: number, zone: string},
