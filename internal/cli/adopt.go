@@ -282,7 +282,7 @@ func (c *adoptCmd) adopt(ctx context.Context, t *terminal, found *candidate, own
 	if err := plan.Adopt(ctx, server, known, func(a *keeper.Adopted) error { return a.Save(c.Data) }); err != nil {
 		return err
 	}
-	if known.Watch != nil && known.Watch.Auditor {
+	if known.Watch != nil && known.Auditor {
 		if err := adopted.cover(ctx, server.Begun); err != nil {
 			return err
 		}
@@ -351,13 +351,11 @@ func (t *terminal) adoption(c *adoptCmd, plan *keeper.Adoption, in cluster.Insta
 	if plan.HBA != "" {
 		t.say("cli.adopt.hba", fault.Args{"file": plan.HBA, "role": cluster.Replicator})
 	}
-	if plan.Watch != nil {
-		if plan.Watch.Auditor {
-			t.say("cli.adopt.auditor", fault.Args{"role": cluster.Auditor})
-		}
-		if plan.Logs != "" {
-			t.say("cli.adopt.logs", fault.Args{"dir": plan.Watch.LogDir})
-		}
+	if plan.Auditor {
+		t.say("cli.adopt.auditor", fault.Args{"role": cluster.Auditor})
+	}
+	if plan.Watch != nil && plan.Logs != "" {
+		t.say("cli.adopt.logs", fault.Args{"dir": plan.Watch.LogDir})
 	}
 	if !in.PgAudit {
 		t.say("cli.adopt.no_pgaudit", fault.Args{"package": fmt.Sprintf("postgresql-%d-pgaudit", plan.Major)})
@@ -489,7 +487,7 @@ func (c *releaseCmd) Run(ctx context.Context, t *terminal) error {
 	if plan, err = keeper.Release(ctx, server, known.Adopted, false); err != nil {
 		return err
 	}
-	if known.Watch != nil && known.Watch.Auditor {
+	if known.Auditor {
 		if err := known.uncover(ctx, server.Begun); err != nil {
 			plan.Auditor = cluster.Auditor
 		}

@@ -69,7 +69,7 @@ func (c *keepCmd) watch(ctx context.Context, t *terminal, log *slog.Logger, rece
 	if watch.Flags = []string{"--cluster", known.Name}; c.Clusters != "" {
 		watch.Flags = append(watch.Flags, "--clusters", absolute(c.Clusters))
 	}
-	if known.Watch.Auditor {
+	if known.Auditor {
 		watch.Cover = known.cover
 	}
 	if err := watch.Watch(ctx); err != nil {

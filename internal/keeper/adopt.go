@@ -35,16 +35,16 @@ type Adopted struct {
 	Replication string   `json:"replication"` // a way in for base backups
 	Restart     []string `json:"restart_command,omitempty"`
 	Changes     []Change `json:"changes"`
-	Role        bool     `json:"role_made,omitempty"` // the role replicator is ours
-	HBA         string   `json:"pg_hba,omitempty"`    // the file that has lines of ours
-	Watch       *Watched `json:"watch,omitempty"`     // nil: nobody watches it
-	Releasing   bool     `json:"releasing,omitempty"` // howdah release was begun: nobody watches what it does
+	Role        bool     `json:"role_made,omitempty"`    // the role replicator is ours
+	HBA         string   `json:"pg_hba,omitempty"`       // the file that has lines of ours
+	Watch       *Watched `json:"watch,omitempty"`        // nil: nobody watches it
+	Auditor     bool     `json:"auditor_made,omitempty"` // the role by whose rights pgAudit records who reads and writes what is ours, and so are its rights
+	Releasing   bool     `json:"releasing,omitempty"`    // howdah release was begun: nobody watches what it does
 }
 
 // Watched says how an adopted cluster is watched.
 type Watched struct {
-	LogDir  string `json:"log_directory"`          // where PostgreSQL writes its log, absolute
-	Auditor bool   `json:"auditor_made,omitempty"` // the role by whose rights pgAudit records who reads and writes what is ours, and so are its rights
+	LogDir string `json:"log_directory"` // where PostgreSQL writes its log, absolute
 }
 
 // Change is a setting that was changed with ALTER SYSTEM.
@@ -108,6 +108,7 @@ type Adoption struct {
 	HBA     string      `json:"pg_hba,omitempty"`  // the file that gets lines which let it in
 	Pending []string    `json:"pending,omitempty"` // settings that wait for a restart already
 	Watch   *Watched    `json:"watch,omitempty"`
+	Auditor bool        `json:"makes_auditor,omitempty"`  // the role by whose rights pgAudit records is made
 	Logs    string      `json:"logs_until_now,omitempty"` // where PostgreSQL's log goes until now, if it will go elsewhere
 	wal.Identity
 	listens bool // on the loopback address
@@ -139,7 +140,7 @@ func (a *Adoption) Foreign() *AdoptStep {
 
 // Empty tells whether there is nothing to be done.
 func (a *Adoption) Empty() bool {
-	return len(a.Steps) == 0 && !a.Role && a.HBA == "" && (a.Watch == nil || !a.Watch.Auditor)
+	return len(a.Steps) == 0 && !a.Role && a.HBA == "" && !a.Auditor
 }
 
 // configured is a setting of a running server.
@@ -255,12 +256,12 @@ func PlanAdoption(ctx context.Context, s Server, opt AdoptOptions) (*Adoption, e
 	if err := a.steps(have, s.Programs.PgAudit, opt); err != nil {
 		return nil, err
 	}
-	if a.Watch != nil && a.Watch.Auditor {
+	if a.Auditor {
 		var there bool
 		if err := conn.QueryRow(ctx, `SELECT EXISTS (SELECT FROM pg_roles WHERE rolname = $1)`, cluster.Auditor).Scan(&there); err != nil {
 			return nil, err
 		}
-		a.Watch.Auditor = !there
+		a.Auditor = !there
 	}
 	return a, a.planRole(ctx, conn, hba)
 }
@@ -418,10 +419,8 @@ func (a *Adoption) Adopt(ctx context.Context, s Server, known *Adopted, save fun
 	if a.HBA != "" {
 		known.HBA = a.HBA
 	}
-	if a.Watch != nil && known.Watch != nil { // a role that was made before is ours still
-		a.Watch.Auditor = a.Watch.Auditor || known.Watch.Auditor
-	}
 	known.Watch, known.Releasing = a.Watch, false
+	known.Auditor = known.Auditor || a.Auditor // one that was made before is ours still
 	if err := save(known); err != nil {
 		return err
 	}

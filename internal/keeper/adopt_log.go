@@ -61,6 +61,6 @@ func (a *Adoption) logSteps(have map[string]configured, pgaudit bool, opt AdoptO
 		if !role.file {
 			set("pgaudit.role", cluster.Auditor, false)
 		}
-		a.Watch.Auditor = !role.file || role.value == cluster.Auditor
+		a.Auditor = !role.file || role.value == cluster.Auditor
 	}
 }

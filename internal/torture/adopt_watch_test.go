@@ -130,6 +130,7 @@ func TestAnAdoptedClusterIsWatched(t *testing.T) {
 	}
 
 	// Released: all is as before, nobody watches any more, and the trail stays. It has the two, and nothing of what we have done ourselves.
+	k.do(0, "All is set", "adopt", d.major+"/"+d.name, "--cluster", "watched", "--yes") // again, which changes nothing
 	k.do(0, trail, "release", "watched", "--yes", "--restart")
 	await(t, patience, "the watch to end", func() bool { return !k.keepers("") })
 	h.end(second, syscall.SIGTERM)
