@@ -23,6 +23,7 @@ type Event struct {
 	Incident *Incident `json:"incident,omitempty"` // EventIncident
 	Answer   *Answer   `json:"answer,omitempty"`   // EventAnswer
 	Rights   *Rights   `json:"rights,omitempty"`   // EventRights
+	Back     *Back     `json:"back,omitempty"`     // EventBack
 	Removed  *Removed  `json:"removed,omitempty"`  // EventRemoved
 }
 
@@ -36,6 +37,7 @@ const (
 	EventAnswer       = "answer"        // what a person said to it
 	EventRemoved      = "removed"       // the trail's oldest file is not kept any longer
 	EventUnfit        = "unfit"         // only in tables: stands for an entry of the files that they cannot hold; Why is PostgreSQL's SQLSTATE
+	EventBack         = "back"          // what somebody wished of a way back to before an incident
 	EventRights       = "rights"        // who may do what from then on, as far as was looked
 )
 
@@ -77,6 +79,17 @@ type Reason struct {
 	Key  string            `json:"key"`
 	Args map[string]string `json:"args,omitempty"`
 	Why  []Reason          `json:"why,omitempty"` // what {why} stands for
+}
+
+// Back is what a person wished of a way back to before an incident.
+type Back struct {
+	ID       string    `json:"id"`  // of the wish: after a kill one can stand in the trail twice, under the same
+	Way      string    `json:"way"` // whose ID the recovery bears
+	Incident string    `json:"incident"`
+	By       string    `json:"by"` // handle of the person
+	Name     string    `json:"name"`
+	At       time.Time `json:"at"`
+	What     string    `json:"what"` // plan, beside, merge, changed, replace, undo
 }
 
 // Answer is what a person said to an incident.

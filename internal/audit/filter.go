@@ -72,7 +72,7 @@ const (
 // Class says what kind of thing an entry is.
 func (e *Entry) Class() string {
 	switch {
-	case e.Event != nil && (e.Event.Kind == EventIncident || e.Event.Kind == EventAnswer):
+	case e.Event != nil && (e.Event.Kind == EventIncident || e.Event.Kind == EventAnswer || e.Event.Kind == EventBack):
 		return ClassIncident
 	case e.Event != nil && e.Event.Kind == EventRights:
 		return ClassRights
@@ -160,6 +160,9 @@ func (e *Entry) Text() string {
 		}
 		if a := v.Answer; a != nil {
 			parts = append(parts, a.Incident, a.By, a.What, a.Note)
+		}
+		if b := v.Back; b != nil {
+			parts = append(parts, b.Incident, b.By, b.What)
 		}
 	}
 	return strings.Join(parts, "\n")

@@ -28,6 +28,7 @@ type Alert struct {
 	Critical bool        `json:"critical"` // nobody closes it by saying that it was they
 	Rules    []AlertRule `json:"rules"`    // that spoke
 	Cover    *Cover      `json:"cover,omitempty"`
+	Back     bool        `json:"back,omitempty"` // something was lost, and there is a way back to before it
 
 	State   State    `json:"state"`
 	Answers []Answer `json:"answers,omitempty"` // oldest first, the last of them: the room's log has all

@@ -73,6 +73,7 @@ type Message struct {
 	Edited   bool
 	Deleted  bool
 	Alert    *Alert // nil: it tells of no incident
+	Way      *Way   // nil: it tells of no way back
 }
 
 // EventKind is what changed.
@@ -90,6 +91,7 @@ const (
 	Answered  EventKind = "answer"   // somebody answered an alert
 	Undeleted EventKind = "restore"  // the message is back
 	Restored  EventKind = "restored" // Count messages came back; Person: who had deleted them, nil: they came from a backup
+	Wished    EventKind = "way"      // somebody wished something of a way back
 )
 
 // Event is one change in a room. Message is set for posts, edits, deletions, answers and what came back, and is the message as it was when the

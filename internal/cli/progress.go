@@ -10,6 +10,7 @@ import (
 	"unicode/utf8"
 
 	"howdah/internal/fault"
+	"howdah/internal/keeper"
 	"howdah/internal/lang"
 )
 
@@ -18,7 +19,8 @@ type progress struct {
 	out      io.Writer
 	lang     lang.Locale
 	terminal bool
-	quiet    bool // no lines
+	quiet    bool                                  // no lines
+	tell     func(label string, done, total int64) // is told as well; nil: nobody is
 
 	mu    sync.Mutex
 	label string
@@ -47,6 +49,9 @@ func (t *terminal) progress(quiet bool) *progress {
 func (p *progress) show(label string, done, total int64) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	if p.tell != nil {
+		p.tell(label, done, total)
+	}
 	now := time.Now()
 	if label != p.label {
 		p.label, p.begun, p.shown = label, now, now.Add(-barEvery)
@@ -121,25 +126,7 @@ func (p *progress) end() {
 }
 
 // byteText is a number of bytes as people say it: "1.2 GB".
-func byteText(n int64) string {
-	switch {
-	case n < 1000:
-		return fmt.Sprintf("%d B", n)
-	case n < 999_500:
-		return fmt.Sprintf("%.0f kB", float64(n)/1e3)
-	case n < 999_500_000:
-		return fmt.Sprintf("%.1f MB", float64(n)/1e6)
-	case n < 999_500_000_000:
-		return fmt.Sprintf("%.1f GB", float64(n)/1e9)
-	}
-	return fmt.Sprintf("%.1f TB", float64(n)/1e12)
-}
+func byteText(n int64) string { return keeper.SizeText(n) }
 
 // durationText is a time to the second: "1:02:03", "0:07".
-func durationText(d time.Duration) string {
-	s := int64(d.Round(time.Second) / time.Second)
-	if s >= 3600 {
-		return fmt.Sprintf("%d:%02d:%02d", s/3600, s/60%60, s%60)
-	}
-	return fmt.Sprintf("%d:%02d", s/60, s%60)
-}
+func durationText(d time.Duration) string { return keeper.DurationText(d) }

@@ -76,3 +76,37 @@ func (t *terminal) includes(way *audit.Way, p *keeper.Plan) {
 	}
 	t.say("cli.tables.before_time", fault.Args{"kind": way.Losses[0].Kind, "table": way.Losses[0].Object, "at": keeper.Moment(way.At.Local()), "until": keeper.Moment(beforeRecord(way.At).Local())})
 }
+
+// followed is a line of howdah recover table --json --follow before the last.
+type followed struct {
+	Plan     *keeper.Plan `json:"plan,omitempty"`
+	Scratch  string       `json:"scratch_dir,omitempty"` // with Plan: where the copy of the past is made
+	Progress *farAs       `json:"progress,omitempty"`
+}
+
+// farAs says how far a recovery is.
+type farAs struct {
+	Label string `json:"label"`
+	Bytes int64  `json:"bytes"`
+	Total int64  `json:"total"` // 0: nobody knows
+}
+
+// followEvery is the least between two lines about the same.
+const followEvery = time.Second
+
+// follows tells whoever has started us how far it is.
+func (c *recoverTableCmd) follows(t *terminal, plan *keeper.Plan, bar *progress) {
+	if !c.Follow || !c.JSON {
+		return
+	}
+	_ = t.print(followed{Plan: plan, Scratch: c.Folder(c.Data)}) // who does not read it does not want it
+	var last string
+	var at time.Time
+	bar.tell = func(label string, done, total int64) {
+		if label == last && time.Since(at) < followEvery {
+			return
+		}
+		last, at = label, time.Now()
+		_ = t.print(followed{Progress: &farAs{label, done, total}})
+	}
+}

@@ -29,7 +29,7 @@ func (c *upCmd) keepingOf(program string) (*server.Keeping, error) {
 		return nil, err
 	}
 	return &server.Keeping{Settings: keys.settings(c.Data), File: archiveFile(c.Data), When: when, First: c.BackupFirst, Repos: keys.sources(true),
-		Flags: keys.flags(c.Scratch), Drill: keys.drill(program, absolute(c.Folder(c.Data))), Clean: retention(c.Retention), Stream: c.Stream.Stream, StreamEvery: c.StreamEvery}, nil
+		Flags: keys.flags(c.Scratch), Recover: keys.recovering(program, keys.flags(c.Scratch)), Drill: keys.drill(program, absolute(c.Folder(c.Data))), Clean: retention(c.Retention), Stream: c.Stream.Stream, StreamEvery: c.StreamEvery}, nil
 }
 
 // flags are what a command of the keeper needs to find the same house and repos from anywhere, for people to paste. Keys of an object store are not among them.
@@ -54,6 +54,14 @@ func (c *keeping) flags(scratch string) []string {
 		add("--scratch", absolute(scratch))
 	}
 	return all
+}
+
+// recovering recovers in a process of its own, which leaves the machine to others.
+func (c *keeping) recovering(program string, flags []string) func(context.Context, []string, func([]byte)) error {
+	env := []string{"HOWDAH_S3_ACCESS_KEY=" + c.S3AccessKey, "HOWDAH_S3_SECRET_KEY=" + c.S3SecretKey, "HOWDAH_S3_SESSION_TOKEN=" + c.S3SessionToken}
+	return func(ctx context.Context, args []string, line func([]byte)) error {
+		return keeper.Process(ctx, program, slices.Concat([]string{"recover"}, args, flags), env, line)
+	}
 }
 
 // drill makes drills in a process of their own, which leaves the machine to others.

@@ -49,6 +49,7 @@ type Options struct {
 	Selected Selected  // of Roles and Grants
 	Moment   string    // of the past, for people
 	Now      time.Time // names the schema
+	For      string    // a wish that is granted once; "": whoever asks is there
 	Progress func(table string, bytes int64)
 }
 
@@ -68,6 +69,7 @@ type Done struct {
 	Left     []string  `json:"left,omitempty"`    // and what did not: columns of tables that are there
 	Loose    []string  `json:"loose,omitempty"`   // foreign keys of tables that are there, which came back without a check (NOT VALID)
 	Rights   []Right   `json:"rights,omitempty"`  // that were given back
+	For      string    `json:"for,omitempty"`     // Options.For
 	Undo     []string  `json:"undo,omitempty"`    // SQL that takes it back, of Replace, Objects, Roles and Grants
 
 	Elsewhere []string `json:"elsewhere,omitempty"` // other databases in which roles that came back had rights
@@ -89,6 +91,7 @@ type Table struct {
 	Gone    int64        `json:"gone"`           // rows that the live table lacks
 	Altered int64        `json:"altered"`        // rows that it has with other values
 	Newer   int64        `json:"newer"`          // rows that only it has
+	There   bool         `json:"there"`          // there is a live table of the name, before anything is done
 	Sample  []Difference `json:"sample,omitempty"`
 	Plain   []string     `json:"plain,omitempty"`   // columns that stand as text, because their types are gone
 	Skipped []string     `json:"skipped,omitempty"` // columns that are in one of the two only
@@ -257,7 +260,7 @@ func ident(name string) string { return pgx.Identifier{name}.Sanitize() }
 
 // Apply does it. Of Diff, Beside and Merge nothing is changed in tables that are there but what the mode says.
 func Apply(ctx context.Context, past *keeper.Past, options Options) (*Done, error) {
-	w := &work{options: options, past: past, done: &Done{Format: 1, Mode: options.Mode, Changed: options.Changed, Moment: options.Moment, Database: options.Database,
+	w := &work{options: options, past: past, done: &Done{Format: 1, Mode: options.Mode, Changed: options.Changed, For: options.For, Moment: options.Moment, Database: options.Database,
 		At: options.Now.UTC().Truncate(time.Second)}}
 	var err error
 	if w.then, err = past.Connect(ctx); err != nil {
@@ -273,6 +276,7 @@ func Apply(ctx context.Context, past *keeper.Past, options Options) (*Done, erro
 			return nil, err
 		}
 	}
+	watchful(ctx, w.live)
 	if w.keeps() {
 		if w.done.ID, err = freeID(ctx, w.live, options.Now); err != nil {
 			return nil, err
@@ -321,6 +325,12 @@ func (w *work) run(ctx context.Context) error {
 	}
 	w.schema = "pg_temp"
 	if w.keeps() {
+		if err := alone(ctx, w.live); err != nil {
+			return refused(err)
+		}
+		if err := again(ctx, w.live, w.options.For); err != nil {
+			return err
+		}
 		w.schema = w.done.Schema()
 		if _, err := w.live.Exec(ctx, `CREATE SCHEMA `+ident(w.schema)); err != nil {
 			return refused(err)
@@ -432,7 +442,7 @@ func (w *work) beside(ctx context.Context) error {
 		if s.live, kind, err = lookUp(ctx, w.live, t.Schema, t.Name); err != nil {
 			return err
 		}
-		if s.live != 0 {
+		if s.There = s.live != 0; s.There {
 			if s.now, err = columns(ctx, w.live, s.live); err != nil {
 				return err
 			}
@@ -580,11 +590,15 @@ func List(ctx context.Context, live keeper.Server, database string) ([]Done, err
 		return nil, err
 	}
 	defer conn.Close(context.WithoutCancel(ctx))
+	return list(ctx, conn)
+}
+
+func list(ctx context.Context, conn *pgx.Conn) ([]Done, error) {
 	rows, _ := conn.Query(ctx, `SELECT nspname, d.description FROM pg_catalog.pg_namespace n JOIN pg_catalog.pg_description d ON d.objoid = n.oid AND d.classoid = 'pg_catalog.pg_namespace'::regclass
 		JOIN pg_catalog.pg_roles r ON r.oid = nspowner WHERE rolsuper AND starts_with(nspname, $1) AND starts_with(d.description, $2)`, SchemaPrefix, commentHead)
 	var all []Done
 	var name, text string
-	_, err = pgx.ForEachRow(rows, []any{&name, &text}, func() error {
+	_, err := pgx.ForEachRow(rows, []any{&name, &text}, func() error {
 		var d Done
 		if json.Unmarshal([]byte(strings.TrimPrefix(text, commentHead)), &d) == nil && d.Format == 1 && d.Schema() == name {
 			all = append(all, d)

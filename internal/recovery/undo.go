@@ -35,7 +35,11 @@ func Undo(ctx context.Context, live keeper.Server, database, id string) (*Done, 
 	if err := settle(ctx, w.live); err != nil {
 		return nil, err
 	}
+	watchful(ctx, w.live)
 	if _, err := w.live.Exec(ctx, `BEGIN`); err != nil {
+		return nil, err
+	}
+	if err := alone(ctx, w.live); err != nil {
 		return nil, err
 	}
 	for _, t := range slices.Backward(done.Tables) {

@@ -169,3 +169,9 @@ func (w *watcher) size(i *judge.Incident) {
 		}
 	}
 }
+
+// canGoBack says whether people may be offered to go back to before an incident.
+func (w *watcher) canGoBack(i *judge.Incident) bool {
+	_, _, ok := w.incident(i).Back("")
+	return ok && w.goesBack && w.recovers
+}

@@ -26,6 +26,8 @@ type Keeping struct {
 	Stream      bool
 	StreamEvery time.Duration
 	Flags       []string // what commands of the keeper need beside their own, to find the same house and repos
+	// Recover has another process recover (howdah recover ARGS) and is told each line that it says; nil: nobody can.
+	Recover func(ctx context.Context, args []string, line func([]byte)) error
 	// Drill makes a drill of one of the repos.
 	Drill func(ctx context.Context, address string) (report string, err error)
 }

@@ -127,6 +127,9 @@ func Run(ctx context.Context, options Options) error {
 		s.keeping.Go(func() { s.watch.run(running) })
 		s.keeping.Go(func() { s.index(running) })
 		s.keeping.Go(func() { s.watch.measure(running) })
+		if s.watch.recovers {
+			s.keeping.Go(func() { s.back(running) })
+		}
 	}
 	if err == nil {
 		stuck := make(chan error, 1)

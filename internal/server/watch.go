@@ -57,6 +57,7 @@ type watcher struct {
 	reminded time.Time           // when it was told so last
 	answered int64               // how far the log of #ops was read for answers
 	asked    time.Time           // when it was looked at last
+	wished   wished
 
 	wishes    []unmute // what was asked for at a terminal, and is not said in the room yet
 	wishFiles []string
@@ -129,7 +130,8 @@ type watchState struct {
 	Send     []string            `json:"send,omitempty"`    // incidents that are still to be sent to others
 	Late     map[string]late     `json:"late,omitempty"`    // receivers of which was said that they take nothing
 	Digest   time.Time           `json:"digest,omitzero"`   // up to when was reported
-	Rights   string              `json:"rights,omitempty"`  // a hash of those that were noted last
+	Wished   wished              `json:"wished,omitzero"`
+	Rights   string              `json:"rights,omitempty"` // a hash of those that were noted last
 }
 
 func newWatcher(over *watch) (*watcher, error) {
@@ -171,7 +173,7 @@ func newWatcher(over *watch) (*watcher, error) {
 	if state.Failed != nil {
 		w.failed = *state.Failed
 	}
-	w.digests.upTo, w.digests.rights = state.Digest, state.Rights
+	w.digests.upTo, w.digests.rights, w.wished = state.Digest, state.Rights, state.Wished
 	if w.neighbours != nil {
 		w.neighbours.answered(w.answers)
 	}
@@ -396,7 +398,7 @@ func (w *watcher) speak(ctx context.Context) error {
 		err = w.tell(limited, rooms)
 	}
 	if look {
-		err = errors.Join(err, w.hear(limited, rooms), w.confess(limited, rooms), w.sayUndelivered(limited, rooms), w.digest(limited, ctx, rooms))
+		err = errors.Join(err, w.hear(limited, rooms), w.hearWishes(limited, rooms), w.confess(limited, rooms), w.sayUndelivered(limited, rooms), w.digest(limited, ctx, rooms))
 	}
 	if limited.Err() != nil {
 		w.wait = time.Now().Add(tellLimit)
@@ -412,7 +414,7 @@ func (w *watcher) remember(epoch string) {
 	}
 	if w.toldIn != "" {
 		w.ails.forget()
-		w.forgot, w.answered = true, 0 // all of it is read again: who answered first after it is not passed over
+		w.forgot, w.answered, w.wished.UpTo = true, 0, 0 // all of it is read again: who answered first after it is not passed over
 		for id, was := range w.told {
 			if i := w.judge.Incident(id); i != nil && i.Muted == "" {
 				was.text = ""
@@ -486,7 +488,7 @@ func (w *watcher) say(ctx context.Context, rooms *chat.Rooms, i *judge.Incident)
 
 // alert is what the room's page knows of an incident beside the words.
 func (w *watcher) alert(i *judge.Incident, part int) chat.Alert {
-	a := chat.Alert{Incident: i.ID, Part: part, Severity: i.Severity.String(), Level: int(i.Severity), Critical: i.Severity >= judge.Critical}
+	a := chat.Alert{Incident: i.ID, Part: part, Severity: i.Severity.String(), Level: int(i.Severity), Critical: i.Severity >= judge.Critical, Back: w.canGoBack(i)}
 	for _, id := range i.Rules {
 		rule := chat.AlertRule{ID: id, Loud: slices.Contains(i.Loud, id)}
 		if r := w.rules.ByID(id); r != nil {
@@ -705,7 +707,7 @@ func (w *watcher) save() error {
 		return err
 	}
 	state := watchState{Format: 1, Position: w.at, Judge: learned.Bytes(), Told: w.told, Answered: w.answered, Due: sortedKeys(w.due), Epoch: w.toldIn, Answers: w.answers, Notes: w.notes,
-		Send: w.unsent(), Late: w.sends.late, Digest: w.digests.upTo, Rights: w.digests.rights}
+		Send: w.unsent(), Late: w.sends.late, Digest: w.digests.upTo, Rights: w.digests.rights, Wished: w.wished}
 	if w.judged != w.at {
 		state.Judged = &w.judged
 	}

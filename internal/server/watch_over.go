@@ -32,6 +32,7 @@ type watch struct {
 	kept      audit.Keep  // how much of the trail is
 	reports   keeper.When // when the digest is said in the room; nil: never
 	goesBack  bool        // there are backups to go back to, ...
+	recovers  bool        // somebody recovers for those who ask in the room
 	flags     []string    // ... and commands find them with these
 	database  string      // that commands take when they name none, and whose tables are measured
 	alone     bool        // it has no room, ever
@@ -67,7 +68,7 @@ func newServer(options Options) *Server {
 		neighbours: options.Neighbours,
 		ask:        func(context.Context) (pg.Queryer, error) { return s.pools[0], nil }, rooms: s.rooms.Load, away: s.why, url: func() string { return s.url }}
 	if options.Keeping != nil {
-		s.watch.flags = options.Keeping.Flags
+		s.watch.flags, s.watch.recovers = options.Keeping.Flags, options.Keeping.Recover != nil
 	}
 	if c := options.Cluster; c != nil {
 		s.watch.written, s.watch.logDir = c.Written, c.LogDir

@@ -23,6 +23,7 @@ type alertJSON struct {
 	Answers  []answerJSON `json:"answers"`
 	Cover    *coverJSON   `json:"cover,omitempty"`
 	Loud     []ruleJSON   `json:"loud"`
+	Back     bool         `json:"back"`
 }
 
 type answerJSON struct {
@@ -56,7 +57,7 @@ func toAlert(a *chat.Alert) *alertJSON {
 	if a == nil {
 		return nil
 	}
-	out := &alertJSON{Incident: a.Incident, Part: a.Part, Severity: a.Severity, Critical: a.Critical, State: a.State, Answers: []answerJSON{}, Loud: []ruleJSON{}}
+	out := &alertJSON{Incident: a.Incident, Part: a.Part, Severity: a.Severity, Critical: a.Critical, State: a.State, Back: a.Back, Answers: []answerJSON{}, Loud: []ruleJSON{}}
 	for _, n := range a.Answers {
 		answer := answerJSON{By: toPerson(n.By), What: n.What, At: n.At.UTC().Truncate(time.Millisecond), Note: n.Note}
 		if n.Until != nil {
@@ -112,7 +113,7 @@ func pageAlert(in *chat.Alert, l lang.Locale) *ui.Alert {
 		}
 		return r.ID
 	}
-	out := &ui.Alert{Incident: a.Incident, Critical: a.Critical, State: string(a.State), ClientID: chat.NewID()}
+	out := &ui.Alert{Incident: a.Incident, Lost: a.Back, Critical: a.Critical, State: string(a.State), ClientID: chat.NewID()}
 	for _, n := range a.Answers {
 		answer := ui.Answer{By: n.By.Name, What: string(n.What), At: n.At, Note: n.Note}
 		if n.Until != nil {

@@ -170,8 +170,22 @@ func (h *house) answers(owner, member *person) {
 			h.t.Errorf("%s by %d: %d %v", row.what, row.who.id, code, out)
 		}
 	}
+	back := fmt.Sprintf("%s/messages/%d/back", path, m.num("seq"))
+	member.refused(404, "chat.no_room", "POST", back, answer{"client_id": chat.NewID(), "what": "plan"})
+	admin.refused(409, "chat.way_nothing", "POST", back, answer{"client_id": chat.NewID(), "what": "plan"})
+	admin.refused(404, "chat.no_way", "POST", back, answer{"client_id": chat.NewID(), "what": "replace"})
 	if _, alert = seen(owner); alert["state"] != "muted" || len(alert["answers"].([]any)) != 5 {
 		h.t.Errorf("%v", alert)
+	}
+	about.Incident, about.Back = "lost", true
+	if _, _, err := h.rooms.Alert(ctx, "topic", "**High**: a table was dropped", about); err != nil {
+		h.t.Fatal(err)
+	}
+	m, _ = seen(admin)
+	admin.must("POST", fmt.Sprintf("%s/messages/%d/back", path, m.num("seq")), answer{"client_id": chat.NewID(), "what": "plan"})
+	messages := owner.must("GET", path+"/messages", nil)["messages"].([]any)
+	if way := messages[len(messages)-1].(map[string]any)["way"].(map[string]any); way["state"] != "wanted" || way["incident"] != "lost" || len(way["offers"].([]any)) != 0 {
+		h.t.Errorf("%v", way)
 	}
 	owner.must("GET", path+"/since?seq=0", nil)
 	// Who runs the house no more neither sees nor answers it, also while they still stand in the room.

@@ -41,6 +41,7 @@ type messageJSON struct {
 	Edited   bool       `json:"edited"`
 	Deleted  bool       `json:"deleted"`
 	Alert    *alertJSON `json:"alert,omitempty"`
+	Way      *wayJSON   `json:"way,omitempty"`
 }
 
 type eventJSON struct {
@@ -80,7 +81,7 @@ func toRooms(rooms []chat.Room) []roomJSON {
 }
 
 func toMessage(m chat.Message) messageJSON {
-	out := messageJSON{Seq: m.Seq, At: m.At.UTC().Truncate(time.Millisecond), By: toPerson(m.By), ClientID: m.ClientID, Body: m.Body, Mentions: m.Mentions, Edited: m.Edited, Deleted: m.Deleted, Alert: toAlert(m.Alert)}
+	out := messageJSON{Seq: m.Seq, At: m.At.UTC().Truncate(time.Millisecond), By: toPerson(m.By), ClientID: m.ClientID, Body: m.Body, Mentions: m.Mentions, Edited: m.Edited, Deleted: m.Deleted, Alert: toAlert(m.Alert), Way: toWay(m.Way)}
 	if !m.Deleted {
 		out.HTML = render(m.Body, m.Mentions)
 	}

@@ -159,7 +159,7 @@ func (t telling) event(row *ui.WatchEntry, v *audit.Event) {
 		case kind == audit.EventRemoved && v.Removed != nil:
 			row.Text = t.lang.T("web.watch.event.removed", fault.Args{"from": v.Removed.From, "to": v.Removed.To})
 			return
-		case !slices.Contains([]string{audit.EventSkipped, audit.EventLineGap, audit.EventStatementGap, audit.EventUnwritten, audit.EventUnfit, audit.EventRights}, kind): // a later release's
+		case !slices.Contains([]string{audit.EventSkipped, audit.EventLineGap, audit.EventStatementGap, audit.EventUnwritten, audit.EventUnfit, audit.EventRights, audit.EventBack}, kind): // a later release's
 			row.Text = ui.Seen(kind, mostName)
 			return
 		}

@@ -59,10 +59,30 @@ type Message struct {
 	Edited  bool
 	Deleted bool
 	Alert   *Alert // nil: it is none
+	Way     *Way   // nil: it tells of no way back
+}
+
+// Way is a way back to before an alert, as a message of the house tells of it.
+type Way struct {
+	State    string
+	Mode     string
+	By       string
+	At       time.Time
+	Offers   map[string]bool // what can be wished: beside, merge, changed, replace, undo
+	Tables   []WayTable
+	ClientID string
+}
+
+// WayTable is a table of it, for what a grave wish says before.
+type WayTable struct {
+	Name           string
+	There          bool
+	Altered, Newer int64
 }
 
 // Alert is what a message of the house lets people answer.
 type Alert struct {
+	Lost     bool // what it tells of can be brought back
 	Incident string
 	Critical bool
 	State    string // open, acknowledged, mine, muted

@@ -172,12 +172,13 @@ func functions(locale lang.Locale) template.FuncMap {
 		"session": SessionURL,
 		"blank":   func() line { return line{} },
 		"noalert": func(watch bool) alertForm {
-			f := alertForm{Alert: Alert{State: "open", Cover: &Cover{}}}
+			f := alertForm{Alert: Alert{State: "open", Cover: &Cover{}}, Plan: "/"}
 			if watch {
 				f.Look = "/watch"
 			}
 			return f
 		},
+		"noway":  func() wayForm { return wayForm{} },
 		"noroom": func() roomEntry { return roomEntry{} },
 	}
 }

@@ -25,6 +25,7 @@ type line struct {
 	Clock     string
 	Saying    string     // what happened; "" for a message
 	Form      *alertForm // for an alert that I may answer
+	Back      *wayForm   // for a way back that I may choose
 }
 
 // Lines is the history as the template shows it. The scripts arrange again what they add, by the same rules.
@@ -37,6 +38,9 @@ func (p RoomPage) Lines() []line {
 		l.Clock = at.Format("15:04")
 		if m.Alert != nil && p.May.Answer && !m.Deleted {
 			l.Form = p.form(m)
+		}
+		if m.Way != nil && p.May.Answer && !m.Deleted {
+			l.Back = p.way(m)
 		}
 		date := at.Format(time.DateOnly)
 		if above == nil || above.At.In(p.zone()).Format(time.DateOnly) != date {
@@ -61,6 +65,7 @@ type alertForm struct {
 	Back    string // the page to return to, where that is not the room; ""
 	Place   string // room and seq of the message, for scripts of other pages than the room's: "12/345"; ""
 	Look    string // path of the page with its incident; "" when there is none
+	Plan    string // where a plan of the way back is wished for; "" when there is none
 	Said    []said
 	Caution bool // somebody explained what others should look at
 	Acts    []string
@@ -72,6 +77,7 @@ type said struct{ Text, RFC, When string }
 func (p RoomPage) form(m Message) *alertForm {
 	f := p.answering(*m.Alert)
 	f.Action = fmt.Sprintf("/room/%d/messages/%d/answer", p.Room.ID, m.Seq)
+	f.Plan = fmt.Sprintf("/room/%d/messages/%d/back", p.Room.ID, m.Seq)
 	if p.Watch && !strings.Contains(f.Incident, "/") { // the page knows nothing of an adopted cluster's
 		f.Look = "/watch?" + url.Values{"incident": {f.Incident}}.Encode()
 	}
@@ -394,7 +400,7 @@ func hue(id int64) string { return "h" + strconv.FormatInt(((id%8)+8)%8, 10) }
 func modules(page string) []string {
 	switch page {
 	case "room":
-		return []string{"room.js", "page.js", "live.js", "outbox.js", "sidebar.js", "history.js", "line.js", "pending.js", "composer.js", "panel.js", "actions.js", "alert.js"}
+		return []string{"room.js", "page.js", "live.js", "outbox.js", "sidebar.js", "history.js", "line.js", "pending.js", "composer.js", "panel.js", "actions.js", "alert.js", "way.js"}
 	case "watch":
 		return []string{"watch.js", "page.js", "live.js", "outbox.js", "sidebar.js", "parts.js"}
 	case "time":

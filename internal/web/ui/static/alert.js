@@ -15,7 +15,7 @@ export function saying(answer) {
 }
 
 /** @param {Element} list @param {string[]} texts */
-function fillList(list, texts) {
+export function fillList(list, texts) {
   list.replaceChildren(...texts.map((text) => {
     const one = document.createElement("li")
     one.dir = "auto"
@@ -27,7 +27,7 @@ function fillList(list, texts) {
 /** Shows under a message how its alert stands. Nothing is made anew, so that the focus stays where it is. @param {HTMLElement} line @param {Alert} alert */
 export function show(line, alert) {
   if (!data.may?.answer) return
-  let box = /** @type {HTMLElement | null} */ (line.querySelector(".alert"))
+  let box = /** @type {HTMLElement | null} */ (line.querySelector(".alert:not(.way)"))
   if (!box) {
     box = clone("t-alert")
     within(line, ".edited").after(box)
@@ -48,6 +48,11 @@ export function show(line, alert) {
   }))
   within(box, ".caution").hidden = !(alert.critical && alert.state === "open" && alert.answers.at(-1)?.what === "mine")
   const form = /** @type {HTMLFormElement} */ (within(box, "form"))
+  const plan = /** @type {HTMLButtonElement | null} */ (form.querySelector("[value=plan]"))
+  if (plan) {
+    plan.hidden = !alert.back
+    plan.formAction = `/room/${data.room}/messages/${line.dataset.seq}/back`
+  }
   form.action = `/room/${data.room}/messages/${line.dataset.seq}/answer`
   const look = form.querySelector("a")
   if (look) {
@@ -86,13 +91,14 @@ export function start(complain) {
     if (box.ariaBusy === "true") return
     const what = /** @type {HTMLButtonElement | null} */ (event.submitter)?.value ?? ""
     const fields = new FormData(form)
+    const back = what === "plan" || box.classList.contains("way")
     box.ariaBusy = "true"
     line.tabIndex = -1
     line.focus({ preventScroll: true }) // the button goes
     try {
-      await api("POST", `/rooms/${data.room}/messages/${line.dataset.seq}/answer`, { client_id: outbox.uuid(), what,
+      await api("POST", `/rooms/${data.room}/messages/${line.dataset.seq}/${back ? "back" : "answer"}`, { client_id: outbox.uuid(), what,
         ...(what === "muted" ? { days: Number(fields.get("days")), cover: String(fields.get("cover")) } : {}) })
-      within(form, "details").removeAttribute("open")
+      for (const details of form.querySelectorAll("details")) details.open = false
     } catch (error) {
       complain(error instanceof Refusal ? [error.message, error.hint].join(" ") : String(error))
     } finally {

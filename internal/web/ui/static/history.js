@@ -387,6 +387,7 @@ function apply(event, fresh) {
       break
     case "answer":
     case "restore":
+    case "way":
     case "edit": {
       const line = message && find(message.seq)
       if (message && line) keep(() => write(line, message))

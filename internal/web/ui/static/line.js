@@ -1,6 +1,7 @@
 // What one line of the history looks like: a message, or something that happened in the room.
 
 import * as alert from "./alert.js"
+import * as way from "./way.js"
 import { clock, clone, data, dateKey, paint, t, whole, within } from "./page.js"
 
 /** @typedef {import("./page.js").Message} Message */
@@ -34,6 +35,7 @@ export function fill(line, message) {
   pointOut(line)
   within(line, ".edited").hidden = !message.edited
   if (message.alert) alert.show(line, message.alert)
+  if (message.way) way.show(line, message.way)
 }
 
 /** Makes the mentions of me stand out: the server's markup is the same for everybody. @param {HTMLElement} line */

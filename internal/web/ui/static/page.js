@@ -4,10 +4,12 @@
 /** @typedef {{id: number, kind: string, name: string, topic: string, seq: number, read: number, unread: number,
  *    mentions: number, role: string, members: number, other?: Person}} Room */
 /** @typedef {{seq: number, at: string, by: Person, body?: string, html?: string, edited?: boolean, deleted?: boolean,
- *    client_id?: string, mentions?: string[], alert?: Alert}} Message */
+ *    client_id?: string, mentions?: string[], alert?: Alert, way?: Way}} Message */
+/** @typedef {{state: string, mode?: string, by: Person, at: string, offers: string[],
+ *    tables: {name: string, there: boolean, altered: number, newer: number}[]}} Way */
 /** @typedef {{id: string, title: Record<string, string>}} Rule */
 /** @typedef {{incident: string, part: number, severity: string, critical: boolean, state: string,
- *    answers: {by: Person, what: string, at: string, until?: string, note?: string}[], loud: Rule[],
+ *    answers: {by: Person, what: string, at: string, until?: string, note?: string}[], loud: Rule[], back: boolean,
  *    cover?: {id: string, actor: string, network: string, rules: (Rule & {kinds: string[], apps: string[]})[]}}} Alert */
 /** @typedef {{is: "event", room: number, seq: number, kind: string, at: string, by: Person, message?: Message,
  *    person?: Person, role?: string, name?: string, topic?: string, count?: number}} RoomEvent */
