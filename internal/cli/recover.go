@@ -228,6 +228,7 @@ func (c *recoverTableCmd) Run(ctx context.Context, t *terminal) error {
 		return err
 	}
 	opened := time.Since(began).Seconds()
+	past.Tables = wholes(past.Tables)
 	done, err := c.apply(ctx, t, past, live, mode, bar)
 	bar.end()
 	if closeErr := past.Close(ctx); err == nil && closeErr != nil {

@@ -3,6 +3,7 @@ package cli
 import (
 	"context"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -109,4 +110,20 @@ func (c *recoverTableCmd) follows(t *terminal, plan *keeper.Plan, bar *progress)
 		last, at = label, time.Now()
 		_ = t.print(followed{Progress: &farAs{label, done, total}})
 	}
+}
+
+// wholes leaves partitions out as tables of their own where what they are parts of comes back, too: the record of a partitioned table that is dropped names them as well.
+func wholes(tables []keeper.PastTable) []keeper.PastTable {
+	parts := map[uint32]bool{}
+	for _, t := range tables {
+		parts[t.OID] = parts[t.OID] || !t.Asked
+	}
+	seen := map[uint32]bool{}
+	return slices.DeleteFunc(slices.Clone(tables), func(t keeper.PastTable) bool {
+		if t.Asked && parts[t.OID] || seen[t.OID] {
+			return true
+		}
+		seen[t.OID] = true
+		return false
+	})
 }

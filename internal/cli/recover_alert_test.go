@@ -8,6 +8,7 @@ import (
 
 	"howdah/internal/audit"
 	"howdah/internal/fault"
+	"howdah/internal/keeper"
 	"howdah/internal/server"
 )
 
@@ -67,5 +68,20 @@ func TestAnAlertNamesItsTransactionAndTables(t *testing.T) {
 	}
 	if _, _, err := resolve(recoverTableCmd{Before: dropped, DB: "other"}); !fault.HasKey(err, "cli.alert_other_db") {
 		t.Errorf("in another database: %v", err)
+	}
+}
+
+func TestAPartitionComesBackWithItsTableOnce(t *testing.T) {
+	t.Parallel()
+	a, b := keeper.PastTable{OID: 1, Name: "a", Parent: true, Asked: true}, keeper.PastTable{OID: 2, Name: "a_1"}
+	asked, alone := b, keeper.PastTable{OID: 3, Name: "alone", Asked: true}
+	asked.Asked = true
+	for _, tables := range [][]keeper.PastTable{{a, b, asked, alone}, {asked, a, b, alone}, {a, b, alone, alone}} {
+		if have := wholes(tables); !slices.Equal(have, []keeper.PastTable{a, b, alone}) {
+			t.Errorf("%+v", have)
+		}
+	}
+	if have := wholes([]keeper.PastTable{asked}); len(have) != 1 || !have[0].Asked {
+		t.Errorf("a partition alone: %+v", have)
 	}
 }
