@@ -2,6 +2,7 @@ package server
 
 import (
 	"context"
+	"slices"
 	"strconv"
 	"strings"
 	"sync/atomic"
@@ -12,6 +13,7 @@ import (
 	"howdah/internal/fault"
 	"howdah/internal/lang"
 	"howdah/internal/pg"
+	"howdah/internal/recovery"
 )
 
 // What an incident destroyed, and the command that brings it back.
@@ -75,12 +77,20 @@ func grouped(n int64) string {
 // recoverCommand is what somebody can paste into a shell.
 func recoverCommand(flags []string, database, incident string, way audit.Way) string {
 	words := []string{"howdah", "recover", "table"}
-	if len(way.Tables) <= mostNamed {
-		for _, name := range way.Tables {
+	if schemas := schemasOf(way); schemas != nil {
+		words[2] = "schema" // which is gone itself, and has more than tables in it
+		for _, name := range schemas {
 			words = append(words, shellWord(name))
 		}
+		words = append(words, "--before-xid", strconv.FormatUint(way.TXID, 10))
+	} else {
+		if len(way.Tables) <= mostNamed {
+			for _, name := range way.Tables {
+				words = append(words, shellWord(name))
+			}
+		}
+		words = append(words, "--before", incident)
 	}
-	words = append(words, "--before", incident)
 	if way.DB != database {
 		words = append(words, "--db", shellWord(way.DB))
 	}
@@ -88,6 +98,20 @@ func recoverCommand(flags []string, database, incident string, way audit.Way) st
 		words = append(words, shellWord(flag))
 	}
 	return strings.Join(words, " ")
+}
+
+// schemasOf are the schemas that were dropped with all that was in them, as SQL writes them; nil where that is not all that was lost, or no transaction is known.
+func schemasOf(way audit.Way) (schemas []string) {
+	for _, l := range way.Losses {
+		name, err := recovery.ParseName(l.Object)
+		if err != nil || l.Kind != "drop schema" || way.TXID == 0 || l.TXID != way.TXID {
+			return nil
+		}
+		if schema := audit.Ident(name.Schema); !slices.Contains(schemas, schema) {
+			schemas = append(schemas, schema)
+		}
+	}
+	return schemas
 }
 
 // shellWord is a word of a command for a shell as sh.

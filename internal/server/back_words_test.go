@@ -50,3 +50,16 @@ func TestAnAlertNamesTheCommandThatBringsItBack(t *testing.T) {
 		}
 	}
 }
+
+// TestASchemaComesBackWhole: where a schema went with all that was in it, the command is the one for schemas.
+func TestASchemaComesBackWhole(t *testing.T) {
+	t.Parallel()
+	gone := []audit.Loss{{Kind: "drop schema", Object: "shop.a", TXID: 7}, {Kind: "drop schema", Object: `"Old shop".b`, TXID: 7}, {Kind: "drop schema", Object: "shop.c", TXID: 7}}
+	if have := recoverCommand(nil, "d", "x", audit.Way{DB: "d", TXID: 7, Losses: gone}); have != `howdah recover schema shop '"Old shop"' --before-xid 7` {
+		t.Error(have)
+	}
+	gone = append(gone, audit.Loss{Kind: "drop table", Object: "other.d", TXID: 7})
+	if have := recoverCommand(nil, "d", "x", audit.Way{DB: "d", TXID: 7, Losses: gone, Tables: []string{"other.d"}}); have != "howdah recover table other.d --before x" {
+		t.Error(have)
+	}
+}
