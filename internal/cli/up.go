@@ -12,6 +12,8 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/coreos/go-systemd/v22/daemon"
+
 	"howdah/internal/audit"
 	"howdah/internal/audit/cover"
 	"howdah/internal/cluster"
@@ -124,7 +126,10 @@ func (c *upCmd) Run(ctx context.Context, t *terminal) (err error) {
 			t.say("cli.up.setup", fault.Args{"url": setup})
 		}
 		t.say("cli.up.stop")
+		tellSystemd(daemon.SdNotifyReady)
+		go watchdog(ctx, localAddress(c.Listen, url))
 	}
+	context.AfterFunc(ctx, func() { tellSystemd(daemon.SdNotifyStopping) })
 	serving = true
 	if os.Getenv("GOGC") == "" {
 		// What a post leaves behind is many times what lives on: half as many collections save a fifth of its cost.

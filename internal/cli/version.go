@@ -6,6 +6,9 @@ import (
 	"runtime/debug"
 )
 
+// release is the version of a package: the linker puts it in (.ci/packages).
+var release string
+
 // versionCmd says what this binary is.
 type versionCmd struct{}
 
@@ -17,16 +20,24 @@ func (versionCmd) Run(t *terminal) error {
 
 // versionText names this binary: "howdah devel 0123456789ab go1.26.0 linux/amd64".
 func versionText() string {
-	version, revision := "devel", ""
+	revision := ""
 	if info, ok := debug.ReadBuildInfo(); ok {
-		if v := info.Main.Version; v != "" && v != "(devel)" {
-			version = v
-		}
 		for _, s := range info.Settings {
 			if s.Key == "vcs.revision" && len(s.Value) >= 12 {
 				revision = " " + s.Value[:12]
 			}
 		}
 	}
-	return fmt.Sprintf("howdah %s%s %s %s/%s", version, revision, runtime.Version(), runtime.GOOS, runtime.GOARCH)
+	return fmt.Sprintf("howdah %s%s %s %s/%s", buildVersion(), revision, runtime.Version(), runtime.GOOS, runtime.GOARCH)
+}
+
+// buildVersion is the version alone.
+func buildVersion() string {
+	if release != "" {
+		return release
+	}
+	if info, ok := debug.ReadBuildInfo(); ok && info.Main.Version != "" && info.Main.Version != "(devel)" {
+		return info.Main.Version
+	}
+	return "devel"
 }
