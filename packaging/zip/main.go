@@ -20,7 +20,7 @@ func main() {
 
 func run(args []string) (err error) {
 	if len(args) < 3 {
-		return errors.New("zip OUT.zip UNIX-TIME NAME=FILE...")
+		return errors.New("usage: zip OUT.zip UNIX-TIME NAME=FILE ...; it needs three words at least")
 	}
 	seconds, err := strconv.ParseInt(args[1], 10, 64)
 	if err != nil {
