@@ -301,7 +301,12 @@ func (j *Judge) rate(e *Event, s *session) {
 	switch e.Kind {
 	case "drop table", "drop view", "drop materialized view", "truncate table":
 		if !e.Habit.Own && e.Status == Unknown && st.roleKinds(e.Actor, e.Kind) < 10 {
-			s.Drops += max(1, len(e.Names))
+			switch { // pgAudit says each object that goes with a table, with the same statement
+			case e.ObjectName == "":
+				s.Drops += max(1, len(e.Names))
+			case strings.HasSuffix(e.ObjectType, "TABLE") || strings.HasSuffix(e.ObjectType, "VIEW"):
+				s.Drops++
+			}
 		}
 	case "alter table":
 		if e.Habit.Interactive && slices.Contains(e.Does, "rename to") && !e.Habit.Own && e.Status == Unknown {
