@@ -151,3 +151,17 @@ func (c *watchOf) open(ctx context.Context, t *terminal) (*cluster.Cluster, erro
 	c.known = known
 	return known.cluster(cluster.Installation{})
 }
+
+// where is what commands need to find the same: the database that they take when none is named ("": none), and flags.
+func (c *watchOf) where() (database string, flags []string) {
+	if c.Cluster == config.OwnCluster {
+		if absolute(c.Data) != absolute("howdah-data") {
+			flags = []string{"--data", absolute(c.Data)}
+		}
+		return cluster.Database, flags
+	}
+	if flags = []string{"--cluster", c.Cluster}; c.Clusters != "" {
+		flags = append(flags, "--clusters", absolute(c.Clusters))
+	}
+	return "", flags
+}

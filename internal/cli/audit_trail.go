@@ -26,6 +26,7 @@ type auditAlertsCmd struct {
 type alertJSON struct {
 	*audit.Standing
 	Text []string `json:"text"`
+	Back []string `json:"back,omitempty"` // what was lost, and what brings it back
 }
 
 // Run is howdah audit alerts.
@@ -54,6 +55,8 @@ func (c *auditAlertsCmd) Run(ctx context.Context, t *terminal) error {
 		for _, reason := range s.Reasons {
 			a.Text = append(a.Text, rules.Text(reason, string(t.lang)))
 		}
+		database, flags := c.where()
+		a.Back = server.WayBack(t.lang, &s.Incident, database, flags, oneLine)
 		shown = append(shown, a)
 	}
 	if c.JSON {
@@ -82,7 +85,7 @@ func (t *terminal) alert(a alertJSON, rules *judge.Rules) {
 	}
 	t.say(key, fault.Args{"when": local(a.Began), "severity": t.lang.T("server.watch.severity." + a.Severity), "title": title, "incident": a.ID})
 	t.say("cli.audit.alert.who", fault.Args{"role": oneLine(a.Actor), "source": oneLine(a.Source), "app": oneLine(a.App), "database": oneLine(a.DB), "count": a.Count})
-	for _, line := range a.Text {
+	for _, line := range slices.Concat(a.Text, a.Back) {
 		t.say("cli.audit.found.line", fault.Args{"text": oneLine(line)})
 	}
 	for _, answer := range a.Answers {

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -184,7 +185,9 @@ func TestTheWayBackFromTheAlertToTheTable(t *testing.T) {
 
 	// What the page "Going back" tells to type.
 	name := get[string](w, `document.querySelector(`+quote(alert)+`).innerText.match(/--before ([0-9]\S+)/)[1]`)
-	h.run(t, "audit", "alerts")
+	if said := h.run(t, "audit", "alerts"); !strings.Contains(said, " --before "+name) {
+		t.Errorf("howdah audit alerts does not name the way back:\n%s", said)
+	}
 	h.run(t, "recover", "table", "--before", name, "--plan")
 	h.run(t, "recover", "list")
 

@@ -156,13 +156,15 @@ func (h *house) stop() error {
 }
 
 // run runs another command of howdah on the same house.
-func (h *house) run(t *testing.T, args ...string) {
+func (h *house) run(t *testing.T, args ...string) string {
 	t.Helper()
 	cmd := exec.CommandContext(t.Context(), stage.binary, append(args, "--data", h.data, "--lang", "en")...)
 	cmd.Dir, cmd.Env = h.dir, h.cmd.Env
-	if out, err := cmd.CombinedOutput(); err != nil {
+	out, err := cmd.CombinedOutput()
+	if err != nil {
 		t.Fatalf("howdah %s: %v\n%s", strings.Join(args, " "), err, out)
 	}
+	return string(out)
 }
 
 // kill ends howdah as a crash does. Its PostgreSQL lives on.

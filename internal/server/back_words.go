@@ -21,10 +21,19 @@ import (
 // mostNamed are the tables that a command and a message name; with more, the command finds them on the trail.
 const mostNamed = 5
 
-// back says what of an incident was lost and how it comes back; nothing where there is nothing, or where all of it was rolled back. show makes of a name, or a command, what is seen as it is.
-func (w *watcher) back(t lang.Locale, i *judge.Incident, show func(string) string) (lines []string) {
-	standing := w.incident(i)
-	way, _, ok := standing.Back("")
+// back is WayBack of an incident that the watch has found.
+func (w *watcher) back(t lang.Locale, i *judge.Incident, show func(string) string) []string {
+	lines := WayBack(t, w.incident(i), w.database, w.flags, show)
+	if !w.goesBack && len(lines) > 0 {
+		return lines[:1]
+	}
+	return lines
+}
+
+// WayBack says what of an incident was lost, and the command that brings it back; nothing where there is nothing, or where all of it was rolled back. The command goes without --db for a
+// database, and has these flags. show makes of a name, or a command, what is seen as it is.
+func WayBack(t lang.Locale, i *audit.Incident, database string, flags []string, show func(string) string) (lines []string) {
+	way, _, ok := i.Back("")
 	if !ok {
 		return nil
 	}
@@ -38,10 +47,7 @@ func (w *watcher) back(t lang.Locale, i *judge.Incident, show func(string) strin
 		lost = append(lost, lossText(t, l, show))
 	}
 	lines = append(lines, t.T("server.back.lost", fault.Args{"lost": strings.Join(lost, comma)}))
-	if !w.goesBack {
-		return lines
-	}
-	command := recoverCommand(w.flags, w.database, i.ID, way)
+	command := recoverCommand(flags, database, i.ID, way)
 	if way.TXID != 0 {
 		return append(lines, t.T("server.back.command", fault.Args{"id": strconv.FormatUint(way.TXID, 10), "command": show(command)}))
 	}
