@@ -31,8 +31,9 @@ type recoverCmd struct {
 	Type     recoverTypeCmd     `cmd:"" help:"${help_recover_type}"`
 	Sequence recoverSequenceCmd `cmd:"" help:"${help_recover_sequence}"`
 
-	Role   recoverRoleCmd   `cmd:"" help:"${help_recover_role}"`
-	Grants recoverGrantsCmd `cmd:"" help:"${help_recover_grants}"`
+	Role     recoverRoleCmd     `cmd:"" help:"${help_recover_role}"`
+	Grants   recoverGrantsCmd   `cmd:"" help:"${help_recover_grants}"`
+	Database recoverDatabaseCmd `cmd:"" help:"${help_recover_database}"`
 
 	List recoverListCmd `cmd:"" help:"${help_recover_list}"`
 	Undo recoverUndoCmd `cmd:"" help:"${help_recover_undo}"`

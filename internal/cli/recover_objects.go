@@ -33,11 +33,13 @@ func (c *backTo) table(names []string) *recoverTableCmd {
 
 // opened is a past under way.
 type opened struct {
-	live  alive
-	plan  *keeper.Plan
-	past  *keeper.Past
-	took  float64
-	began time.Time
+	live    alive
+	archive *keeper.Archive
+	options keeper.PastOptions
+	plan    *keeper.Plan
+	past    *keeper.Past
+	took    float64
+	began   time.Time
 }
 
 // open plans, says so, and opens the past; nil where no more was asked for.
@@ -78,7 +80,7 @@ func (c *backTo) open(ctx context.Context, t *terminal, names []string, bar *pro
 	if err != nil {
 		return nil, err
 	}
-	return &opened{live, plan, past, time.Since(began).Seconds(), began}, nil
+	return &opened{live, a, options, plan, past, time.Since(began).Seconds(), began}, nil
 }
 
 // close throws the past away. What was done is done: what is left of it the next command sweeps.
@@ -104,6 +106,9 @@ func (c *backTo) finish(t *terminal, o *opened, done *recovery.Done) error {
 	tellObjects(t, done)
 	if !c.Diff {
 		t.say("cli.tables.undo", fault.Args{"id": done.ID})
+		if done.Mode == recovery.Databases {
+			t.say("cli.objects.database_undo", fault.Args{"as": done.Schema()})
+		}
 	}
 	return nil
 }
@@ -304,6 +309,54 @@ func (c *backTo) rights(ctx context.Context, t *terminal, names []string, mode r
 	c.close(ctx, t, o)
 	if err != nil {
 		return err
+	}
+	return c.finish(t, o, done)
+}
+
+// recoverDatabaseCmd brings a dropped database back.
+type recoverDatabaseCmd struct {
+	backTo
+	Database string `arg:"" name:"database" help:"${help_recover_database_name}"`
+}
+
+// Run is howdah recover database.
+func (c *recoverDatabaseCmd) Run(ctx context.Context, t *terminal) error {
+	c.DB = "postgres" // what is done is written down there
+	bar := t.progress(c.JSON)
+	defer bar.end()
+	o, err := c.open(ctx, t, []string{c.Database}, bar, func(_ *alive, p *keeper.PastOptions) { p.Database = recovery.Template1 })
+	if err != nil || o == nil {
+		return err
+	}
+	then, err := recovery.FindDatabase(ctx, o.past, c.Database)
+	c.close(ctx, t, o)
+	if err != nil {
+		return err
+	}
+	options := recovery.Options{Live: o.live.server, Moment: c.table(nil).moment(o.plan), Now: time.Now(), Look: true}
+	done, err := recovery.RestoreDatabase(ctx, nil, then, options)
+	if err != nil {
+		return err
+	}
+	if !c.Diff {
+		if !c.Yes {
+			tellObjects(t, done)
+			if !t.yes("cli.objects.sure", nil) {
+				return fault.New(fault.Invalid, "cli.restore_yes")
+			}
+		}
+		options.Look, options.Now = false, time.Now()
+		o.options.Database, o.options.All = then.OID, true
+		if o.past, err = o.archive.OpenPast(ctx, o.plan, o.options); err != nil {
+			return err
+		}
+		bar.show(t.lang.T("cli.tables.copy", fault.Args{"table": c.Database}), 0, 0)
+		done, err = recovery.RestoreDatabase(ctx, o.past, then, options)
+		bar.end()
+		c.close(ctx, t, o)
+		if err != nil {
+			return err
+		}
 	}
 	return c.finish(t, o, done)
 }

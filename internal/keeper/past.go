@@ -52,6 +52,7 @@ func (n TableName) String() string { return quote(n.Schema) + "." + quote(n.Name
 // PastOptions say what of the past is wanted and where it is made.
 type PastOptions struct {
 	Database     uint32 // its OID
+	All          bool   // all of it comes back
 	Tables       []TableName
 	Objects      []ObjectName
 	Living       func(ctx context.Context, all []ObjectID) (lost []ObjectID, err error) // of Objects: which of these the live database lacks; nil: all of them
@@ -90,6 +91,9 @@ func (a *Archive) OpenPast(ctx context.Context, plan *Plan, o PastOptions) (*Pas
 		return nil, err
 	}
 	x.index = index
+	if x.selection != nil {
+		x.selection.Whole = o.All
+	}
 	if why == "" {
 		judged := make(chan error, 1)
 		var fits WhyWhole

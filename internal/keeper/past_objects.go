@@ -3,6 +3,8 @@ package keeper
 import (
 	"bytes"
 	"context"
+	"errors"
+	"io"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -281,4 +283,39 @@ func withoutRestricts(text string) string {
 	lines := strings.SplitAfter(text, "\n")
 	lines = slices.DeleteFunc(lines, func(line string) bool { return restricts.MatchString(line) })
 	return strings.Join(lines, "")
+}
+
+// CopyDatabase has pg_dump and pg_restore copy all of the past's database into an empty one of a running server. The first error is the end of it.
+func (p *Past) CopyDatabase(ctx context.Context, to Server, database string) error {
+	values, err := parseDSN(p.Server.DSN)
+	if err != nil {
+		return err
+	}
+	from, password, err := p.Server.conninfo(values["dbname"])
+	if err != nil {
+		return err
+	}
+	into, theirs, err := to.conninfo(database)
+	if err != nil {
+		return err
+	}
+	in, out := io.Pipe()
+	dumped := make(chan error, 1)
+	go func() {
+		_, err := p.Server.run(ctx, nil, out, password, "pg_dump", "--format=custom", "--compress=0", "--encoding=UTF8", "--no-password", "--dbname="+from)
+		out.CloseWithError(err)
+		dumped <- err
+	}()
+	_, err = to.run(ctx, in, nil, theirs, "pg_restore", "--exit-on-error", "--no-password", "--dbname="+into)
+	in.CloseWithError(errors.Join(err, io.ErrClosedPipe))
+	dumpErr := <-dumped
+	switch {
+	case ctx.Err() != nil:
+		return ctx.Err()
+	case err != nil:
+		return restoreFault(err, database)
+	case dumpErr != nil:
+		return dumpFault(dumpErr, values["dbname"])
+	}
+	return nil
 }

@@ -28,7 +28,7 @@ var (
 		"server.back.plan_":   {"backup", "wal", "space", "time", "moment", "until"},
 		"web.js.way.state.":   {"wanted", "planned", "asked", "running", "done", "undo", "undoing", "undone", "failed"},
 		"web.js.way.said.":    {"plan", "beside", "merge", "changed", "replace", "undo"},
-		"cli.tables.mode_":    {"beside", "merge", "replace", "objects", "roles", "grants"},
+		"cli.tables.mode_":    {"beside", "merge", "replace", "objects", "roles", "grants", "database"},
 		"cli.tables.kind_":    {"gone", "changed", "new"},
 		"cli.tables.sure_":    {"merge", "replace"},
 		"cli.doctor.":         {"root", "shell"},

@@ -6,6 +6,7 @@
 package recovery
 
 import (
+	"bufio"
 	"context"
 	"encoding/json"
 	"errors"
@@ -541,11 +542,16 @@ func (w *work) copy(ctx context.Context, table, from, to string) (rows int64, er
 	in, out := io.Pipe()
 	sent := make(chan error, 1)
 	go func() {
-		_, err := w.then.PgConn().CopyTo(ctx, &counting{out, 0, func(n int64) {
+		// A row is a message: handed on one by one, they would cost more than all the rest.
+		many := bufio.NewWriterSize(&counting{out, 0, func(n int64) {
 			if w.options.Progress != nil {
 				w.options.Progress(table, n)
 			}
-		}}, from)
+		}}, 256<<10)
+		_, err := w.then.PgConn().CopyTo(ctx, many, from)
+		if err == nil {
+			err = many.Flush()
+		}
 		out.CloseWithError(err)
 		sent <- err
 	}()

@@ -485,6 +485,19 @@ func TestTablesComeBackAsTheyWereOneTransactionBeforeTheAccident(t *testing.T) {
 		t.Error("something of it is left")
 	}
 
+	// A partitioned table in its place.
+	parts := []string{`shop.part`, `shop.part_1`, `shop.part_2`}
+	definition = s.definition(parts...)
+	s.exec(`DROP TABLE shop.part`)
+	parted := do(recovery.Options{Mode: recovery.Replace}, `shop.part`)
+	if have := s.definition(parts...); have != definition || s.rows(`shop.part`) != then[`shop.part`] || parted.Tables[0].Rows != 1000 {
+		t.Errorf("the partitioned table is\n%s\nand was\n%s\n%+v", have, definition, parted.Tables)
+	}
+	s.exec(`UPDATE shop.part SET t = 'since' WHERE id = 7`)
+	if _, err := recovery.Undo(t.Context(), s.live(), "postgres", parted.ID); !fault.HasKey(err, "recovery.changed_since") || !strings.Contains(err.Error(), "id=7") {
+		t.Errorf("a partitioned table that was written to was taken back: %v", err)
+	}
+
 	closed = true
 	if err := past.Close(t.Context()); err != nil {
 		t.Error(err)

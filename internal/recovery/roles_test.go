@@ -12,6 +12,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/jackc/pgx/v5"
+
 	"howdah/internal/fault"
 	"howdah/internal/keeper"
 	"howdah/internal/recovery"
@@ -42,6 +44,22 @@ func TestRolesAndRightsComeBack(t *testing.T) {
 	}
 	secret := s.ask(`SELECT rolpassword FROM pg_authid WHERE rolname = 'Ann 大'`)
 	s.exec(`ALTER SYSTEM SET log_statement = 'all'`, `ALTER SYSTEM SET log_min_duration_statement = 0`, `SELECT pg_reload_conf()`)
+	s.exec(`CREATE DATABASE "Shop 店" OWNER boss CONNECTION LIMIT 17`, `ALTER DATABASE "Shop 店" SET search_path = a, "b c"`, `ALTER ROLE boss IN DATABASE "Shop 店" SET work_mem = '5MB'`,
+		`REVOKE TEMPORARY ON DATABASE "Shop 店" FROM public`, `GRANT CONNECT ON DATABASE "Shop 店" TO team`, `COMMENT ON DATABASE "Shop 店" IS 'what''s sold'`)
+	inside, err := s.DSN("postgres", "Shop 店")
+	if err != nil {
+		t.Fatal(err)
+	}
+	conn, err := pgx.Connect(t.Context(), inside)
+	if err == nil {
+		_, err = conn.Exec(t.Context(), `CREATE TABLE public.t AS SELECT g AS id, repeat(md5(g::text), 20) AS text FROM generate_series(1, 5000) g; ALTER TABLE public.t ADD PRIMARY KEY (id); SELECT lo_from_bytea(0, 'large')`)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := conn.Close(t.Context()); err != nil {
+		t.Fatal(err)
+	}
 	if _, err := keeper.TakeBase(t.Context(), s.repo, keeper.BaseOptions{Cluster: "main", DSN: s.dsn("replicator")}); err != nil {
 		t.Fatal(err)
 	}
@@ -141,7 +159,9 @@ func TestRolesAndRightsComeBack(t *testing.T) {
 	if err := past.Close(t.Context()); err != nil {
 		t.Error(err)
 	}
+
 	write()
+	s.database()
 
 	// The verifier stands in no log, whatever is logged.
 	files, err := filepath.Glob(filepath.Join(s.LogDir(), "*"))
@@ -162,4 +182,75 @@ func TestRolesAndRightsComeBack(t *testing.T) {
 	if !seen {
 		t.Error("the log does not have what was done")
 	}
+}
+
+// database has a database dropped and brought back, by the command, which is killed at first.
+func (s *shop) database() {
+	s.Helper()
+	state := func() string {
+		s.Helper()
+		dsn, err := s.DSN("postgres", "Shop 店")
+		if err != nil {
+			s.Fatal(err)
+		}
+		out, err := exec.CommandContext(s.Context(), s.Installation().Program("pg_dump"), "--create", "--dbname="+dsn).Output()
+		if err != nil {
+			s.Fatal(err)
+		}
+		return strings.Join(slices.DeleteFunc(strings.SplitAfter(string(out), "\n"), func(line string) bool { return strings.HasPrefix(line, `\`) && !strings.HasPrefix(line, `\.`) }), "")
+	}
+	before := state()
+	s.exec(`SELECT pg_create_restore_point('before the drop')`, `DROP DATABASE "Shop 店" WITH (FORCE)`)
+	s.archive() // has what is written by now
+	scratch := filepath.Join(s.dir, "scratch")
+	run := func(args ...string) *exec.Cmd {
+		args = append(args, "--admin-dsn", s.dsn("postgres"), "--repo", s.place.Address, "--data", filepath.Join(s.dir, "no-house"), "--pg-bin", s.Installation().Bin, "--scratch", scratch)
+		cmd := exec.CommandContext(s.Context(), s.program, args...)
+		cmd.Env, cmd.Dir = []string{"PATH=" + os.Getenv("PATH"), "LANG=C", "HOME=" + s.dir}, s.dir
+		return cmd
+	}
+	killed := run("recover", "database", "Shop 店", "--name", "before the drop", "--yes")
+	var words strings.Builder
+	killed.Stdout, killed.Stderr = &words, &words
+	if err := killed.Start(); err != nil {
+		s.Fatal(err)
+	}
+	ended := make(chan error, 1)
+	go func() { ended <- killed.Wait() }()
+	again := time.NewTicker(5 * time.Millisecond)
+	defer again.Stop()
+	for s.ask(`SELECT count(*)::text FROM pg_database WHERE datname LIKE 'recovered%'`) == "0" {
+		select {
+		case err := <-ended:
+			s.Fatalf("it ended before it was killed: %v\n%s", err, words.String())
+		case <-again.C:
+		}
+	}
+	if err := killed.Process.Kill(); err != nil {
+		s.Fatal(err)
+	}
+	<-ended
+	for s.ask(`SELECT count(*)::text FROM pg_locks WHERE locktype = 'advisory'`) != "0" { // its session ends with it, not before
+		<-again.C
+	}
+	if s.ask(`SELECT count(*)::text FROM pg_database WHERE datname = 'Shop 店'`) != "0" {
+		s.Fatal("a database that is not whole has its name")
+	}
+	out, err := run("recover", "database", "Shop 店", "--name", "before the drop", "--yes").CombinedOutput()
+	if err != nil {
+		s.Fatalf("%v\n%s", err, out)
+	}
+	if have := state(); have != before {
+		s.Errorf("the database is\n%s\nand was\n%s\n%s", differing(have, before), differing(before, have), out)
+	}
+	if s.ask(`SELECT coalesce(string_agg(datname, ' '), '') FROM pg_database WHERE datname LIKE 'recovered%'`) != "" {
+		s.Error("a half-filled database is left")
+	}
+	if _, err := recovery.RestoreDatabase(s.Context(), nil, &recovery.DatabaseThen{Name: "Shop 店"}, recovery.Options{Live: s.live(), Now: time.Now(), Look: true}); !fault.HasKey(err, "recovery.database_there") {
+		s.Errorf("one that is there: %v", err)
+	}
+	if out, err := run("recover", "undo", "--last", "--db", "postgres").CombinedOutput(); err != nil || s.ask(`SELECT count(*)::text FROM pg_database WHERE datname = 'Shop 店'`) != "0" {
+		s.Errorf("taken back: %v\n%s", err, out)
+	}
+	s.empty(scratch)
 }
