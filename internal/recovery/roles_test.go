@@ -209,6 +209,14 @@ func (s *shop) database() {
 		cmd.Env, cmd.Dir = []string{"PATH=" + os.Getenv("PATH"), "LANG=C", "HOME=" + s.dir}, s.dir
 		return cmd
 	}
+	// It cannot come to its end: the comment on the database waits.
+	hold, err := s.connect().Begin(s.Context())
+	if err == nil {
+		_, err = hold.Exec(s.Context(), `LOCK TABLE pg_catalog.pg_shdescription IN EXCLUSIVE MODE`)
+	}
+	if err != nil {
+		s.Fatal(err)
+	}
 	killed := run("recover", "database", "Shop 店", "--name", "before the drop", "--yes")
 	var words strings.Builder
 	killed.Stdout, killed.Stderr = &words, &words
@@ -230,6 +238,9 @@ func (s *shop) database() {
 		s.Fatal(err)
 	}
 	<-ended
+	if err := hold.Rollback(s.Context()); err != nil {
+		s.Fatal(err)
+	}
 	for s.ask(`SELECT count(*)::text FROM pg_locks WHERE locktype = 'advisory'`) != "0" { // its session ends with it, not before
 		<-again.C
 	}
