@@ -6,8 +6,8 @@ import (
 	"runtime/debug"
 )
 
-// release is the version of a package: the linker puts it in (.ci/packages).
-var release string
+// release is the version of a package, and commit what it was built from: the linker puts them in (.ci/packages).
+var release, commit string
 
 // versionCmd says what this binary is.
 type versionCmd struct{}
@@ -21,7 +21,9 @@ func (versionCmd) Run(t *terminal) error {
 // versionText names this binary: "howdah devel 0123456789ab go1.26.0 linux/amd64".
 func versionText() string {
 	revision := ""
-	if info, ok := debug.ReadBuildInfo(); ok {
+	if commit != "" {
+		revision = " " + commit
+	} else if info, ok := debug.ReadBuildInfo(); ok {
 		for _, s := range info.Settings {
 			if s.Key == "vcs.revision" && len(s.Value) >= 12 {
 				revision = " " + s.Value[:12]
