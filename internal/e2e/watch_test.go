@@ -44,12 +44,13 @@ func onThePageWatch(w, plain *window, do func(string)) {
 	plain.visit("/watch")
 	plain.fill("#filter [name=text]", "ROLE EVE")
 	plain.press(kb.Enter)
-	plain.at("/watch?text=ROLE+EVE")
+	const asked = `location.pathname === "/watch" && new URLSearchParams(location.search).get("text") === "ROLE EVE" && document.readyState === "complete"` // a form sends its fields in its own order
+	plain.wait("the filter in the address", asked)
 	plain.wait("the same", row+`.length > 0 && `+row+`.every((r) => r.innerText.includes("eve")) && document.body.innerText.includes("筆")`)
 	plain.click("#answered > summary")
 	plain.click("#answered .incident.s-critical summary")
 	plain.click("#answered .incident.s-critical [value=reopened]")
-	plain.at("/watch?text=ROLE+EVE")
+	plain.wait("the filter in the address still", asked)
 	plain.wait("it to be open", alert+`?.querySelector(".alert").dataset.state === "open"`)
 	w.wait("it to be open, by itself", alert+`?.querySelector(".alert").dataset.state === "open"`)
 }
