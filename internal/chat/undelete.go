@@ -175,6 +175,9 @@ func (r *Rooms) undelete(ctx context.Context, me account.Person, room int64, d D
 
 // broughtBack writes into a room's log that messages are back, and how many there were. The caller holds the room's lock.
 func broughtBack(ctx context.Context, tx pgx.Tx, room int64, by Author, client pgtype.UUID, person *int64, seqs []int64, told restored) error {
+	if seqs == nil {
+		seqs = []int64{}
+	}
 	if _, err := tx.Exec(ctx, `
 		WITH room AS (UPDATE chat.room SET seq = seq + cardinality($3::bigint[]) WHERE id = $1 RETURNING seq - cardinality($3::bigint[]) AS seq)
 		INSERT INTO chat.change (room_id, seq, at, actor_id, kind, message_seq)
@@ -189,36 +192,60 @@ func broughtBack(ctx context.Context, tx pgx.Tx, room int64, by Author, client p
 	return err
 }
 
-// Recovered writes into the logs of rooms that messages have come back from a backup: rows that somebody put into chat.message without us, by room the seqs of them. Every window shows them again, and each room says
-// how many there were and who it was. A seq that the room's log has not reached, or that no message has, is left out. by is who did it, who has to be known in the house.
-func (r *Rooms) Recovered(ctx context.Context, by account.Person, back map[int64][]int64) (n int, err error) {
-	rooms := make([]int64, 0, len(back))
-	for room := range back {
-		rooms = append(rooms, room)
+// Back is what came back from a backup: rows that somebody put into chat.message without us.
+type Back struct {
+	Messages map[int64][]int64 // by room the seqs of them
+	Whole    bool              // the table came back as a whole; what windows have shown all the time needs no change of its own
+}
+
+// Recovered writes that into the logs of the rooms. Every window shows the messages again, and each room says how many there were; it is the house itself that says so. A seq that the room's log has not
+// reached, or that no message has, is left out. It needs no running server: those that run find it in the log.
+func Recovered(ctx context.Context, db *pg.Pool, back Back) (n int, err error) {
+	type row struct{ ID int64 }
+	rooms := []row{}
+	if back.Whole {
+		if rooms, err = pg.All[row](ctx, db, `SELECT id FROM chat.room ORDER BY id`); err != nil {
+			return 0, err
+		}
 	}
-	slices.SortFunc(rooms, cmp.Compare)
+	for room := range back.Messages {
+		if !back.Whole {
+			rooms = append(rooms, row{room})
+		}
+	}
+	slices.SortFunc(rooms, func(a, b row) int { return cmp.Compare(a.ID, b.ID) })
 	for _, room := range rooms {
-		err := r.db.InTx(ctx, func(tx pgx.Tx) error {
-			if _, err := tx.Exec(ctx, `SELECT FROM chat.room WHERE id = $1 FOR NO KEY UPDATE`, room); err != nil {
+		came := 0
+		err := db.InTx(ctx, func(tx pgx.Tx) error {
+			came = 0
+			house, err := account.HouseIn(ctx, tx)
+			if err != nil {
+				return err
+			}
+			if _, err := tx.Exec(ctx, `SELECT FROM chat.room WHERE id = $1 FOR NO KEY UPDATE`, room.ID); err != nil {
 				return pg.Fault(err)
 			}
-			type row struct{ Seq int64 }
-			rows, err := pg.All[row](ctx, tx, `SELECT m.seq FROM chat.message m JOIN chat.room r ON r.id = m.room_id WHERE m.room_id = $1 AND m.seq = ANY($2) AND m.seq <= r.seq ORDER BY 1`, room, back[room])
+			if back.Whole {
+				if err := tx.QueryRow(ctx, `SELECT count(*)::int FROM chat.message WHERE room_id = $1 AND deleted_at IS NULL`, room.ID).Scan(&came); err != nil || came == 0 {
+					return pg.Fault(err)
+				}
+				return broughtBack(ctx, tx, room.ID, author(house), pgtype.UUID{}, nil, nil, restored{N: came})
+			}
+			rows, err := pg.All[row](ctx, tx, `SELECT m.seq AS id FROM chat.message m JOIN chat.room r ON r.id = m.room_id WHERE m.room_id = $1 AND m.seq = ANY($2) AND m.seq <= r.seq ORDER BY 1`, room.ID, back.Messages[room.ID])
 			if err != nil || len(rows) == 0 {
 				return err
 			}
 			seqs := make([]int64, len(rows))
 			for i, one := range rows {
-				seqs[i] = one.Seq
+				seqs[i] = one.ID
 			}
-			n += len(seqs)
-			return broughtBack(ctx, tx, room, author(by), pgtype.UUID{}, nil, seqs, restored{N: len(seqs)})
+			came = len(seqs)
+			return broughtBack(ctx, tx, room.ID, author(house), pgtype.UUID{}, nil, seqs, restored{N: came})
 		})
-		r.suspect(err)
 		if err != nil {
 			return n, err
 		}
-		r.live.tick(room)
+		n += came
 	}
 	return n, nil
 }

@@ -140,10 +140,18 @@ func TestWhatSomebodyDeletedComesBack(t *testing.T) {
 		t.Fatal(err)
 	}
 	before = h.mine(bob, public).Seq
-	if n, err := h.Recovered(ctx, boss, map[int64][]int64{public: {said[3], 1 << 40}, 1 << 40: {1}}); err != nil || n != 1 {
+	if n, err := Recovered(ctx, h.db.App, Back{Messages: map[int64][]int64{public: {said[3], 1 << 40}, 1 << 40: {1}}}); err != nil || n != 1 {
 		t.Fatal(n, err)
 	}
 	if events, err = h.Since(ctx, bob, public, before, 0); err != nil || len(events) != 2 || events[0].Message.Body != "as it was" || events[1].Kind != Restored || events[1].Person != nil || events[1].Count != 1 {
+		t.Errorf("%+v, %v", events, err)
+	}
+	// The whole table came back: what the windows show, they have shown all the time; each room says it once.
+	before = h.mine(eve, private).Seq
+	if n, err := Recovered(ctx, h.db.App, Back{Whole: true}); err != nil || n != 3 {
+		t.Fatal(n, err)
+	}
+	if events, err = h.Since(ctx, eve, private, before, 0); err != nil || len(events) != 1 || events[0].Kind != Restored || events[0].Count != 1 {
 		t.Errorf("%+v, %v", events, err)
 	}
 	for _, room := range []int64{public, private} {

@@ -238,6 +238,10 @@ func (c *recoverTableCmd) Run(ctx context.Context, t *terminal) error {
 	if err != nil {
 		return err
 	}
+	n, err := c.tellRooms(ctx, live, done)
+	if err != nil {
+		t.note("cli.tables.untold", fault.Args{"why": err}) // what was done is done
+	}
 	part := &partly{past.Bytes, plan.Write, past.Rounds, past.Why, opened}
 	if c.JSON {
 		return t.print(recovered{plan, part, done, time.Since(began).Seconds()})
@@ -247,6 +251,9 @@ func (c *recoverTableCmd) Run(ctx context.Context, t *terminal) error {
 		t.say("cli.tables.whole_" + string(part.Whole))
 	}
 	c.report(t, done)
+	if n > 0 {
+		t.say("cli.tables.told", fault.Args{"n": n})
+	}
 	return nil
 }
 

@@ -385,8 +385,19 @@ function apply(event, fresh) {
       button()
       see()
       break
+    case "restore": {
+      // A page that was loaded while it was gone does not have its line.
+      const shown = lines().filter((one) => one.classList.contains("msg"))
+      const first = seqOf(shown.at(0)), last = seqOf(shown.at(-1))
+      if (message && (find(message.seq) || (!earlier || message.seq > first) && (!later || message.seq < last))) keep(() => {
+        put(message)
+        arrange()
+        steps()
+        rove()
+      })
+      break
+    }
     case "answer":
-    case "restore":
     case "way":
     case "edit": {
       const line = message && find(message.seq)
