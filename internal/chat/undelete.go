@@ -112,12 +112,22 @@ func (r *Rooms) UndoDeletions(ctx context.Context, me account.Person, d Deletion
 		return nil, err
 	}
 	for i := range rooms {
-		if rooms[i].Messages, err = r.undelete(ctx, me, rooms[i].Room, d, idOf("undelete", client, strconv.FormatInt(rooms[i].Room, 10))); err != nil {
-			return nil, err
+		rooms[i].Messages = 0
+		for part := 0; ; part++ { // each has an id of its own, so a retry gives them all again
+			n, err := r.undelete(ctx, me, rooms[i].Room, d, idOf("undelete", client, strconv.FormatInt(rooms[i].Room, 10), strconv.Itoa(part)))
+			if err != nil {
+				return nil, err
+			}
+			if rooms[i].Messages += n; n < mostUndeleted {
+				break
+			}
 		}
 	}
 	return slices.DeleteFunc(rooms, func(b Buried) bool { return b.Messages == 0 }), nil
 }
+
+// mostUndeleted come back in one transaction: it holds the room, and everybody who posts waits for that.
+const mostUndeleted = 2000
 
 // restored is the detail of a Restored change.
 type restored struct {
@@ -151,7 +161,7 @@ func (r *Rooms) undelete(ctx context.Context, me account.Person, room int64, d D
 			return err
 		}
 		type row struct{ Seq int64 }
-		rows, err := pg.All[row](ctx, tx, `SELECT c.message_seq `+buried+` ORDER BY 1`, []int64{room}, d.Person, d.Since, d.Until)
+		rows, err := pg.All[row](ctx, tx, `SELECT c.message_seq `+buried+` ORDER BY 1 LIMIT `+strconv.Itoa(mostUndeleted), []int64{room}, d.Person, d.Since, d.Until)
 		if err != nil || len(rows) == 0 {
 			return err
 		}

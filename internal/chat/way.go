@@ -198,7 +198,13 @@ func (w *WayRecord) plan(ctx context.Context, tx pgx.Tx, room int64, m *Message)
 		return err
 	}
 	if len(others) > 0 {
-		return fault.New(fault.Conflict, "chat.way_there")
+		way := *others[0].Way
+		if way.State != WayPlanned || way.Looked {
+			return fault.New(fault.Conflict, "chat.way_there")
+		}
+		w.Way, w.Incident = way.ID, way.Incident // what was written since could not be looked at: once more
+		way.State, way.By, way.At = WayWanted, w.By, w.At
+		return way.write(ctx, tx, room, others[0].Seq)
 	}
 	house, err := account.HouseIn(ctx, tx)
 	if err != nil {
@@ -235,9 +241,10 @@ func (w *Way) write(ctx context.Context, tx pgx.Tx, room, seq int64) error {
 	return pg.Fault(err)
 }
 
-// Ways are the messages about ways back of which somebody has something to do, oldest first.
+// Ways are the messages about ways back of which the house has something to do, oldest first; plans that wait for a choice would pile up and hide it.
 func (r *Rooms) Ways(ctx context.Context) ([]Message, error) {
-	return messages(ctx, r.db, `x.room_id = (SELECT id FROM chat.room WHERE kind = 'ops') AND x.way IS NOT NULL AND x.way->>'state' = ANY ($1) AND x.deleted_at IS NULL ORDER BY x.seq LIMIT 50`, openWays)
+	return messages(ctx, r.db, `x.room_id = (SELECT id FROM chat.room WHERE kind = 'ops') AND x.way IS NOT NULL AND x.way->>'state' = ANY ($1) AND x.deleted_at IS NULL
+		AND NOT (x.way->>'state' = 'planned' AND coalesce(x.way->>'looked', '') = 'true') ORDER BY x.way->>'state' = 'planned', x.seq LIMIT 50`, openWays)
 }
 
 // MoveWay brings the way in a message of #ops to another state, with other words for the message ("" leaves those that are there), unless it is not as was any more: then moved is false, and somebody has wished

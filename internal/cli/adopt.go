@@ -449,6 +449,19 @@ func (c *releaseCmd) Run(ctx context.Context, t *terminal) error {
 			return err
 		}
 	}
+	// The record belongs to PostgreSQL's account: what root runs is found anew, and never read from there.
+	known.Restart = nil
+	if known.Packaged != "" {
+		all, err := cluster.ListPackaged(ctx)
+		if err != nil {
+			return err
+		}
+		for _, p := range all {
+			if known.Packaged == p.String() {
+				known.Restart = p.RestartCommand()
+			}
+		}
+	}
 	root, err := keepRoot(account, []string{known.dir}, known.Restart)
 	if err != nil {
 		return err

@@ -117,16 +117,22 @@ func optionText(flag *kong.Flag) string {
 }
 
 // passwordWord is a password in a connection string of libpq's other form.
-var passwordWord = regexp.MustCompile(`(?i)\b(password\s*=\s*)('(?:[^'\\]|\\.)*'|\S+)`)
+var passwordWord = regexp.MustCompile(`(?i)\b((?:ssl)?password\s*=\s*)('(?:[^'\\]|\\.)*'|[^\s&]+)`)
+
+// userPart is a password in an address that cannot be read otherwise.
+var userPart = regexp.MustCompile(`(://[^:@/\s]*:).*@`)
 
 func withoutPassword(value string) string {
 	u, err := url.Parse(value)
 	if err != nil || u.Scheme == "" {
-		return passwordWord.ReplaceAllString(value, "$1***")
+		return passwordWord.ReplaceAllString(userPart.ReplaceAllString(value, "$1***@"), "$1***")
 	}
-	if query := u.Query(); query.Has("password") {
-		query.Set("password", "xxxxx") // as Redacted has it
-		u.RawQuery = query.Encode()
+	query := u.Query()
+	for _, name := range []string{"password", "sslpassword"} {
+		if query.Has(name) {
+			query.Set(name, "xxxxx") // as Redacted has it
+			u.RawQuery = query.Encode()
+		}
 	}
 	return u.Redacted()
 }

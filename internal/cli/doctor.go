@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -155,7 +156,7 @@ func (c *doctorCmd) options(ctx context.Context, t *terminal, sources *config.So
 		if unlock, held, err := cluster.Lock(filepath.Join(dir, "running.lock")); err == nil && held {
 			_ = unlock() // nobody runs it
 		} else if err == nil {
-			o.Running, o.URL, o.PID = true, localAddress(c.Listen, running.URL), running.PID
+			o.Running, o.URL, o.PID = true, localAddress(cmp.Or(running.Listen, c.Listen), running.URL), running.PID
 		}
 	}
 	return o, nil

@@ -57,6 +57,7 @@ type recoverTableCmd struct {
 	Changed   bool     `help:"${help_recover_changed}"`
 	Replace   bool     `help:"${help_recover_replace}" xor:"mode"`
 	Over      bool     `help:"${help_recover_over}"`
+	Trust     bool     `help:"${help_recover_trust}"`
 	Yes       bool     `help:"${help_restore_yes}"`
 	Follow    bool     `hidden:""` // with --json: the plan and how far it is as lines of their own, before the result
 	For       string   `hidden:""` // recovery.Options.For
@@ -221,7 +222,9 @@ func (c *recoverTableCmd) Run(ctx context.Context, t *terminal) error {
 		return err
 	}
 	bar := t.progress(c.JSON)
-	c.follows(t, plan, bar)
+	ctx, gone := context.WithCancel(ctx)
+	defer gone()
+	c.follows(t, plan, bar, gone)
 	defer bar.end()
 	past, err := a.OpenPast(ctx, plan, keeper.PastOptions{Database: live.oid, Tables: names, Scratch: live.scratch, Program: live.program, Repos: c.places(), IdentityFile: c.Identity,
 		Installation: in, Account: live.account, Progress: func(p keeper.RecoverProgress) { bar.show(t.lang.T("cli.recover."+string(p.Phase)), p.Bytes, p.Total) }})
@@ -332,7 +335,7 @@ func (c *recoverTableCmd) moment(p *keeper.Plan) string {
 
 // apply does what was asked for. What changes rows that are there is shown before.
 func (c *recoverTableCmd) apply(ctx context.Context, t *terminal, past *keeper.Past, live alive, mode recovery.Mode, bar *progress) (*recovery.Done, error) {
-	options := recovery.Options{Live: live.server, Database: live.database, Mode: mode, Changed: c.Changed, Moment: c.moment(past.Plan), Now: time.Now(), For: c.For,
+	options := recovery.Options{Live: live.server, Database: live.database, Mode: mode, Changed: c.Changed, Trust: c.Trust, Moment: c.moment(past.Plan), Now: time.Now(), For: c.For,
 		Progress: func(table string, n int64) { bar.show(t.lang.T("cli.tables.copy", fault.Args{"table": table}), n, 0) }}
 	if !c.Yes && (mode == recovery.Merge || mode == recovery.Replace) {
 		look := options

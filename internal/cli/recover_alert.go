@@ -81,7 +81,8 @@ func (t *terminal) includes(way *audit.Way, p *keeper.Plan) {
 // followed is a line of howdah recover table --json --follow before the last.
 type followed struct {
 	Plan     *keeper.Plan `json:"plan,omitempty"`
-	Scratch  string       `json:"scratch_dir,omitempty"` // with Plan: where the copy of the past is made
+	Scratch  string       `json:"scratch_dir,omitempty"` // with Plan: where the copy of the past is made, ...
+	Database string       `json:"database,omitempty"`    // ... and whose tables come back
 	Progress *farAs       `json:"progress,omitempty"`
 }
 
@@ -95,12 +96,14 @@ type farAs struct {
 // followEvery is the least between two lines about the same.
 const followEvery = time.Second
 
-// follows tells whoever has started us how far it is.
-func (c *recoverTableCmd) follows(t *terminal, plan *keeper.Plan, bar *progress) {
+// follows tells whoever has started us how far it is. gone ends the recovery: whoever wished it was killed, and who comes next believes that nobody is at it.
+func (c *recoverTableCmd) follows(t *terminal, plan *keeper.Plan, bar *progress, gone func()) {
 	if !c.Follow || !c.JSON {
 		return
 	}
-	_ = t.print(followed{Plan: plan, Scratch: c.Folder(c.Data)}) // who does not read it does not want it
+	if t.print(followed{Plan: plan, Scratch: c.Folder(c.Data), Database: c.DB}) != nil {
+		gone()
+	}
 	var last string
 	var at time.Time
 	bar.tell = func(label string, done, total int64) {
@@ -108,7 +111,9 @@ func (c *recoverTableCmd) follows(t *terminal, plan *keeper.Plan, bar *progress)
 			return
 		}
 		last, at = label, time.Now()
-		_ = t.print(followed{Progress: &farAs{label, done, total}})
+		if t.print(followed{Progress: &farAs{label, done, total}}) != nil {
+			gone()
+		}
 	}
 }
 

@@ -23,6 +23,7 @@ type backTo struct {
 	DB        string `help:"${help_recover_db}" name:"db" placeholder:"NAME"`
 	Plan      bool   `help:"${help_recover_plan}"`
 	Diff      bool   `help:"${help_recover_objects_diff}"`
+	Trust     bool   `help:"${help_recover_trust}"`
 	Yes       bool   `help:"${help_restore_yes}"`
 }
 
@@ -163,7 +164,7 @@ func tellObjects(t *terminal, d *recovery.Done) {
 
 // apply shows what would be done, asks, and does it.
 func (c *backTo) apply(ctx context.Context, t *terminal, o *opened, mode recovery.Mode, bar *progress, more func(*recovery.Options)) (*recovery.Done, error) {
-	options := recovery.Options{Live: o.live.server, Database: o.live.database, Mode: mode, Moment: c.table(nil).moment(o.plan), Now: time.Now(),
+	options := recovery.Options{Live: o.live.server, Database: o.live.database, Mode: mode, Trust: c.Trust, Moment: c.table(nil).moment(o.plan), Now: time.Now(),
 		Progress: func(table string, n int64) { bar.show(t.lang.T("cli.tables.copy", fault.Args{"table": table}), n, 0) }}
 	if more != nil {
 		more(&options)

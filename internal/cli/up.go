@@ -118,7 +118,7 @@ func (c *upCmd) Run(ctx context.Context, t *terminal) (err error) {
 		return err
 	}
 	options.Ready = func(url, setup string) {
-		if err := running.announce(runningHouse{PID: os.Getpid(), URL: url, Setup: setup, Since: time.Now().UTC()}); err != nil {
+		if err := running.announce(runningHouse{PID: os.Getpid(), URL: url, Listen: c.Listen, Setup: setup, Since: time.Now().UTC()}); err != nil {
 			log.Warn("others will not find this server", "error", err)
 		}
 		t.say("cli.up.ready", fault.Args{"url": url})
@@ -220,10 +220,11 @@ func (c *upCmd) elsewhere(dir string) (app, owner, appRole string, err error) {
 
 // runningHouse is what a running server tells others on the same machine, in the file running.json of the data folder.
 type runningHouse struct {
-	PID   int       `json:"pid"`
-	URL   string    `json:"url"`
-	Setup string    `json:"setup,omitempty"` // the set-up link, as long as there was no owner at the start
-	Since time.Time `json:"since"`
+	PID    int       `json:"pid"`
+	URL    string    `json:"url"`
+	Listen string    `json:"listen,omitempty"` // the address that it was told to listen at
+	Setup  string    `json:"setup,omitempty"`  // the set-up link, as long as there was no owner at the start
+	Since  time.Time `json:"since"`
 }
 
 func readRunning(dir string) (r runningHouse, err error) {

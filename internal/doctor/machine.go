@@ -28,7 +28,7 @@ func (x *exam) service() error {
 	if _, err := os.Stat("/run/systemd/system"); err != nil {
 		return nil
 	}
-	out, err := exec.CommandContext(x.ctx, "systemctl", "show", "howdah.service", "--property=LoadState,ActiveState,UnitFileState,NRestarts").Output()
+	out, err := exec.CommandContext(x.ctx, "systemctl", "show", "howdah.service", "--property=LoadState,ActiveState,SubState,UnitFileState,NRestarts").Output()
 	if err != nil {
 		return fault.Wrap(err, fault.Unavailable, "doctor.systemd")
 	}
@@ -47,7 +47,7 @@ func (x *exam) judgeService(shown string) {
 		return
 	}
 	switch {
-	case unit["ActiveState"] == "failed":
+	case unit["ActiveState"] == "failed" || strings.HasPrefix(unit["SubState"], "auto-restart"): // ours is started again for ever
 		x.find(keeper.Critical, fault.New(fault.Unavailable, "doctor.service_failed", fault.Args{"restarts": unit["NRestarts"]}), root("journalctl -u howdah -n 50"), root("systemctl restart howdah"))
 	case unit["ActiveState"] == "inactive":
 		x.find(keeper.Critical, fault.New(fault.Unavailable, "doctor.service_off"), root("systemctl start howdah"))
@@ -182,7 +182,7 @@ const clockAhead = 2 * time.Minute
 // clock looks whether it can be believed.
 func (x *exam) clock() error {
 	if unsynchronized() {
-		x.find(keeper.Warning, fault.New(fault.Unavailable, "doctor.clock_unset"), root("apt-get install systemd-timesyncd"), root("timedatectl set-ntp true"))
+		x.find(keeper.Warning, fault.New(fault.Unavailable, "doctor.clock_unset"), root("timedatectl set-ntp true || apt-get install --no-remove systemd-timesyncd"))
 	}
 	if x.Cluster == nil {
 		return nil

@@ -8,10 +8,11 @@ import (
 func TestTheServicesStateIsJudged(t *testing.T) {
 	t.Parallel()
 	for shown, want := range map[string][]string{
-		"LoadState=not-found\nActiveState=inactive\nUnitFileState=\nNRestarts=0\n":      nil,
-		"LoadState=loaded\nActiveState=active\nUnitFileState=enabled\nNRestarts=0\n":    nil,
-		"LoadState=loaded\nActiveState=failed\nUnitFileState=enabled\nNRestarts=5\n":    {"doctor.service_failed"},
-		"LoadState=loaded\nActiveState=inactive\nUnitFileState=disabled\nNRestarts=0\n": {"doctor.service_off", "doctor.service_disabled"},
+		"LoadState=not-found\nActiveState=inactive\nUnitFileState=\nNRestarts=0\n":                              nil,
+		"LoadState=loaded\nActiveState=active\nUnitFileState=enabled\nNRestarts=0\n":                            nil,
+		"LoadState=loaded\nActiveState=failed\nUnitFileState=enabled\nNRestarts=5\n":                            {"doctor.service_failed"},
+		"LoadState=loaded\nActiveState=activating\nSubState=auto-restart\nUnitFileState=enabled\nNRestarts=9\n": {"doctor.service_failed"},
+		"LoadState=loaded\nActiveState=inactive\nUnitFileState=disabled\nNRestarts=0\n":                         {"doctor.service_off", "doctor.service_disabled"},
 	} {
 		x := &exam{report: &Report{}}
 		x.judgeService(shown)

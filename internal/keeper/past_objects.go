@@ -306,6 +306,7 @@ func (p *Past) CopyDatabase(ctx context.Context, to Server, database string) err
 		out.CloseWithError(err)
 		dumped <- err
 	}()
+	into += ` options='-c log_statement=none -c log_min_duration_statement=-1 -c log_min_error_statement=panic -c pgaudit.log=none -c pgaudit.role='` // passwords of subscriptions and user mappings
 	_, err = to.run(ctx, in, nil, theirs, "pg_restore", "--exit-on-error", "--no-password", "--dbname="+into)
 	in.CloseWithError(errors.Join(err, io.ErrClosedPipe))
 	dumpErr := <-dumped

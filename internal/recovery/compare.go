@@ -217,6 +217,9 @@ func (w *work) mergeOne(ctx context.Context, s *staged) error {
 	if err := w.inTheWay(ctx, s, m); err != nil {
 		return err
 	}
+	if err := w.trusted(ctx, w.live, []uint32{s.live}); err != nil {
+		return err
+	}
 	list := idents(m.common)
 	put := func(purpose string) (name, full string, err error) {
 		name = s.As + "_" + purpose

@@ -181,6 +181,11 @@ func sweepDatabases(ctx context.Context, conn *pgx.Conn) error {
 		if err := conn.QueryRow(ctx, lockOf, name).Scan(&ours); err != nil {
 			return err
 		}
+		if ours { // it may have come to its end since
+			if err := conn.QueryRow(ctx, `SELECT EXISTS (SELECT FROM pg_catalog.pg_namespace n WHERE nspname = $1 AND pg_catalog.obj_description(n.oid, 'pg_namespace') = $2)`, name, unfinishedMark).Scan(&ours); err != nil {
+				return err
+			}
+		}
 		if ours {
 			if err := dropUnfinished(ctx, conn, name); err != nil {
 				return err
@@ -201,7 +206,8 @@ func dropUnfinished(ctx context.Context, conn *pgx.Conn, name string) error {
 
 // create is the SQL that makes the empty database under another name.
 func (d *DatabaseThen) create(name string) string {
-	sql := `CREATE DATABASE ` + ident(name) + ` TEMPLATE template0 ENCODING ` + literal(d.Encoding) + ` LC_COLLATE ` + literal(d.Collate) + ` LC_CTYPE ` + literal(d.CType) + ` TABLESPACE ` + ident(d.Space)
+	sql := `CREATE DATABASE ` + ident(name) + ` TEMPLATE template0 ENCODING ` + literal(d.Encoding) + ` LC_COLLATE ` + literal(d.Collate) + ` LC_CTYPE ` + literal(d.CType) + ` TABLESPACE ` + ident(d.Space) +
+		` CONNECTION LIMIT 0` // none but superusers, until it has its name
 	switch {
 	case d.Provider == "i" && d.Locale != nil:
 		sql += ` LOCALE_PROVIDER icu ICU_LOCALE ` + literal(*d.Locale)
@@ -218,6 +224,13 @@ func (d *DatabaseThen) create(name string) string {
 
 // name gives the filled database its name and all that is the database's own.
 func (w *work) name(ctx context.Context, d *DatabaseThen) error {
+	// Who is in it still - pg_restore's own session, somebody who collects figures - would keep it from being renamed.
+	if _, err := w.live.Exec(ctx, `ALTER DATABASE `+ident(w.done.Schema())+` ALLOW_CONNECTIONS false`); err != nil {
+		return refused(err)
+	}
+	if _, err := w.live.Exec(ctx, `SELECT pg_catalog.pg_terminate_backend(pid, 60000) FROM pg_catalog.pg_stat_activity WHERE datname = $1`, w.done.Schema()); err != nil {
+		return refused(err)
+	}
 	if _, err := w.live.Exec(ctx, `BEGIN`); err != nil {
 		return err
 	}

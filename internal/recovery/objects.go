@@ -43,7 +43,10 @@ func Living(live keeper.Server, database string) func(context.Context, []keeper.
 }
 
 // pgClass is the number of the catalog of relations (RelationRelationId in pg_class.h).
-const pgClass = 1259
+const (
+	pgClass     = 1259
+	pgNamespace = 2615
+)
 
 // definition is the text of a function or view.
 type definition struct {
@@ -234,10 +237,17 @@ func (w *work) make(ctx context.Context) error {
 	if err := w.refresh(ctx, oids); err != nil {
 		return err
 	}
-	if err := w.comments(ctx, classes, oids); err != nil {
+	// A schema that others have made anew is theirs: what is said of it, and who may use it, stays.
+	var ofClass, made []uint32
+	for i, oid := range oids {
+		if classes[i] != pgNamespace || !slices.Contains(there, oid) {
+			ofClass, made = append(ofClass, classes[i]), append(made, oid)
+		}
+	}
+	if err := w.comments(ctx, ofClass, made); err != nil {
 		return err
 	}
-	if err := w.settleRights(ctx, classes, oids); err != nil {
+	if err := w.settleRights(ctx, ofClass, made); err != nil {
 		return err
 	}
 	keys, err := w.foreignKeys(ctx, oids)
@@ -318,6 +328,14 @@ func (w *work) giveBack(ctx context.Context, all []onLiving) (undo []string, err
 		}
 		switch {
 		case o.IsDefault:
+			var other bool // somebody has given it another since, and that stays
+			if err := w.live.QueryRow(ctx, `SELECT EXISTS (SELECT FROM pg_catalog.pg_attrdef JOIN pg_catalog.pg_attribute ON attrelid = adrelid AND attnum = adnum WHERE adrelid = $1 AND attname = $2)`,
+				oid, o.Name).Scan(&other); err != nil {
+				return nil, refused(err)
+			}
+			if other {
+				continue
+			}
 			if err := w.script(ctx, `ALTER TABLE `+table+` `+o.Make); err != nil {
 				return nil, err
 			}
@@ -395,7 +413,7 @@ func (w *work) foreignKeys(ctx context.Context, oids []uint32) ([]string, error)
 }
 
 // dropWords are the types of pg_identify_object whose DROP has another word.
-var dropWords = map[string]string{"statistics object": "STATISTICS", "server": "SERVER"}
+var dropWords = map[string]string{"statistics object": "STATISTICS", "server": "SERVER", "foreign-data wrapper": "FOREIGN DATA WRAPPER"}
 
 // drops is the SQL that takes away what a dump has made, the last first.
 func (w *work) drops(entries []keeper.DumpEntry, there []uint32) (drops []string) {

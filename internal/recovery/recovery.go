@@ -47,6 +47,7 @@ type Options struct {
 	Changed  bool      // of Merge: rows that were changed get their old values back, too
 	Look     bool      // of Objects, Roles and Grants: nothing is done but said what would be
 	Over     bool      // of Replace: the tables may be there; they are kept in the new schema
+	Trust    bool      // functions of people who are no superusers may run as us, where writing rows calls them
 	Selected Selected  // of Roles and Grants
 	Moment   string    // of the past, for people
 	Now      time.Time // names the schema

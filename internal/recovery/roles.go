@@ -198,14 +198,45 @@ func (w *work) settings(ctx context.Context, names []string) error {
 	return nil
 }
 
-// lists are the settings that are lists of names, written as they are stored. (GUC_LIST_QUOTE in guc_tables.c)
+// lists are the settings that are lists of names, each a literal of its own. (GUC_LIST_QUOTE in guc_tables.c)
 var lists = []string{"local_preload_libraries", "search_path", "session_preload_libraries", "shared_preload_libraries", "temp_tablespaces", "unix_socket_directories"}
 
+// setTo is the SQL that makes a setting what is stored of it. Anybody can have written that: it never becomes SQL as it is.
 func setTo(alter, name, value string) string {
-	if !slices.Contains(lists, strings.ToLower(name)) || value == "" {
-		value = literal(value)
+	low := strings.ToLower(name)
+	if !slices.Contains(lists, low) || strings.TrimSpace(value) == "" {
+		return alter + ` SET ` + dotted(name) + ` TO ` + literal(value)
 	}
-	return alter + ` SET ` + dotted(name) + ` TO ` + value
+	var all []string
+	for _, one := range listed(value, low == "search_path" || low == "temp_tablespaces") {
+		all = append(all, literal(one))
+	}
+	return alter + ` SET ` + dotted(name) + ` TO ` + strings.Join(all, ", ")
+}
+
+// listed takes a stored list apart, as SplitIdentifierString does (varlena.c); names is false for lists of files, whose letters stay as they are.
+func listed(text string, names bool) (all []string) {
+	for rest := strings.TrimSpace(text); rest != ""; rest = strings.TrimSpace(rest) {
+		var one string
+		if strings.HasPrefix(rest, `"`) {
+			for rest = rest[1:]; ; {
+				before, after, found := strings.Cut(rest, `"`)
+				one, rest = one+before, after
+				if !found || !strings.HasPrefix(rest, `"`) {
+					break
+				}
+				one, rest = one+`"`, rest[1:]
+			}
+			_, rest, _ = strings.Cut(rest, ",")
+		} else {
+			one, rest, _ = strings.Cut(rest, ",")
+			if one = strings.TrimSpace(one); names {
+				one = small(one)
+			}
+		}
+		all = append(all, one)
+	}
+	return all
 }
 
 // dotted quotes the parts of the name of a setting.
@@ -239,9 +270,18 @@ func (w *work) rightsBack(ctx context.Context, of []string) error {
 	for _, r := range now {
 		there[r.On] = true
 	}
+	for i, r := range then { // as PostgreSQL does it when a thing gets another owner, who then has given what the old one gave
+		o := owner(now, r)
+		if r.Grantor == r.Owner {
+			then[i].Grantor = o
+		}
+		if r.Grantee == r.Owner {
+			then[i].Grantee = o
+		}
+		then[i].Owner = o
+	}
 	gone, _ := compareRights(then, now)
 	for _, r := range gone {
-		r.Owner = owner(now, r) // it gives, whoever that was then
 		switch {
 		case r.Privilege == "":
 			continue

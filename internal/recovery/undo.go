@@ -203,7 +203,11 @@ func (w *work) untouched(ctx context.Context, t Table) error {
 		return refused(err)
 	}
 	var rows, others int64
-	err = w.live.QueryRow(ctx, `SELECT count(*), count(*) FILTER (WHERE xmin::text <> ($1::xid8::xid)::text) FROM `+t.FullName(), w.done.XID).Scan(&rows, &others)
+	only := ""
+	if kind == "r" { // what inherits from it is not it
+		only = "ONLY "
+	}
+	err = w.live.QueryRow(ctx, `SELECT count(*), count(*) FILTER (WHERE xmin::text <> ($1::xid8::xid)::text) FROM `+only+t.FullName(), w.done.XID).Scan(&rows, &others)
 	if err != nil {
 		return refused(err)
 	}

@@ -69,6 +69,7 @@ func (g *goingBack) step(ctx context.Context) (more bool, err error) {
 	if err != nil {
 		return false, err
 	}
+	var failed error
 	// What a killed server has left comes first, then what somebody waits for.
 	for _, states := range [][]chat.WayState{{chat.WayRunning, chat.WayUndoing}, {chat.WayUndo, chat.WayAsked}, {chat.WayWanted}, {chat.WayPlanned}} {
 		for _, m := range all {
@@ -77,10 +78,14 @@ func (g *goingBack) step(ctx context.Context) (more bool, err error) {
 				continue
 			}
 			one := &oneWay{g: g, rooms: rooms, seq: m.Seq, way: way}
-			return true, one.work(ctx)
+			if err := one.work(ctx); err != nil {
+				failed = errors.Join(failed, err) // it is tried again; the others do not wait for it
+				continue
+			}
+			return failed == nil, failed
 		}
 	}
-	return false, nil
+	return false, failed
 }
 
 // oneWay is a way back that is worked on.
@@ -140,6 +145,7 @@ func (o *oneWay) work(ctx context.Context) (err error) {
 type heardLine struct {
 	Plan     *keeper.Plan `json:"plan"`
 	Scratch  string       `json:"scratch_dir"`
+	Database string       `json:"database"`
 	Progress *struct {
 		Label string `json:"label"`
 		Bytes int64  `json:"bytes"`
@@ -189,6 +195,9 @@ func (o *oneWay) look(ctx context.Context) error {
 		}
 		next := o.way
 		next.State, next.Text = chat.WayPlanned, plan
+		if l.Database != "" {
+			next.Database = l.Database
+		}
 		return o.move(ctx, next, plan+"\n\n"+t.T("server.back.looking")+farText(t, l))
 	}, "--diff")
 	switch {
@@ -204,7 +213,9 @@ func (o *oneWay) look(ctx context.Context) error {
 		if err != nil {
 			why, _ = t.Fault(plainFault(fault.Of(err)))
 		}
-		return o.move(ctx, o.way, plan+"\n\n"+t.T("server.back.not_looked", fault.Args{"why": why}))
+		next := o.way
+		next.State = chat.WayPlanned // also where it was wished again
+		return o.move(ctx, next, plan+"\n\n"+t.T("server.back.not_looked", fault.Args{"why": why}))
 	}
 	next := o.way
 	next.State, next.Looked, next.Database, next.Text = chat.WayPlanned, true, done.Database, plan+"\n"+tablesText(t, done)
@@ -307,6 +318,15 @@ func (o *oneWay) find(ctx context.Context, why error) error {
 	next := o.way
 	switch {
 	case o.way.State == chat.WayUndoing && done == nil:
+		was := &recovery.Done{Mode: recovery.Replace, Database: o.database()}
+		for _, table := range o.way.Tables {
+			if name, err := recovery.ParseName(table.Name); err == nil && o.way.Mode != chat.WishBeside {
+				was.Tables = append(was.Tables, recovery.Table{Schema: name.Schema, Name: name.Name})
+			}
+		}
+		if err := o.freshen(ctx, was); err != nil {
+			return err // it is tried again
+		}
 		return o.undid(ctx)
 	case o.way.State == chat.WayUndoing:
 		next.State = chat.WayDone

@@ -86,13 +86,14 @@ func farText(t lang.Locale, l heardLine) string {
 	if l.Progress == nil {
 		return ""
 	}
+	what := plainWords(l.Progress.Label) // it names tables
 	if l.Progress.Total > 0 {
-		return " " + t.T("server.back.far_of", fault.Args{"what": l.Progress.Label, "done": keeper.SizeText(l.Progress.Bytes), "of": keeper.SizeText(l.Progress.Total)})
+		return " " + t.T("server.back.far_of", fault.Args{"what": what, "done": keeper.SizeText(l.Progress.Bytes), "of": keeper.SizeText(l.Progress.Total)})
 	}
 	if l.Progress.Bytes > 0 {
-		return " " + t.T("server.back.far", fault.Args{"what": l.Progress.Label, "done": keeper.SizeText(l.Progress.Bytes)})
+		return " " + t.T("server.back.far", fault.Args{"what": what, "done": keeper.SizeText(l.Progress.Bytes)})
 	}
-	return " " + t.T("server.back.far_at", fault.Args{"what": l.Progress.Label})
+	return " " + t.T("server.back.far_at", fault.Args{"what": what})
 }
 
 // nameOf is a table's name as SQL writes it, in quotes only where it needs them.

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"howdah/internal/account"
+	"howdah/internal/chat"
 	"howdah/internal/fault"
 	"howdah/internal/web/ui"
 )
@@ -32,7 +33,7 @@ func TestThePageTime(t *testing.T) {
 	r.day()
 	r.level()
 	for range 3 {
-		owner.must("POST", fmt.Sprintf("/rooms/%d/messages", room), answer{"client_id": fmt.Sprintf("0e7f0000-0000-4000-8000-%012d", time.Now().UnixNano()%1e12), "body": "said"})
+		owner.must("POST", fmt.Sprintf("/rooms/%d/messages", room), answer{"client_id": chat.NewID(), "body": "said"})
 	}
 	now := time.Now().UTC().Truncate(time.Second)
 	near := PastRepo{}

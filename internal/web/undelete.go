@@ -131,6 +131,9 @@ func (d *Door) deletedUndo(v *visit) error {
 	if meant.Room != 0 {
 		q.Set("room", fmt.Sprint(meant.Room))
 	}
+	if !meant.Until.IsZero() {
+		q.Set("until", meant.Until.UTC().Format(time.RFC3339))
+	}
 	redirect(v, "/deleted?"+q.Encode())
 	return nil
 }

@@ -109,7 +109,7 @@ export function count(event) {
     room.unread = Math.min(1000, room.unread + 1)
     if (message.mentions?.includes(data.me.handle) || room.kind === "direct") room.mentions++
   } else {
-    if (message && message.seq > room.read && event.by.id !== data.me?.id) recount(room)
+    if (message && message.seq > room.read && (event.kind === "restore" || event.by.id !== data.me?.id)) recount(room)
     return
   }
   show(room)
