@@ -247,7 +247,13 @@ func (o *oneWay) do(ctx context.Context) error {
 		if !far.due() {
 			return nil
 		}
-		return o.move(ctx, o.way, head+t.T("server.back.running")+farText(t, l))
+		limited, end := context.WithTimeout(ctx, backRetry) // the room's own tables may be locked by the one that we listen to
+		defer end()
+		err := o.move(limited, o.way, head+t.T("server.back.running")+farText(t, l))
+		if ctx.Err() == nil && limited.Err() != nil {
+			return nil
+		}
+		return err
 	}, append(modes[o.way.Mode], "--for", o.way.ID)...)
 	if ctx.Err() != nil {
 		return ctx.Err() // it is found out by who comes next
