@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgtype"
 
 	"howdah/internal/account"
 	"howdah/internal/fault"
@@ -221,54 +222,65 @@ func (r *Rooms) Answer(ctx context.Context, me account.Person, d AnswerDraft) (R
 	default:
 		return Receipt{}, fault.New(fault.Invalid, "chat.answer")
 	}
-	var out Receipt
+	return r.respond(ctx, me, d.Room, d.Seq, id, func(tx pgx.Tx, m *Message, at time.Time) (int64, time.Time, error) {
+		if m == nil || m.Alert == nil {
+			return 0, at, fault.New(fault.NotFound, "chat.no_alert")
+		}
+		alert := m.Alert
+		answer := AnswerRecord{ID: d.ClientID, Incident: alert.Incident, Part: alert.Part, Answer: Answer{By: author(me), What: d.What, Note: note, At: at}}
+		switch d.What {
+		case Muted:
+			if alert.Cover == nil {
+				return 0, at, fault.New(fault.Conflict, "chat.never_muted")
+			}
+			if d.Cover != alert.Cover.ID() {
+				return 0, at, fault.New(fault.Conflict, "chat.alert_grew")
+			}
+			until := at.AddDate(0, 0, d.Days)
+			answer.Until, answer.Cover = &until, alert.Cover
+		case Reopened:
+			if len(alert.Answers) == 0 {
+				return 0, at, fault.New(fault.Conflict, "chat.not_answered")
+			}
+		}
+		return answer.apply(ctx, tx, d.Room, author(me), d.Seq)
+	})
+}
+
+// respond lets who may respond do something about a message of a room, under the room's lock, and once: a retry with the same client id gives what came of the first time. do gets the message (nil: there is
+// none) and the time, and gives the seq and the time of the change that it wrote.
+func (r *Rooms) respond(ctx context.Context, me account.Person, room, seq int64, client pgtype.UUID, do func(tx pgx.Tx, m *Message, at time.Time) (int64, time.Time, error)) (out Receipt, err error) {
 	err = r.db.InTx(ctx, func(tx pgx.Tx) error {
-		s, err := place(ctx, tx, me, d.Room, true)
+		s, err := place(ctx, tx, me, room, true)
 		if err != nil {
 			return err
 		}
 		if err := s.require(Respond); err != nil {
 			return err
 		}
-		before, again, err := pg.One[Receipt](ctx, tx, `SELECT seq, at FROM chat.change WHERE room_id = $1 AND actor_id = $2 AND client_id = $3`, d.Room, me.ID, id)
+		before, again, err := pg.One[Receipt](ctx, tx, `SELECT seq, at FROM chat.change WHERE room_id = $1 AND actor_id = $2 AND client_id = $3`, room, me.ID, client)
 		if err != nil || again {
 			out = before
 			return err
 		}
-		found, err := messages(ctx, tx, `x.room_id = $1 AND x.seq = $2`, d.Room, d.Seq)
+		found, err := messages(ctx, tx, `x.room_id = $1 AND x.seq = $2`, room, seq)
 		if err != nil {
 			return err
 		}
-		if len(found) == 0 || found[0].Alert == nil {
-			return fault.New(fault.NotFound, "chat.no_alert")
+		var m *Message
+		if len(found) > 0 {
+			m = &found[0]
 		}
-		alert := found[0].Alert
-		answer := AnswerRecord{ID: d.ClientID, Incident: alert.Incident, Part: alert.Part, Answer: Answer{By: author(me), What: d.What, Note: note}}
-		if err := tx.QueryRow(ctx, `SELECT clock_timestamp()`).Scan(&answer.At); err != nil {
+		var at time.Time
+		if err := tx.QueryRow(ctx, `SELECT clock_timestamp()`).Scan(&at); err != nil {
 			return pg.Fault(err)
 		}
-		answer.At = answer.At.UTC()
-		switch d.What {
-		case Muted:
-			if alert.Cover == nil {
-				return fault.New(fault.Conflict, "chat.never_muted")
-			}
-			if d.Cover != alert.Cover.ID() {
-				return fault.New(fault.Conflict, "chat.alert_grew")
-			}
-			until := answer.At.AddDate(0, 0, d.Days)
-			answer.Until, answer.Cover = &until, alert.Cover
-		case Reopened:
-			if len(alert.Answers) == 0 {
-				return fault.New(fault.Conflict, "chat.not_answered")
-			}
-		}
-		out.Seq, out.At, err = answer.apply(ctx, tx, d.Room, author(me), d.Seq)
+		out.Seq, out.At, err = do(tx, m, at.UTC())
 		return err
 	})
 	r.suspect(err)
 	if err == nil {
-		r.live.tick(d.Room)
+		r.live.tick(room)
 	}
 	return out, err
 }

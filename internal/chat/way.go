@@ -140,49 +140,20 @@ func (r *Rooms) GoBack(ctx context.Context, me account.Person, d WayDraft) (Rece
 	if !slices.Contains([]Wish{WishPlan, WishBeside, WishMerge, WishChanged, WishReplace, WishUndo}, d.What) {
 		return Receipt{}, fault.New(fault.Invalid, "chat.way_wish")
 	}
-	var out Receipt
-	err = r.db.InTx(ctx, func(tx pgx.Tx) error {
-		s, err := place(ctx, tx, me, d.Room, true)
-		if err != nil {
-			return err
+	return r.respond(ctx, me, d.Room, d.Seq, id, func(tx pgx.Tx, m *Message, at time.Time) (int64, time.Time, error) {
+		if m == nil || m.Deleted {
+			return 0, at, fault.New(fault.NotFound, "chat.no_message")
 		}
-		if err := s.require(Respond); err != nil {
-			return err
-		}
-		before, again, err := pg.One[Receipt](ctx, tx, `SELECT seq, at FROM chat.change WHERE room_id = $1 AND actor_id = $2 AND client_id = $3`, d.Room, me.ID, id)
-		if err != nil || again {
-			out = before
-			return err
-		}
-		found, err := messages(ctx, tx, `x.room_id = $1 AND x.seq = $2`, d.Room, d.Seq)
-		if err != nil {
-			return err
-		}
-		if len(found) == 0 || found[0].Deleted {
-			return fault.New(fault.NotFound, "chat.no_message")
-		}
-		m := &found[0]
-		wish := WayRecord{ID: d.ClientID, What: d.What, By: author(me)}
-		if err := tx.QueryRow(ctx, `SELECT clock_timestamp()`).Scan(&wish.At); err != nil {
-			return pg.Fault(err)
-		}
-		wish.At = wish.At.UTC()
+		wish := WayRecord{ID: d.ClientID, What: d.What, By: author(me), At: at}
+		step := wish.choose
 		if d.What == WishPlan {
-			err = wish.plan(ctx, tx, d.Room, m)
-		} else {
-			err = wish.choose(ctx, tx, d.Room, m)
+			step = wish.plan
 		}
-		if err != nil {
-			return err
+		if err := step(ctx, tx, d.Room, m); err != nil {
+			return 0, at, err
 		}
-		out.Seq, out.At, err = record(ctx, tx, d.Room, change{kind: Wished, by: author(me), client: id, message: &m.Seq, detail: map[string]any{"wish": wish}})
-		return err
+		return record(ctx, tx, d.Room, change{kind: Wished, by: author(me), client: id, message: &m.Seq, detail: map[string]any{"wish": wish}})
 	})
-	r.suspect(err)
-	if err == nil {
-		r.live.tick(d.Room)
-	}
-	return out, err
 }
 
 // plan begins a way.
