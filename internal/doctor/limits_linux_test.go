@@ -10,6 +10,7 @@ import (
 	"howdah/internal/cluster"
 	"howdah/internal/doctor"
 	"howdah/internal/fault"
+	"howdah/internal/untested"
 )
 
 func TestALowLimitOfFilesIsNamed(t *testing.T) {
@@ -41,7 +42,7 @@ func TestAFolderInMemoryIsNamed(t *testing.T) {
 	t.Parallel()
 	var st unix.Statfs_t
 	if err := unix.Statfs("/dev/shm", &st); err != nil || st.Type != unix.TMPFS_MAGIC {
-		t.Skip("/dev/shm is no memory here")
+		untested.Here(t, "/dev/shm is no file system in memory")
 	}
 	r, err := doctor.Look(context.WithoutCancel(t.Context()), doctor.Options{Only: []string{"space"}, Places: []doctor.Place{{Dir: "/dev/shm/howdah"}}})
 	if err != nil {

@@ -9,12 +9,17 @@ import (
 func isList(name string) bool { return name == "shared_preload_libraries" }
 
 // splitList reads a list of names as PostgreSQL does: parted by commas, those with odd letters in double quotes.
-func splitList(text string) (all []string) {
-	for rest := strings.TrimSpace(text); rest != ""; {
+func splitList(text string) []string {
+	return slices.DeleteFunc(SettingList(text, func(one string) string { return one }), func(one string) bool { return one == "" })
+}
+
+// SettingList takes apart what is stored of a setting that is a list, as SplitIdentifierString does (varlena.c). plain is told what stands there without quotes, and gives what it means: names are in
+// small letters then.
+func SettingList(text string, plain func(string) string) (all []string) {
+	for rest := strings.TrimSpace(text); rest != ""; rest = strings.TrimSpace(rest) {
 		var one string
 		if strings.HasPrefix(rest, `"`) {
-			rest = rest[1:]
-			for {
+			for rest = rest[1:]; ; {
 				before, after, found := strings.Cut(rest, `"`)
 				one, rest = one+before, after
 				if !found || !strings.HasPrefix(rest, `"`) {
@@ -25,11 +30,9 @@ func splitList(text string) (all []string) {
 			_, rest, _ = strings.Cut(rest, ",")
 		} else {
 			one, rest, _ = strings.Cut(rest, ",")
-			one = strings.TrimSpace(one)
+			one = plain(strings.TrimSpace(one))
 		}
-		if rest = strings.TrimSpace(rest); one != "" {
-			all = append(all, one)
-		}
+		all = append(all, one)
 	}
 	return all
 }

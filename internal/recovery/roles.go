@@ -155,6 +155,14 @@ func (w *work) makeRole(ctx context.Context, r role) error {
 	return nil
 }
 
+// both reads the same of the past and of the live database.
+func both[T any](w *work, read func(*pgx.Conn) ([]T, error)) (then, now []T, err error) {
+	if then, err = read(w.then); err == nil {
+		now, err = read(w.live)
+	}
+	return then, now, err
+}
+
 // settings gives roles back what was set for them (ALTER ROLE ... SET).
 func (w *work) settings(ctx context.Context, names []string) error {
 	type setting struct{ Role, Database, Name, Value string }
@@ -163,11 +171,7 @@ func (w *work) settings(ctx context.Context, names []string) error {
 			LEFT JOIN pg_catalog.pg_database d ON d.oid = setdatabase, unnest(setconfig) one WHERE rolname = ANY($1::text[]) AND (setdatabase = 0 OR datname IS NOT NULL) ORDER BY 1, 2, 3`, names)
 		return pgx.CollectRows(rows, pgx.RowToStructByPos[setting])
 	}
-	then, err := of(w.then)
-	if err != nil {
-		return err
-	}
-	now, err := of(w.live)
+	then, now, err := both(w, of)
 	if err != nil {
 		return err
 	}
@@ -207,36 +211,15 @@ func setTo(alter, name, value string) string {
 	if !slices.Contains(lists, low) || strings.TrimSpace(value) == "" {
 		return alter + ` SET ` + dotted(name) + ` TO ` + literal(value)
 	}
+	plain := func(one string) string { return one } // files keep their letters
+	if low == "search_path" || low == "temp_tablespaces" {
+		plain = small
+	}
 	var all []string
-	for _, one := range listed(value, low == "search_path" || low == "temp_tablespaces") {
+	for _, one := range keeper.SettingList(value, plain) {
 		all = append(all, literal(one))
 	}
 	return alter + ` SET ` + dotted(name) + ` TO ` + strings.Join(all, ", ")
-}
-
-// listed takes a stored list apart, as SplitIdentifierString does (varlena.c); names is false for lists of files, whose letters stay as they are.
-func listed(text string, names bool) (all []string) {
-	for rest := strings.TrimSpace(text); rest != ""; rest = strings.TrimSpace(rest) {
-		var one string
-		if strings.HasPrefix(rest, `"`) {
-			for rest = rest[1:]; ; {
-				before, after, found := strings.Cut(rest, `"`)
-				one, rest = one+before, after
-				if !found || !strings.HasPrefix(rest, `"`) {
-					break
-				}
-				one, rest = one+`"`, rest[1:]
-			}
-			_, rest, _ = strings.Cut(rest, ",")
-		} else {
-			one, rest, _ = strings.Cut(rest, ",")
-			if one = strings.TrimSpace(one); names {
-				one = small(one)
-			}
-		}
-		all = append(all, one)
-	}
-	return all
 }
 
 // dotted quotes the parts of the name of a setting.
@@ -359,11 +342,7 @@ func (w *work) memberships(ctx context.Context, of []string) error {
 			WHERE pg_catalog.pg_get_userbyid(roleid) = ANY($1::text[]) OR pg_catalog.pg_get_userbyid(member) = ANY($1::text[]) ORDER BY 1, 2, 3`, of)
 		return pgx.CollectRows(rows, pgx.RowToStructByPos[membership])
 	}
-	then, err := read(w.then)
-	if err != nil {
-		return err
-	}
-	now, err := read(w.live)
+	then, now, err := both(w, read)
 	if err != nil {
 		return err
 	}
@@ -440,11 +419,7 @@ func (w *work) defaults(ctx context.Context, of []string, roles map[string]bool)
 			WHERE pg_catalog.pg_get_userbyid(defaclrole) = ANY($1::text[]) OR grantee <> 0 AND pg_catalog.pg_get_userbyid(grantee) = ANY($1::text[]) ORDER BY 1, 2, 3, 5, 4`, of)
 		return pgx.CollectRows(rows, pgx.RowToStructByPos[preset])
 	}
-	then, err := read(w.then)
-	if err != nil {
-		return err
-	}
-	now, err := read(w.live)
+	then, now, err := both(w, read)
 	if err != nil {
 		return err
 	}

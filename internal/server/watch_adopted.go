@@ -2,7 +2,6 @@ package server
 
 import (
 	"context"
-	"errors"
 	"io/fs"
 	"log/slog"
 	"os"
@@ -219,15 +218,7 @@ func (w *watcher) comply() error {
 		w.answer(u.record())
 	}
 	w.flush()
-	if err := w.save(); err != nil {
-		return err
-	}
-	var err error
-	for _, file := range w.wishFiles {
-		err = errors.Join(err, os.Remove(file))
-	}
-	w.wishes, w.wishFiles = nil, nil
-	return err
+	return w.granted()
 }
 
 // WatchedUpTo is when the watch whose folder this is wrote down last what it knows; zero: never. It does so twice a minute.

@@ -228,6 +228,11 @@ func (w *watcher) reopen(ctx context.Context, rooms *chat.Rooms) error {
 	if err := rooms.Reanswer(ctx, answers); err != nil {
 		return err
 	}
+	return w.granted()
+}
+
+// granted keeps what was asked for at a terminal, and then forgets that it was asked.
+func (w *watcher) granted() error {
 	if err := w.save(); err != nil {
 		return err
 	}
