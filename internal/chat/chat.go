@@ -74,6 +74,8 @@ type Message struct {
 	Deleted  bool
 	Alert    *Alert // nil: it tells of no incident
 	Way      *Way   // nil: it tells of no way back
+
+	Reactions []Reaction // oldest first; nil when deleted
 }
 
 // EventKind is what changed.
@@ -92,9 +94,10 @@ const (
 	Undeleted EventKind = "restore"  // the message is back
 	Restored  EventKind = "restored" // Count messages came back; Person: who had deleted them, nil: they came from a backup
 	Wished    EventKind = "way"      // somebody wished something of a way back
+	Reacted   EventKind = "react"    // Emoji is on the message or, unless On, off it
 )
 
-// Event is one change in a room. Message is set for posts, edits, deletions, answers and what came back, and is the message as it was when the
+// Event is one change in a room. Message is set for posts, edits, deletions, answers, reactions and what came back, and is the message as it was when the
 // event was read: one that healed late shows the newest words.
 type Event struct {
 	Room    int64
@@ -108,6 +111,8 @@ type Event struct {
 	Name    string
 	Topic   string
 	Count   int
+	Emoji   string
+	On      bool
 }
 
 // Rooms is the door to this package. It is safe for concurrent use. Close it when done.

@@ -206,11 +206,7 @@ func (d *Door) apiDelete(v *visit) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	client := v.r.URL.Query().Get("client_id")
-	if client == "" {
-		client = chat.NewID() // deleting is idempotent by nature
-	}
-	return receipt(d.rooms.Delete(v.ctx(), v.me(), room, seq, client))
+	return receipt(d.rooms.Delete(v.ctx(), v.me(), room, seq, v.clientID()))
 }
 
 func (d *Door) apiSince(v *visit) (any, error) {

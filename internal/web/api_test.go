@@ -61,6 +61,18 @@ func TestTheAPIFromFirstRoomToLast(t *testing.T) {
 	if events := page["events"].([]any); len(events) != 4 { // three came, one was ranked
 		t.Errorf("%d events", len(events))
 	}
+	thumb := fmt.Sprintf("%s/messages/%d/reactions/%s", path, seq, url.PathEscape("👍"))
+	bob.must("PUT", thumb, nil)
+	if again := bob.must("PUT", thumb+"?client_id="+chat.NewID(), nil); again.num("seq") != 0 {
+		t.Error("the same reaction twice")
+	}
+	owner.must("PUT", thumb, nil)
+	owner.must("DELETE", thumb, nil)
+	bob.refused(400, "chat.no_emoji", "PUT", fmt.Sprintf("%s/messages/%d/reactions/%s", path, seq, "yes%3Cb%3E"), nil)
+	page = owner.must("GET", path+"/messages?limit=1", nil)
+	if have := fmt.Sprint(page["messages"].([]any)[0].(map[string]any)["reactions"]); !strings.Contains(have, "count:1 emoji:👍 people:[map[handle:bob") {
+		t.Error(have)
+	}
 	owner.must("PATCH", fmt.Sprintf("%s/messages/%d", path, seq), answer{"client_id": chat.NewID(), "body": "bye"})
 	bob.refused(403, "chat.not_author", "PATCH", fmt.Sprintf("%s/messages/%d", path, seq), answer{"client_id": chat.NewID(), "body": "mine"})
 	bob.refused(403, "chat.may_not_moderate", "DELETE", fmt.Sprintf("%s/messages/%d", path, seq), nil)

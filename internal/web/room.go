@@ -75,7 +75,7 @@ func (d *Door) fillRoom(v *visit, id, at int64) (ui.RoomPage, error) {
 	p := ui.RoomPage{Chrome: c, Room: pageRoom(room), Earlier: history.Earlier, Later: history.Later, Seq: history.Seq, At: at,
 		BodyLimit: chat.MaxBody, ClientID: chat.NewID()}
 	for _, m := range history.Messages {
-		p.Messages = append(p.Messages, ui.Message{Seq: m.Seq, At: m.At, By: pagePerson(m.By), Edited: m.Edited, Deleted: m.Deleted, Alert: pageAlert(m.Alert, v.lang), Way: pageWay(m.Way),
+		p.Messages = append(p.Messages, ui.Message{Seq: m.Seq, At: m.At, By: pagePerson(m.By), Edited: m.Edited, Deleted: m.Deleted, Alert: pageAlert(m.Alert, v.lang), Way: pageWay(m.Way), Reactions: pageReactions(m.Reactions),
 			HTML: template.HTML(render(m.Body, m.Mentions))}) //nolint:gosec // render gives Markdown's own elements only; fuzzed
 	}
 	for _, e := range history.Events {

@@ -520,7 +520,7 @@ func weight(events []chat.Event) (bytes int) {
 func encodeDelivery(delivery *chat.Delivery) []byte {
 	var out []byte
 	for _, e := range delivery.Events {
-		if e.Kind == chat.Posted && e.Message != nil && e.Message.Alert == nil && e.Message.Way == nil {
+		if plainPost(e) {
 			out = appendText(out, func(b []byte) []byte { return appendPost(b, e) })
 		} else {
 			out = append(out, frame(toEvent(e))...)

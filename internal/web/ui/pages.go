@@ -60,6 +60,15 @@ type Message struct {
 	Deleted bool
 	Alert   *Alert // nil: it is none
 	Way     *Way   // nil: it tells of no way back
+
+	Reactions []Reaction // oldest first
+}
+
+// Reaction is an emoji on a message, and who put it there: at most some are named.
+type Reaction struct {
+	Emoji  string
+	Count  int
+	People []Person
 }
 
 // Way is a way back to before an alert, as a message of the house tells of it.
@@ -151,6 +160,7 @@ type May struct {
 //
 //	POST /room/{id}/messages {client_id, body}   the composer without scripts
 //	POST /room/{id}/messages/{seq}/answer {client_id, what, days, cover}
+//	POST /room/{id}/messages/{seq}/react {on | off: an emoji}
 //	POST /room/{id}/join  /leave
 //	POST /room/{id}/settings {name, topic}
 //	POST /room/{id}/members {handle}             bring somebody in

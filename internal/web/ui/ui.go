@@ -178,6 +178,7 @@ func functions(locale lang.Locale) template.FuncMap {
 			}
 			return f
 		},
+		"nomark": func() marks { return marks{Chips: []chip{{}}} },
 		"noway":  func() wayForm { return wayForm{} },
 		"noroom": func() roomEntry { return roomEntry{} },
 	}

@@ -26,6 +26,7 @@ type line struct {
 	Saying    string     // what happened; "" for a message
 	Form      *alertForm // for an alert that I may answer
 	Back      *wayForm   // for a way back that I may choose
+	Marks     *marks     // what was put on it; nil: nothing
 }
 
 // Lines is the history as the template shows it. The scripts arrange again what they add, by the same rules.
@@ -41,6 +42,9 @@ func (p RoomPage) Lines() []line {
 		}
 		if m.Way != nil && p.May.Answer && !m.Deleted {
 			l.Back = p.way(m)
+		}
+		if len(m.Reactions) > 0 && !m.Deleted {
+			l.Marks = p.marks(m)
 		}
 		date := at.Format(time.DateOnly)
 		if above == nil || above.At.In(p.zone()).Format(time.DateOnly) != date {
@@ -400,7 +404,7 @@ func hue(id int64) string { return "h" + strconv.FormatInt(((id%8)+8)%8, 10) }
 func modules(page string) []string {
 	switch page {
 	case "room":
-		return []string{"room.js", "page.js", "live.js", "outbox.js", "sidebar.js", "history.js", "line.js", "pending.js", "composer.js", "panel.js", "actions.js", "alert.js", "way.js"}
+		return []string{"room.js", "page.js", "live.js", "outbox.js", "sidebar.js", "history.js", "line.js", "pending.js", "composer.js", "panel.js", "actions.js", "reactions.js", "alert.js", "way.js"}
 	case "watch":
 		return []string{"watch.js", "page.js", "live.js", "outbox.js", "sidebar.js", "parts.js"}
 	case "time":

@@ -7,6 +7,7 @@ import * as history from "./history.js"
 import { mine, seqOf } from "./line.js"
 import * as live from "./live.js"
 import * as outbox from "./outbox.js"
+import * as reactions from "./reactions.js"
 
 const ROOM = data.room
 const SURE = 4000
@@ -33,6 +34,7 @@ function move(next) {
   }
   const gone = line.classList.contains("gone")
   const own = mine(line)
+  button("react").hidden = gone || !data.may?.post
   button("edit").hidden = gone || !own || !data.may?.post
   button("delete").hidden = gone || !(own || data.may?.deleteAny)
   line.classList.add("on")
@@ -54,6 +56,9 @@ const lineOf = (target) => (target instanceof Element ? target.closest("#lines >
 async function act(pressed, of) {
   const seq = seqOf(of)
   switch (pressed.dataset.do) {
+    case "react":
+      reactions.choice(of, pressed)
+      break
     case "edit":
       move(null)
       composer.edit(seq)
@@ -104,7 +109,7 @@ export function start(say) {
     const target = /** @type {Element} */ (event.target)
     const pressed = target.closest("button")
     const of = lineOf(target)
-    if (pressed && of) act(pressed, of)
+    if (pressed && of && bar.contains(pressed)) act(pressed, of)
     else if (of && !target.closest("a")) move(of) // a finger has no hover
   })
   document.addEventListener("pointerdown", (event) => { if (!list.contains(/** @type {Node} */ (event.target))) move(null) })
@@ -113,6 +118,12 @@ export function start(say) {
     if (!of) return
     if (event.key === "Escape" && event.target !== of) return of.focus()
     if (event.target !== of) return
+    const pressed = event.ctrlKey || event.metaKey || event.altKey ? null : bar.querySelector(`[data-key="${CSS.escape(event.key)}"]:not([hidden])`)
+    if (pressed instanceof HTMLElement && line === of) {
+      event.preventDefault()
+      act(pressed, of)
+      return
+    }
     /** @type {Element | null | undefined} */
     let next
     if (event.key === "ArrowUp") for (next = of.previousElementSibling; next && !next.matches(".msg");) next = next.previousElementSibling

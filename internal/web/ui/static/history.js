@@ -8,6 +8,7 @@ import { bury, fill, link, mine, moment, pointOut, seqOf, stamp, system, togethe
 import * as live from "./live.js"
 import * as outbox from "./outbox.js"
 import * as pending from "./pending.js"
+import * as reactions from "./reactions.js"
 
 /** @typedef {import("./page.js").Message} Message */
 /** @typedef {import("./page.js").RoomEvent} RoomEvent */
@@ -404,6 +405,13 @@ function apply(event, fresh) {
       if (message && line) keep(() => write(line, message))
       const answer = event.kind === "answer" && message?.alert?.answers.at(-1)
       if (answer && fresh && answer.by.id !== data.me?.id) hint(saying(answer))
+      break
+    }
+    case "react": {
+      const line = event.marks && find(event.marks.seq)
+      if (!line || line.classList.contains("gone")) break
+      keep(() => reactions.show(line, event.marks?.reactions))
+      if (fresh && event.on && mine(line) && event.by.id !== data.me?.id) hint(t("react.told", { name: event.by.name, emoji: event.emoji ?? "" }))
       break
     }
     case "delete": {

@@ -1,6 +1,7 @@
 // What one line of the history looks like: a message, or something that happened in the room.
 
 import * as alert from "./alert.js"
+import * as reactions from "./reactions.js"
 import * as way from "./way.js"
 import { clock, clone, data, dateKey, paint, t, whole, within } from "./page.js"
 
@@ -36,6 +37,7 @@ export function fill(line, message) {
   within(line, ".edited").hidden = !message.edited
   if (message.alert) alert.show(line, message.alert)
   if (message.way) way.show(line, message.way)
+  reactions.show(line, message.reactions)
 }
 
 /** Makes the mentions of me stand out: the server's markup is the same for everybody. @param {HTMLElement} line */
@@ -51,6 +53,7 @@ export function bury(line) {
   line.classList.add("gone")
   within(line, ".body").textContent = t("deleted")
   within(line, ".edited").hidden = true
+  reactions.show(line, [])
 }
 
 /** @param {HTMLElement} line @param {Date} at */

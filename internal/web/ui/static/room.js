@@ -9,6 +9,7 @@ import * as live from "./live.js"
 import * as outbox from "./outbox.js"
 import * as panel from "./panel.js"
 import * as pending from "./pending.js"
+import * as reactions from "./reactions.js"
 import * as sidebar from "./sidebar.js"
 
 const banner = byId("banner")
@@ -48,6 +49,7 @@ panel.start()
 composer.start(complain)
 actions.start(complain)
 alert.start(complain)
+reactions.start(complain)
 outbox.start()
 live.on("state", state)
 // A reader from outside hears nothing live: events go to members.
