@@ -70,6 +70,10 @@ func (r *Rooms) Edit(ctx context.Context, me account.Person, d Draft, seq int64)
 			d.Room, seq, people); err != nil {
 			return nil, err
 		}
+		if _, err := tx.Exec(ctx, `INSERT INTO chat.follow (room_id, thread, person_id, read_seq) SELECT x.room_id, x.thread, unnest($3::bigint[]), x.seq - 1
+			FROM chat.message x WHERE x.room_id = $1 AND x.seq = $2 AND x.thread IS NOT NULL ON CONFLICT DO NOTHING`, d.Room, seq, people); err != nil {
+			return nil, err
+		}
 		return map[string]any{"before": m.Body}, nil
 	})
 }

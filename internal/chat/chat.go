@@ -53,8 +53,9 @@ type Room struct {
 	Seq      int64        // of its newest change
 	Role     account.Role // mine in it; None when I am not a member
 	Read     int64        // I have read all up to here
-	Unread   int          // posts of others after Read that still stand, at most CountLimit
+	Unread   int          // posts of others after Read that still stand, without replies in threads, at most CountLimit
 	Mentions int          // those of them that name me
+	Threads  int          // unread replies in the threads of it that I follow, at most CountLimit
 	Members  int
 	Other    *Author // direct rooms: who else is in it
 }
@@ -76,7 +77,13 @@ type Message struct {
 	Way      *Way   // nil: it tells of no way back
 
 	Reactions []Reaction // oldest first; nil when deleted
+	Thread    int64      // the message that it answers, the first of the thread; 0: none
+	Aloud     bool       // a reply that stands in the room as well
+	Replies   *Replies   // to it; nil: none
 }
+
+// quiet tells whether a message is a reply that does not stand in the page of its room.
+func (m Message) quiet() bool { return m.Thread != 0 && !m.Aloud }
 
 // EventKind is what changed.
 type EventKind string
@@ -113,6 +120,7 @@ type Event struct {
 	Count   int
 	Emoji   string
 	On      bool
+	Root    *Root // of the thread, where Message is a reply
 }
 
 // Rooms is the door to this package. It is safe for concurrent use. Close it when done.
@@ -158,10 +166,11 @@ func (r *Rooms) Close() {
 const roomColumns = `
 	r.id, r.kind, r.name, r.topic, r.seq, coalesce(m.role, ''), coalesce(m.read_seq, 0),
 	CASE WHEN m.role IS NULL THEN 0 ELSE (SELECT count(*) FROM (
-		SELECT FROM chat.message x WHERE x.room_id = r.id AND x.seq > m.read_seq AND x.author_id <> $1 AND x.deleted_at IS NULL LIMIT 1000) c) END::int,
+		SELECT FROM chat.message x WHERE x.room_id = r.id AND x.seq > m.read_seq AND x.author_id <> $1 AND x.deleted_at IS NULL AND ` + inRoom + ` LIMIT 1000) c) END::int,
 	CASE WHEN m.role IS NULL THEN 0 ELSE (SELECT count(*) FROM (
 		SELECT FROM chat.mention n JOIN chat.message x USING (room_id, seq)
-		WHERE n.room_id = r.id AND n.person_id = $1 AND n.seq > m.read_seq AND x.author_id <> $1 AND x.deleted_at IS NULL LIMIT 1000) c) END::int,
+		WHERE n.room_id = r.id AND n.person_id = $1 AND n.seq > m.read_seq AND x.author_id <> $1 AND x.deleted_at IS NULL AND ` + inRoom + ` LIMIT 1000) c) END::int,
+	CASE WHEN m.role IS NULL THEN 0 ELSE ` + threadUnread + ` END::int,
 	(SELECT count(*) FROM (SELECT FROM chat.member x WHERE x.room_id = r.id LIMIT 10000) c)::int,
 	o.id, o.handle, o.name`
 
@@ -173,7 +182,7 @@ func scanRoom(row pgx.CollectableRow) (Room, error) {
 	var r Room
 	var id *int64
 	var handle, name *string
-	err := row.Scan(&r.ID, &r.Kind, &r.Name, &r.Topic, &r.Seq, &r.Role, &r.Read, &r.Unread, &r.Mentions, &r.Members, &id, &handle, &name)
+	err := row.Scan(&r.ID, &r.Kind, &r.Name, &r.Topic, &r.Seq, &r.Role, &r.Read, &r.Unread, &r.Mentions, &r.Threads, &r.Members, &id, &handle, &name)
 	if id != nil {
 		r.Other = &Author{ID: *id, Handle: *handle, Name: *name}
 	}

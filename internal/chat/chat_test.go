@@ -72,7 +72,7 @@ func (h *house) room(owner account.Person, kind Kind, members ...account.Person)
 
 func (h *house) say(who account.Person, room int64, body string) int64 {
 	h.t.Helper()
-	receipt, err := h.Post(h.t.Context(), who, Draft{room, newID(), body})
+	receipt, err := h.Post(h.t.Context(), who, Draft{Room: room, ClientID: newID(), Body: body})
 	if err != nil {
 		h.t.Fatal(err)
 	}
@@ -130,7 +130,7 @@ func TestPostsGetTheNextSeqAndARetryTheSameAnswer(t *testing.T) {
 	ann, bob := h.person("ann", account.Member), h.person("bob", account.Member)
 	room := h.room(ann, Public, bob)
 
-	d := Draft{room, newID(), "hello\r\nthere  "}
+	d := Draft{Room: room, ClientID: newID(), Body: "hello\r\nthere  "}
 	first, err := h.Post(t.Context(), ann, d)
 	if err != nil {
 		t.Fatal(err)
@@ -139,7 +139,7 @@ func TestPostsGetTheNextSeqAndARetryTheSameAnswer(t *testing.T) {
 	if err != nil || again.Seq != first.Seq || !again.At.Equal(first.At) {
 		t.Fatalf("first %v, again %v, %v", first, again, err)
 	}
-	farewell := Draft{room, newID(), "bye"} // whose answer is lost, and then its author leaves
+	farewell := Draft{Room: room, ClientID: newID(), Body: "bye"} // whose answer is lost, and then its author leaves
 	said, err := h.Post(t.Context(), bob, farewell)
 	if err != nil {
 		t.Fatal(err)
@@ -150,7 +150,7 @@ func TestPostsGetTheNextSeqAndARetryTheSameAnswer(t *testing.T) {
 	if again, err := h.Post(t.Context(), bob, farewell); err != nil || again.Seq != said.Seq {
 		t.Errorf("first %v, again %v, %v", said, again, err)
 	}
-	_, err = h.Post(t.Context(), bob, Draft{room, newID(), "one thing more"})
+	_, err = h.Post(t.Context(), bob, Draft{Room: room, ClientID: newID(), Body: "one thing more"})
 	h.wantFault(err, "chat.not_member")
 	if err := h.Join(t.Context(), bob, room); err != nil {
 		t.Fatal(err)
@@ -176,7 +176,7 @@ func TestManyPostersOneOrder(t *testing.T) {
 	var all sync.WaitGroup
 	for i := range 300 {
 		all.Add(1)
-		d := Draft{rooms[i%3], newID(), fmt.Sprint("message ", i)}
+		d := Draft{Room: rooms[i%3], ClientID: newID(), Body: fmt.Sprint("message ", i)}
 		for range 1 + i%2 { // every other one twice at once
 			all.Add(1)
 			go func() {
@@ -215,7 +215,7 @@ func TestTwoNodesAndAStrangerMakeOneLog(t *testing.T) {
 			for _, who := range []account.Person{ann, bob} {
 				all.Go(func() {
 					for range each {
-						if _, err := node.Post(t.Context(), who, Draft{room, newID(), "hello @ann"}); err != nil {
+						if _, err := node.Post(t.Context(), who, Draft{Room: room, ClientID: newID(), Body: "hello @ann"}); err != nil {
 							t.Error(err)
 						}
 					}
@@ -223,9 +223,9 @@ func TestTwoNodesAndAStrangerMakeOneLog(t *testing.T) {
 			}
 			all.Go(func() {
 				for range each / 4 {
-					_, err := node.Post(t.Context(), eve, Draft{room, newID(), "let me in"})
+					_, err := node.Post(t.Context(), eve, Draft{Room: room, ClientID: newID(), Body: "let me in"})
 					h.wantFault(err, "chat.not_member")
-					if _, err := node.Edit(t.Context(), ann, Draft{room, newID(), "first, " + newID()}, first[room]); err != nil {
+					if _, err := node.Edit(t.Context(), ann, Draft{Room: room, ClientID: newID(), Body: "first, " + newID()}, first[room]); err != nil {
 						t.Error(err)
 					}
 				}
@@ -255,16 +255,16 @@ func TestBadPostsAreRefusedAloneWithAReason(t *testing.T) {
 	for body, key := range map[string]string{
 		" \n\t": "chat.empty", "a\x00b": "chat.not_text", "\xff": "chat.not_text", strings.Repeat("長", MaxBody/3+1): "chat.too_long",
 	} {
-		_, err := h.Post(t.Context(), ann, Draft{room, newID(), body})
+		_, err := h.Post(t.Context(), ann, Draft{Room: room, ClientID: newID(), Body: body})
 		h.wantFault(err, key)
 	}
 	for _, id := range []string{"", "1", "not-a-uuid-not-a-uuid-not-a-uuid-not", strings.Repeat("g", 36)} {
-		_, err := h.Post(t.Context(), ann, Draft{room, id, "x"})
+		_, err := h.Post(t.Context(), ann, Draft{Room: room, ClientID: id, Body: "x"})
 		h.wantFault(err, "chat.client_id")
 	}
-	_, err := h.Post(t.Context(), eve, Draft{room, newID(), "let me in"})
+	_, err := h.Post(t.Context(), eve, Draft{Room: room, ClientID: newID(), Body: "let me in"})
 	h.wantFault(err, "chat.not_member")
-	_, err = h.Post(t.Context(), ann, Draft{1 << 60, newID(), "nowhere"})
+	_, err = h.Post(t.Context(), ann, Draft{Room: 1 << 60, ClientID: newID(), Body: "nowhere"})
 	h.wantFault(err, "chat.not_member")
 	if len(h.wholeLog(ann, room)) != 1 {
 		t.Error("something bad was stored")
@@ -281,7 +281,7 @@ func TestEditAndDelete(t *testing.T) {
 		t.Errorf("unread %d mentions %d", r.Unread, r.Mentions)
 	}
 
-	edit := Draft{room, newID(), "hello"}
+	edit := Draft{Room: room, ClientID: newID(), Body: "hello"}
 	first, err := h.Edit(t.Context(), bob, edit, seq)
 	if err != nil {
 		t.Fatal(err)
@@ -292,9 +292,9 @@ func TestEditAndDelete(t *testing.T) {
 	if r := h.mine(ann, room); r.Unread != 1 || r.Mentions != 0 {
 		t.Errorf("after the edit: unread %d mentions %d", r.Unread, r.Mentions)
 	}
-	_, err = h.Edit(t.Context(), ann, Draft{room, newID(), "mine"}, seq)
+	_, err = h.Edit(t.Context(), ann, Draft{Room: room, ClientID: newID(), Body: "mine"}, seq)
 	h.wantFault(err, "chat.not_author")
-	_, err = h.Edit(t.Context(), bob, Draft{room, newID(), "x"}, 999)
+	_, err = h.Edit(t.Context(), bob, Draft{Room: room, ClientID: newID(), Body: "x"}, 999)
 	h.wantFault(err, "chat.no_message")
 	_, err = h.Delete(t.Context(), bob, room, 1, newID()) // a change is no message
 	h.wantFault(err, "chat.no_message")
@@ -302,7 +302,7 @@ func TestEditAndDelete(t *testing.T) {
 	if _, err := h.Delete(t.Context(), ann, room, seq, newID()); err != nil { // ann owns the room
 		t.Fatal(err)
 	}
-	_, err = h.Edit(t.Context(), bob, Draft{room, newID(), "again"}, seq)
+	_, err = h.Edit(t.Context(), bob, Draft{Room: room, ClientID: newID(), Body: "again"}, seq)
 	h.wantFault(err, "chat.deleted")
 	if receipt, err := h.Delete(t.Context(), bob, room, seq, newID()); err != nil || receipt.Seq != 0 {
 		t.Errorf("deleting the deleted: %v %v", receipt, err)
@@ -479,9 +479,9 @@ func TestCountsEqualARecount(t *testing.T) {
 		var err error
 		switch random.IntN(8) {
 		case 0, 1, 2:
-			_, err = h.Post(ctx, who, Draft{room, newID(), fmt.Sprintf("hi @%s and @%s", people[random.IntN(4)].Handle, people[random.IntN(4)].Handle)})
+			_, err = h.Post(ctx, who, Draft{Room: room, ClientID: newID(), Body: fmt.Sprintf("hi @%s and @%s", people[random.IntN(4)].Handle, people[random.IntN(4)].Handle)})
 		case 3:
-			_, err = h.Edit(ctx, who, Draft{room, newID(), "now @" + people[random.IntN(4)].Handle}, seq)
+			_, err = h.Edit(ctx, who, Draft{Room: room, ClientID: newID(), Body: "now @" + people[random.IntN(4)].Handle}, seq)
 		case 4:
 			_, err = h.Delete(ctx, who, room, seq, newID())
 		case 5, 6:
@@ -563,7 +563,7 @@ func TestARoomThatSomebodyLocksDoesNotStopTheOthers(t *testing.T) {
 	}
 	stuck := make(chan error, 1)
 	go func() {
-		_, err := h.Post(t.Context(), ann, Draft{locked, newID(), "into the locked room"})
+		_, err := h.Post(t.Context(), ann, Draft{Room: locked, ClientID: newID(), Body: "into the locked room"})
 		stuck <- err
 	}()
 	h.say(ann, open, "elsewhere")

@@ -34,10 +34,10 @@ const messageColumns = `
 	x.seq, x.at, p.id, p.handle, p.name, x.client_id::text,
 	CASE WHEN x.deleted_at IS NULL THEN x.body ELSE '' END,
 	CASE WHEN x.deleted_at IS NULL THEN coalesce(x.mentions, '{}') ELSE '{}' END,
-	x.edited_at IS NOT NULL, x.deleted_at IS NOT NULL, x.alert, x.way,` + reactionColumn
+	x.edited_at IS NOT NULL, x.deleted_at IS NOT NULL, x.alert, x.way, coalesce(x.thread, 0), x.aloud IS true,` + reactionColumn + `,` + repliesColumn
 
 func scanMessage(row pgx.CollectableRow) (m Message, err error) {
-	err = row.Scan(&m.Seq, &m.At, &m.By.ID, &m.By.Handle, &m.By.Name, &m.ClientID, &m.Body, &m.Mentions, &m.Edited, &m.Deleted, &m.Alert, &m.Way, &m.Reactions)
+	err = row.Scan(&m.Seq, &m.At, &m.By.ID, &m.By.Handle, &m.By.Name, &m.ClientID, &m.Body, &m.Mentions, &m.Edited, &m.Deleted, &m.Alert, &m.Way, &m.Thread, &m.Aloud, &m.Reactions, &m.Replies)
 	return m, err
 }
 
@@ -70,14 +70,14 @@ func (r *Rooms) History(ctx context.Context, me account.Person, room int64, c Cu
 		return Page{}, pg.Fault(err)
 	}
 	up := func(after int64, limit int) ([]Message, bool, error) {
-		found, err := messages(ctx, r.db, `x.room_id = $1 AND x.seq > $2 ORDER BY x.seq LIMIT $3`, room, after, limit+1)
+		found, err := messages(ctx, r.db, `x.room_id = $1 AND x.seq > $2 AND `+inRoom+` ORDER BY x.seq LIMIT $3`, room, after, limit+1)
 		if len(found) > limit {
 			return found[:limit], true, err
 		}
 		return found, false, err
 	}
 	down := func(before int64, limit int) ([]Message, bool, error) {
-		found, err := messages(ctx, r.db, `x.room_id = $1 AND x.seq < $2 ORDER BY x.seq DESC LIMIT $3`, room, before, limit+1)
+		found, err := messages(ctx, r.db, `x.room_id = $1 AND x.seq < $2 AND `+inRoom+` ORDER BY x.seq DESC LIMIT $3`, room, before, limit+1)
 		more := len(found) > limit
 		if more {
 			found = found[:limit]
@@ -176,7 +176,7 @@ func (r *Rooms) since(ctx context.Context, room, seq int64, limit int) ([]Event,
 	}
 	events = append(events, changes...)
 	slices.SortFunc(events, func(a, b Event) int { return int(a.Seq - b.Seq) })
-	return events, nil
+	return r.withRoots(ctx, room, events)
 }
 
 // top is the seq of a room's newest change.

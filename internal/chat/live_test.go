@@ -98,7 +98,7 @@ func TestEveryListenerHearsEverySeqOnceFromWhereverItBegan(t *testing.T) {
 			for j := range 60 {
 				seq := h.say(ann, room, fmt.Sprint(i, " ", j))
 				if j%10 == 9 {
-					if _, err := h.Edit(t.Context(), ann, Draft{room, newID(), "edited"}, seq); err != nil {
+					if _, err := h.Edit(t.Context(), ann, Draft{Room: room, ClientID: newID(), Body: "edited"}, seq); err != nil {
 						t.Error(err)
 					}
 				}
@@ -126,7 +126,7 @@ func TestALostTickLosesNothing(t *testing.T) {
 	e := h.listen(ann, room, 1)
 	other := Open(t.Context(), h.db.App, h.db.Steady, nil) // another node: its ticks do not reach this one
 	t.Cleanup(other.Close)
-	if _, err := other.Post(t.Context(), ann, Draft{room, newID(), "from afar"}); err != nil {
+	if _, err := other.Post(t.Context(), ann, Draft{Room: room, ClientID: newID(), Body: "from afar"}); err != nil {
 		t.Fatal(err)
 	}
 	h.Look() // the poll that would come by itself
@@ -242,7 +242,7 @@ func TestADatabaseThatGoesAndComesIsTold(t *testing.T) {
 	h.db.ExecElsewhere(t, cut)
 	h.Look()
 	pgtest.Await(t, "away", away(true))
-	if _, err := h.Post(t.Context(), ann, Draft{room, newID(), "lost?"}); err == nil {
+	if _, err := h.Post(t.Context(), ann, Draft{Room: room, ClientID: newID(), Body: "lost?"}); err == nil {
 		t.Error("a post was acknowledged without a database")
 	}
 	h.db.ExecElsewhere(t, `ALTER DATABASE `+h.db.Name+` ALLOW_CONNECTIONS true`)

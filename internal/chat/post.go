@@ -22,6 +22,8 @@ type Draft struct {
 	Room     int64
 	ClientID string // a UUID made by the client, the same in every retry
 	Body     string // Markdown
+	Thread   int64  // a reply: seq of the message that it answers, or of another reply to that; 0: none
+	Aloud    bool   // a reply that shall stand in the room as well
 }
 
 // Receipt says where a post stands in its room's log, for good.
@@ -39,6 +41,9 @@ type post struct {
 	postKey
 	by       Author
 	body     string
+	answers  int64 // as it was said; 0: nothing
+	thread   int64 // the beginning of its thread; see aim
+	aloud    bool
 	calls    []candidate
 	mentions []named
 	replies  []Reply
@@ -96,6 +101,10 @@ func (r *Rooms) PostThen(me account.Person, d Draft, reply Reply) {
 		refuse(err)
 		return
 	}
+	if d.Thread < 0 || d.Aloud && d.Thread == 0 {
+		refuse(fault.New(fault.Invalid, "chat.aloud"))
+		return
+	}
 	client, err := clientID(d.ClientID)
 	if err != nil {
 		refuse(err)
@@ -105,6 +114,8 @@ func (r *Rooms) PostThen(me account.Person, d Draft, reply Reply) {
 		postKey: postKey{d.Room, me.ID, client},
 		by:      Author{me.ID, me.Handle, me.Name},
 		body:    body,
+		answers: d.Thread,
+		aloud:   d.Aloud,
 		calls:   candidates(body),
 		replies: []Reply{reply},
 	}
@@ -132,11 +143,11 @@ UPDATE chat.room r SET seq = c.after / (r.seq = c.before)::int
 FROM unnest($1::bigint[], $2::bigint[], $3::bigint[]) AS c (id, before, after) WHERE r.id = c.id`
 
 	storePosts = `
-INSERT INTO chat.message (room_id, seq, author_id, client_id, at, body, mentions)
+INSERT INTO chat.message (room_id, seq, author_id, client_id, at, body, mentions, thread, aloud)
 SELECT p.room_id, p.seq / (m.person_id IS NOT NULL)::int, p.author_id, p.client_id, (SELECT clock_timestamp()), p.body,
-       string_to_array(nullif(p.mentions, ''), ' ')
-FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::uuid[], $5::text[], $6::text[])
-     AS p (room_id, seq, author_id, client_id, body, mentions)
+       string_to_array(nullif(p.mentions, ''), ' '), nullif(p.thread, 0), nullif(p.aloud, false)
+FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::uuid[], $5::text[], $6::text[], $7::bigint[], $8::bool[])
+     AS p (room_id, seq, author_id, client_id, body, mentions, thread, aloud)
 LEFT JOIN chat.member m ON m.room_id = p.room_id AND m.person_id = p.author_id
 RETURNING at`
 )
@@ -149,8 +160,8 @@ const lockRooms = `SELECT id FROM chat.room WHERE id = ANY($1) ORDER BY id FOR N
 const storePostsCarefully = `
 WITH post AS MATERIALIZED (
 	SELECT p.*, done.seq AS done_seq, done.at AS done_at
-	FROM unnest($1::bigint[], $2::bigint[], $3::uuid[], $4::text[], $5::text[]) WITH ORDINALITY
-	     AS p (room_id, author_id, client_id, body, mentions, ord)
+	FROM unnest($1::bigint[], $2::bigint[], $3::uuid[], $4::text[], $5::text[], $6::bigint[], $7::bool[]) WITH ORDINALITY
+	     AS p (room_id, author_id, client_id, body, mentions, thread, aloud, ord)
 	LEFT JOIN chat.member m ON m.room_id = p.room_id AND m.person_id = p.author_id
 	LEFT JOIN chat.message done ON done.room_id = p.room_id AND done.author_id = p.author_id AND done.client_id = p.client_id
 	WHERE m.person_id IS NOT NULL OR done.seq IS NOT NULL
@@ -161,9 +172,9 @@ WITH post AS MATERIALIZED (
 	FROM (SELECT room_id, count(*) AS n FROM fresh GROUP BY room_id) c
 	WHERE r.id = c.room_id RETURNING r.id, r.seq - c.n AS base
 ), stored AS (
-	INSERT INTO chat.message (room_id, seq, author_id, client_id, at, body, mentions)
+	INSERT INTO chat.message (room_id, seq, author_id, client_id, at, body, mentions, thread, aloud)
 	SELECT f.room_id, room.base + f.n, f.author_id, f.client_id, (SELECT clock_timestamp()), f.body,
-	       string_to_array(nullif(f.mentions, ''), ' ')
+	       string_to_array(nullif(f.mentions, ''), ' '), nullif(f.thread, 0), nullif(f.aloud, false)
 	FROM fresh f JOIN room ON room.id = f.room_id
 	RETURNING room_id, author_id, client_id, seq, at
 )
@@ -190,7 +201,7 @@ ORDER BY c.ord, c.start, length(c.handle) DESC`
 // commitPosts stores a batch, tells every caller, and wakes the rooms. It answers every caller exactly once.
 func (r *Rooms) commitPosts(ctx context.Context, steady *pg.Pool, batch []*post) {
 	batch = mergeRetries(batch)
-	r.storeOrPart(ctx, steady, batch)
+	r.storeOrPart(ctx, steady, r.aim(ctx, steady, batch))
 	rooms := map[int64]*grown{}
 	for _, p := range batch {
 		if p.err != nil {
@@ -209,6 +220,9 @@ func (r *Rooms) commitPosts(ctx context.Context, steady *pg.Pool, batch []*post)
 		}
 	}
 	for room, g := range rooms {
+		if slices.ContainsFunc(g.posts, func(p *post) bool { return p.thread != 0 }) {
+			g.events = nil // the loop reads them, with what there is in the thread now
+		}
 		r.live.grew(room, *g)
 	}
 }
@@ -314,6 +328,9 @@ type columns struct {
 	rooms, authors   []int64
 	clients          []pgtype.UUID
 	bodies, mentions []string
+	threads          []int64
+	aloud            []bool
+	roots            struct{ rooms, seqs []int64 } // of the replies
 	called           struct {
 		rooms, authors, people []int64
 		clients                []pgtype.UUID
@@ -325,9 +342,14 @@ func (r *Rooms) columns(ctx context.Context, db *pg.Pool, batch []*post) (*colum
 		return nil, err
 	}
 	n := len(batch)
-	c := &columns{rooms: make([]int64, n), authors: make([]int64, n), clients: make([]pgtype.UUID, n), bodies: make([]string, n), mentions: make([]string, n)}
+	c := &columns{rooms: make([]int64, n), authors: make([]int64, n), clients: make([]pgtype.UUID, n), bodies: make([]string, n), mentions: make([]string, n),
+		threads: make([]int64, n), aloud: make([]bool, n)}
 	for i, p := range batch {
 		c.rooms[i], c.authors[i], c.clients[i], c.bodies[i] = p.room, p.author, p.client, p.body
+		if p.thread != 0 {
+			c.threads[i], c.aloud[i] = p.thread, p.aloud
+			c.roots.rooms, c.roots.seqs = append(c.roots.rooms, p.room), append(c.roots.seqs, p.thread)
+		}
 		if len(p.mentions) == 0 {
 			continue
 		}
@@ -347,6 +369,10 @@ func (r *Rooms) columns(ctx context.Context, db *pg.Pool, batch []*post) (*colum
 func (r *Rooms) commit(ctx context.Context, db *pg.Pool, b *pgx.Batch, c *columns) error {
 	if c.called.people != nil {
 		b.Queue(storeMentions, c.called.rooms, c.called.authors, c.called.clients, c.called.people)
+	}
+	if c.roots.seqs != nil {
+		b.Queue(markRoots, c.roots.rooms, c.roots.seqs)
+		b.Queue(followThreads, c.rooms, c.authors, c.clients)
 	}
 	r.commits.Add(1)
 	return pg.Fault(db.SendBatch(ctx, b).Close())
@@ -380,7 +406,7 @@ func (r *Rooms) tryGuess(ctx context.Context, steady *pg.Pool, batch []*post) er
 	var at time.Time
 	var b pgx.Batch
 	b.Queue(takeSeqs, rooms, befores, afters)
-	b.Queue(storePosts, c.rooms, seqs, c.authors, c.clients, c.bodies, c.mentions).Query(func(rows pgx.Rows) error {
+	b.Queue(storePosts, c.rooms, seqs, c.authors, c.clients, c.bodies, c.mentions, c.threads, c.aloud).Query(func(rows pgx.Rows) error {
 		n, err := 0, error(nil)
 		for ; rows.Next(); n++ {
 			if n == 0 {
@@ -431,7 +457,7 @@ func (r *Rooms) tryCarefully(ctx context.Context, batch []*post) error {
 	var b pgx.Batch
 	b.Queue(`SELECT set_config('lock_timeout', '2s', true)`) // as on the steady pool
 	b.Queue(lockRooms, c.rooms)
-	b.Queue(storePostsCarefully, c.rooms, c.authors, c.clients, c.bodies, c.mentions).Query(func(rows pgx.Rows) error {
+	b.Queue(storePostsCarefully, c.rooms, c.authors, c.clients, c.bodies, c.mentions, c.threads, c.aloud).Query(func(rows pgx.Rows) error {
 		var key postKey
 		var got Receipt
 		var fresh bool

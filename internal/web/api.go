@@ -181,12 +181,16 @@ func (d *Door) apiPost(v *visit) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	var in wordsIn
+	var in struct {
+		wordsIn
+		Thread int64
+		Aloud  bool
+	}
 	if err := v.body(&in); err != nil {
 		return nil, err
 	}
 	d.Stats.Posts.Add(1)
-	return receipt(d.rooms.Post(v.ctx(), v.me(), chat.Draft{Room: room, ClientID: in.ClientID, Body: in.Body}))
+	return receipt(d.rooms.Post(v.ctx(), v.me(), chat.Draft{Room: room, ClientID: in.ClientID, Body: in.Body, Thread: in.Thread, Aloud: in.Aloud}))
 }
 
 func (d *Door) apiEdit(v *visit) (any, error) {
@@ -247,7 +251,7 @@ func (d *Door) apiRead(v *visit) (any, error) {
 		return nil, err
 	}
 	r, err := d.markRead(v.ctx(), v.me(), room, in.Seq)
-	return object{"read": r.Read, "unread": r.Unread, "mentions": r.Mentions}, err
+	return readJSON(r), err
 }
 
 func (d *Door) apiPeople(v *visit) (any, error) {

@@ -73,6 +73,33 @@ func TestTheAPIFromFirstRoomToLast(t *testing.T) {
 	if have := fmt.Sprint(page["messages"].([]any)[0].(map[string]any)["reactions"]); !strings.Contains(have, "count:1 emoji:👍 people:[map[handle:bob") {
 		t.Error(have)
 	}
+	reply := bob.must("POST", path+"/messages", answer{"client_id": chat.NewID(), "body": "so *I* say", "thread": seq}).num("seq")
+	bob.must("POST", path+"/messages", answer{"client_id": chat.NewID(), "body": "and aloud", "thread": reply, "aloud": true})
+	thread := owner.must("GET", fmt.Sprintf("%s/threads/%d?limit=10", path, reply), nil)
+	if root := thread["root"].(map[string]any); root["seq"] != float64(seq) || fmt.Sprint(root["replies"].(map[string]any)["count"]) != "2" || len(thread["messages"].([]any)) != 2 || thread["following"] != true {
+		t.Error(thread)
+	}
+	if list := owner.must("GET", "/threads", nil)["threads"].([]any); len(list) != 1 || list[0].(map[string]any)["unread"] != 2.0 {
+		t.Error(list)
+	}
+	if r := owner.must("GET", path, nil); r.num("threads") != 1 {
+		t.Error(r)
+	}
+	if r := owner.must("PUT", fmt.Sprintf("%s/threads/%d/read", path, seq), answer{"seq": reply}); r.num("threads") != 0 {
+		t.Error(r)
+	}
+	gus.must("PUT", fmt.Sprintf("%s/threads/%d/follow", path, seq), nil)
+	gus.must("DELETE", fmt.Sprintf("%s/threads/%d/follow", path, seq), nil)
+	// The pages show it without scripts, and a link to a reply leads into its thread.
+	if code, text, _ := owner.page(fmt.Sprintf("/room/%d?thread=%d", room, seq)); code != 200 || !strings.Contains(text, "so <em>I</em> say") || !strings.Contains(text, fmt.Sprintf(`id="t%d"`, reply)) || strings.Contains(text, fmt.Sprintf(`id="m%d"`, reply)) {
+		t.Error(code, text)
+	}
+	if code, _, header := owner.page(fmt.Sprintf("/room/%d?at=%d", room, reply)); code != 303 || !strings.Contains(header.Get("Location"), fmt.Sprintf("?thread=%d&at=%d", seq, reply)) {
+		t.Error(code, header)
+	}
+	if code, text, _ := owner.page("/threads"); code != 200 || !strings.Contains(text, fmt.Sprintf("/room/%d?thread=%d", room, seq)) {
+		t.Error(code, text)
+	}
 	owner.must("PATCH", fmt.Sprintf("%s/messages/%d", path, seq), answer{"client_id": chat.NewID(), "body": "bye"})
 	bob.refused(403, "chat.not_author", "PATCH", fmt.Sprintf("%s/messages/%d", path, seq), answer{"client_id": chat.NewID(), "body": "mine"})
 	bob.refused(403, "chat.may_not_moderate", "DELETE", fmt.Sprintf("%s/messages/%d", path, seq), nil)

@@ -16,6 +16,8 @@ type order struct {
 	Epoch    string `json:"epoch"`
 	ClientID string `json:"client_id"`
 	Body     string `json:"body"`
+	Thread   int64  `json:"thread"`
+	Aloud    bool   `json:"aloud"`
 }
 
 // parseOrder reads a frame as encoding/json does. It is done for every post; so the form in which programs write one - one flat object, whole
@@ -53,6 +55,8 @@ func plainOrder(raw []byte) (o order, ok bool) {
 			number = &o.Seq
 		case "since":
 			number = &o.Since
+		case "thread":
+			number = &o.Thread
 		case "epoch":
 			text = &o.Epoch
 		case "client_id":

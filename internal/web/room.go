@@ -4,10 +4,12 @@ import (
 	"fmt"
 	"html/template"
 	"net/http"
+	"slices"
 
 	"howdah/internal/account"
 	"howdah/internal/chat"
 	"howdah/internal/fault"
+	"howdah/internal/lang"
 	"howdah/internal/web/ui"
 )
 
@@ -16,11 +18,20 @@ import (
 func pagePerson(a chat.Author) ui.Person { return ui.Person{ID: a.ID, Handle: a.Handle, Name: a.Name} }
 
 func pageRoom(r chat.Room) ui.Room {
-	out := ui.Room{ID: r.ID, Kind: string(r.Kind), Name: r.Name, Topic: r.Topic, Seq: r.Seq, Read: r.Read, Unread: r.Unread, Mentions: r.Mentions,
+	out := ui.Room{ID: r.ID, Kind: string(r.Kind), Name: r.Name, Topic: r.Topic, Seq: r.Seq, Read: r.Read, Unread: r.Unread, Mentions: r.Mentions, Threads: r.Threads,
 		Role: string(r.Role), Members: r.Members}
 	if r.Other != nil {
 		p := pagePerson(*r.Other)
 		out.Other = &p
+	}
+	return out
+}
+
+func pageMessage(m chat.Message, locale lang.Locale) ui.Message {
+	out := ui.Message{Seq: m.Seq, At: m.At, By: pagePerson(m.By), Edited: m.Edited, Deleted: m.Deleted, Alert: pageAlert(m.Alert, locale), Way: pageWay(m.Way), Reactions: pageReactions(m.Reactions),
+		Thread: m.Thread, HTML: template.HTML(render(m.Body, m.Mentions))} //nolint:gosec // render gives Markdown's own elements only; fuzzed
+	if m.Replies != nil {
+		out.Replies, out.Answered = m.Replies.Count, m.Replies.At
 	}
 	return out
 }
@@ -42,9 +53,27 @@ func (d *Door) roomPage(v *visit) error {
 	if err != nil {
 		return err
 	}
-	p, err := d.fillRoom(v, id, at)
+	thread, err := v.query("thread")
 	if err != nil {
 		return err
+	}
+	around := at
+	if thread != 0 {
+		around = thread // at is a place in it
+	}
+	p, err := d.fillRoom(v, id, around)
+	if err == nil && thread != 0 {
+		err = d.fillThread(v.ctx(), v.me(), &p, thread, at)
+	}
+	if err != nil {
+		return err
+	}
+	if shown := func(m ui.Message) bool { return m.Seq == at }; at != 0 && thread == 0 && !slices.ContainsFunc(p.Messages, shown) {
+		// A reply that does not stand in the room is shown where it does.
+		if t, err := d.rooms.Thread(v.ctx(), v.me(), id, at, chat.Cursor{Limit: 1}); err == nil && t.Root.Seq != at {
+			redirect(v, fmt.Sprintf("/room/%d?thread=%d&at=%d#t%d", id, t.Root.Seq, at, at))
+			return nil
+		}
 	}
 	if p.Room.ID == 0 {
 		return fault.New(fault.NotFound, "chat.no_room")
@@ -75,8 +104,7 @@ func (d *Door) fillRoom(v *visit, id, at int64) (ui.RoomPage, error) {
 	p := ui.RoomPage{Chrome: c, Room: pageRoom(room), Earlier: history.Earlier, Later: history.Later, Seq: history.Seq, At: at,
 		BodyLimit: chat.MaxBody, ClientID: chat.NewID()}
 	for _, m := range history.Messages {
-		p.Messages = append(p.Messages, ui.Message{Seq: m.Seq, At: m.At, By: pagePerson(m.By), Edited: m.Edited, Deleted: m.Deleted, Alert: pageAlert(m.Alert, v.lang), Way: pageWay(m.Way), Reactions: pageReactions(m.Reactions),
-			HTML: template.HTML(render(m.Body, m.Mentions))}) //nolint:gosec // render gives Markdown's own elements only; fuzzed
+		p.Messages = append(p.Messages, pageMessage(m, v.lang))
 	}
 	for _, e := range history.Events {
 		p.Events = append(p.Events, pageEvent(e))
@@ -135,9 +163,17 @@ func (d *Door) inRoomAt(place string, act func(v *visit, room int64) error) hand
 }
 
 func (d *Door) roomPost(v *visit) error {
-	return d.inRoom(func(v *visit, room int64) error {
+	thread, err := v.query("thread") // of the form's address, so that it can lead back there
+	if err != nil {
+		return err
+	}
+	place := ""
+	if thread != 0 {
+		place = fmt.Sprint("?thread=", thread)
+	}
+	return d.inRoomAt(place, func(v *visit, room int64) error {
 		d.Stats.Posts.Add(1)
-		_, err := d.rooms.Post(v.ctx(), v.me(), chat.Draft{Room: room, ClientID: v.field("client_id"), Body: v.field("body")})
+		_, err := d.rooms.Post(v.ctx(), v.me(), chat.Draft{Room: room, ClientID: v.field("client_id"), Body: v.field("body"), Thread: thread, Aloud: v.field("aloud") != ""})
 		return err
 	})(v)
 }

@@ -428,7 +428,7 @@ func (s *socket) post(o order) {
 		return
 	}
 	s.door.Stats.Posts.Add(1)
-	s.door.rooms.PostThen(s.Person(), chat.Draft{Room: o.Room, ClientID: o.ClientID, Body: o.Body}, &posting{s, o.ID})
+	s.door.rooms.PostThen(s.Person(), chat.Draft{Room: o.Room, ClientID: o.ClientID, Body: o.Body, Thread: o.Thread, Aloud: o.Aloud}, &posting{s, o.ID})
 }
 
 // posting is a post of a socket under way. Its answer travels with the echo, where the author follows the room.
@@ -609,11 +609,6 @@ func (d *Door) markRead(ctx context.Context, me account.Person, room, seq int64)
 	if err != nil {
 		return r, err
 	}
-	told := frame(object{"is": "read", "room": room, "seq": r.Read, "unread": r.Unread, "mentions": r.Mentions})
-	d.rooms.ToPerson(me.ID, func(l chat.Listener) {
-		if s, ok := l.(*socket); ok {
-			s.offer(told)
-		}
-	})
+	d.tellRead(me, r)
 	return r, nil
 }

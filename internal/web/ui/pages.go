@@ -45,7 +45,8 @@ type Room struct {
 	Read     int64   `json:"read"`
 	Unread   int     `json:"unread"`
 	Mentions int     `json:"mentions"`
-	Role     string  `json:"role"` // "" = not a member
+	Threads  int     `json:"threads"` // unread replies in threads that I follow
+	Role     string  `json:"role"`    // "" = not a member
 	Members  int     `json:"members"`
 	Other    *Person `json:"other,omitempty"` // whom I talk to, in a direct room
 }
@@ -62,6 +63,32 @@ type Message struct {
 	Way     *Way   // nil: it tells of no way back
 
 	Reactions []Reaction // oldest first
+	Thread    int64      // the message that it answers; 0: none
+	Replies   int        // to it
+	Answered  time.Time  // when last
+}
+
+// Thread is a thread beside the page of its room.
+type Thread struct {
+	Seq       int64     // of the message that began it
+	At        int64     // the reply to show; 0: the end
+	Messages  []Message // that one, and the replies, ascending
+	Earlier   bool      // there are replies before these
+	Following bool
+	ClientID  string // a fresh UUID, for the composer without scripts
+}
+
+// ThreadsPage ("threads") lists the threads that I follow.
+type ThreadsPage struct {
+	Chrome
+	Threads []FollowedThread
+}
+
+// FollowedThread is one of them.
+type FollowedThread struct {
+	Room   Room
+	Root   Message
+	Unread int
 }
 
 // Reaction is an emoji on a message, and who put it there: at most some are named.
@@ -158,7 +185,7 @@ type May struct {
 
 // RoomPage ("room") is the application. Its forms:
 //
-//	POST /room/{id}/messages {client_id, body}   the composer without scripts
+//	POST /room/{id}/messages?thread= {client_id, body, aloud}   the composer without scripts
 //	POST /room/{id}/messages/{seq}/answer {client_id, what, days, cover}
 //	POST /room/{id}/messages/{seq}/react {on | off: an emoji}
 //	POST /room/{id}/join  /leave
@@ -177,9 +204,10 @@ type RoomPage struct {
 	Members   []Member  // at most the first 200
 	Roles     []string  // that I may give in this room, highest first; empty when I may not
 	May       May
-	BodyLimit int    // bytes of UTF-8 that a message may have
-	Body      string // what was refused, for who has no scripts
-	ClientID  string // a fresh UUID, for the composer without scripts
+	BodyLimit int     // bytes of UTF-8 that a message may have
+	Body      string  // what was refused, for who has no scripts
+	ClientID  string  // a fresh UUID, for the composer without scripts
+	Thread    *Thread // nil: none is open
 }
 
 // SignInPage ("sign-in"): POST /sign-in {handle, password, next}.

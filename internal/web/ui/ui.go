@@ -178,6 +178,7 @@ func functions(locale lang.Locale) template.FuncMap {
 			}
 			return f
 		},
+		"nofoot": func() foot { return foot{} },
 		"nomark": func() marks { return marks{Chips: []chip{{}}} },
 		"noway":  func() wayForm { return wayForm{} },
 		"noroom": func() roomEntry { return roomEntry{} },

@@ -27,6 +27,24 @@ type line struct {
 	Form      *alertForm // for an alert that I may answer
 	Back      *wayForm   // for a way back that I may choose
 	Marks     *marks     // what was put on it; nil: nothing
+	Foot      *foot      // what was answered to it; nil: nothing
+	Within    int64      // the thread in which it stands, where that is not the page of the room
+}
+
+// Anchor is its id on the page: one message may stand in the room and in a thread.
+func (l line) Anchor() string {
+	if l.Within != 0 {
+		return fmt.Sprint("t", l.Seq)
+	}
+	return fmt.Sprint("m", l.Seq)
+}
+
+// Href is where it is found.
+func (l line) Href() string {
+	if l.Within != 0 {
+		return fmt.Sprintf("?thread=%d&at=%d#t%d", l.Within, l.Seq, l.Seq)
+	}
+	return fmt.Sprintf("?at=%d#m%d", l.Seq, l.Seq)
 }
 
 // Lines is the history as the template shows it. The scripts arrange again what they add, by the same rules.
@@ -46,6 +64,7 @@ func (p RoomPage) Lines() []line {
 		if len(m.Reactions) > 0 && !m.Deleted {
 			l.Marks = p.marks(m)
 		}
+		l.Foot = p.foot(m)
 		date := at.Format(time.DateOnly)
 		if above == nil || above.At.In(p.zone()).Format(time.DateOnly) != date {
 			l.Day, l.Date = p.day(at), date
@@ -55,7 +74,7 @@ func (p RoomPage) Lines() []line {
 			// Nothing is new when all of it is seen to be new: a divider above the first line of a page says nothing.
 			l.New = above != nil && (p.Me == nil || m.By.ID != p.Me.ID)
 		}
-		l.Continues = above != nil && l.Day == "" && !l.New && above.Saying+l.Saying == "" && above.By.ID == m.By.ID && m.At.Sub(above.At) < together
+		l.Continues = above != nil && l.Day == "" && !l.New && m.Thread == 0 && above.Saying+l.Saying == "" && above.By.ID == m.By.ID && m.At.Sub(above.At) < together
 		lines = append(lines, l)
 		above = &lines[len(lines)-1]
 	}
@@ -384,6 +403,10 @@ func (p RoomPage) Data() map[string]any {
 	data["roles"] = p.Roles
 	data["limit"] = p.BodyLimit
 	data["self"] = p.Room
+	if p.Thread != nil {
+		data["thread"], data["at"] = p.Thread.Seq, 0
+		data["reply"] = p.Thread.At
+	}
 	return data
 }
 
@@ -404,7 +427,7 @@ func hue(id int64) string { return "h" + strconv.FormatInt(((id%8)+8)%8, 10) }
 func modules(page string) []string {
 	switch page {
 	case "room":
-		return []string{"room.js", "page.js", "live.js", "outbox.js", "sidebar.js", "history.js", "line.js", "pending.js", "composer.js", "panel.js", "actions.js", "reactions.js", "alert.js", "way.js"}
+		return []string{"room.js", "page.js", "live.js", "outbox.js", "sidebar.js", "history.js", "line.js", "thread.js", "pending.js", "composer.js", "panel.js", "actions.js", "reactions.js", "alert.js", "way.js"}
 	case "watch":
 		return []string{"watch.js", "page.js", "live.js", "outbox.js", "sidebar.js", "parts.js"}
 	case "time":

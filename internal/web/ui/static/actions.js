@@ -8,10 +8,11 @@ import { mine, seqOf } from "./line.js"
 import * as live from "./live.js"
 import * as outbox from "./outbox.js"
 import * as reactions from "./reactions.js"
+import * as thread from "./thread.js"
 
 const ROOM = data.room
 const SURE = 4000
-const list = byId("lines")
+const lists = [byId("lines"), byId("thread-lines")]
 const bar = clone("t-actions")
 /** @type {HTMLElement | null} */
 let line = null
@@ -34,6 +35,7 @@ function move(next) {
   }
   const gone = line.classList.contains("gone")
   const own = mine(line)
+  button("reply").hidden = inThread(line) || !data.may?.post
   button("react").hidden = gone || !data.may?.post
   button("edit").hidden = gone || !own || !data.may?.post
   button("delete").hidden = gone || !(own || data.may?.deleteAny)
@@ -50,7 +52,10 @@ function calm() {
 }
 
 /** @param {EventTarget | null} target @returns {HTMLElement | null} */
-const lineOf = (target) => (target instanceof Element ? target.closest("#lines > .msg") : null)
+const lineOf = (target) => (target instanceof Element ? target.closest("#lines > .msg, #thread-lines > .msg") : null)
+
+/** @param {HTMLElement} one */
+const inThread = (one) => one.parentElement?.id === "thread-lines"
 
 /** @param {HTMLElement} pressed @param {HTMLElement} of */
 async function act(pressed, of) {
@@ -59,12 +64,17 @@ async function act(pressed, of) {
     case "react":
       reactions.choice(of, pressed)
       break
+    case "reply":
+      move(null)
+      thread.answer(of)
+      break
     case "edit":
       move(null)
-      composer.edit(seq)
+      if (inThread(of) && seq !== thread.shown()) thread.edit(seq)
+      else composer.edit(seq)
       break
     case "link": {
-      const link = `${location.origin}/room/${ROOM}?at=${seq}`
+      const link = `${location.origin}/room/${ROOM}?${inThread(of) ? `thread=${thread.shown()}&` : ""}at=${seq}`
       try {
         await navigator.clipboard.writeText(link)
         pressed.title = t("copied")
@@ -99,41 +109,44 @@ async function act(pressed, of) {
 /** @param {(why: string) => void} say */
 export function start(say) {
   complain = say
-  list.addEventListener("pointerover", (event) => { if (event.pointerType === "mouse") move(lineOf(event.target)) })
-  list.addEventListener("pointerleave", () => { if (!list.contains(document.activeElement)) move(null) })
-  list.addEventListener("focusin", (event) => move(lineOf(event.target)))
-  list.addEventListener("focusout", (event) => {
-    if (!list.contains(/** @type {Node | null} */ (event.relatedTarget)) && !list.matches(":hover")) move(null)
-  })
-  list.addEventListener("click", (event) => {
-    const target = /** @type {Element} */ (event.target)
-    const pressed = target.closest("button")
-    const of = lineOf(target)
-    if (pressed && of && bar.contains(pressed)) act(pressed, of)
-    else if (of && !target.closest("a")) move(of) // a finger has no hover
-  })
-  document.addEventListener("pointerdown", (event) => { if (!list.contains(/** @type {Node} */ (event.target))) move(null) })
-  list.addEventListener("keydown", (event) => {
-    const of = lineOf(event.target)
-    if (!of) return
-    if (event.key === "Escape" && event.target !== of) return of.focus()
-    if (event.target !== of) return
-    const pressed = event.ctrlKey || event.metaKey || event.altKey ? null : bar.querySelector(`[data-key="${CSS.escape(event.key)}"]:not([hidden])`)
-    if (pressed instanceof HTMLElement && line === of) {
+  document.addEventListener("pointerdown", (event) => { if (!lineOf(event.target)) move(null) })
+  for (const list of lists) {
+    list.addEventListener("pointerover", (event) => { if (event.pointerType === "mouse") move(lineOf(event.target)) })
+    list.addEventListener("pointerleave", () => { if (!list.contains(document.activeElement)) move(null) })
+    list.addEventListener("focusin", (event) => move(lineOf(event.target)))
+    list.addEventListener("focusout", (event) => {
+      if (!list.contains(/** @type {Node | null} */ (event.relatedTarget)) && !list.matches(":hover")) move(null)
+    })
+    list.addEventListener("click", (event) => {
+      const target = /** @type {Element} */ (event.target)
+      const pressed = target.closest("button")
+      const of = lineOf(target)
+      if (pressed && of && bar.contains(pressed)) act(pressed, of)
+      else if (of && !target.closest("a")) move(of) // a finger has no hover
+    })
+    list.addEventListener("keydown", (event) => {
+      const of = lineOf(event.target)
+      if (!of) return
+      if (event.key === "Escape" && event.target !== of) return of.focus()
+      if (event.target !== of) return
+      const pressed = event.ctrlKey || event.metaKey || event.altKey ? null : bar.querySelector(`[data-key="${CSS.escape(event.key)}"]:not([hidden])`)
+      if (pressed instanceof HTMLElement && line === of) {
+        event.preventDefault()
+        act(pressed, of)
+        return
+      }
+      /** @type {Element | null | undefined} */
+      let next
+      if (event.key === "ArrowUp") for (next = of.previousElementSibling; next && !next.matches(".msg");) next = next.previousElementSibling
+      else if (event.key === "ArrowDown") for (next = of.nextElementSibling; next && !next.matches(".msg");) next = next.nextElementSibling
+      else if (event.key === "Home") next = list.querySelector(":scope > .msg")
+      else if (event.key === "End") next = [...list.querySelectorAll(":scope > .msg")].at(-1)
+      else return
       event.preventDefault()
-      act(pressed, of)
-      return
-    }
-    /** @type {Element | null | undefined} */
-    let next
-    if (event.key === "ArrowUp") for (next = of.previousElementSibling; next && !next.matches(".msg");) next = next.previousElementSibling
-    else if (event.key === "ArrowDown") for (next = of.nextElementSibling; next && !next.matches(".msg");) next = next.nextElementSibling
-    else if (event.key === "Home") next = list.querySelector(".msg")
-    else if (event.key === "End") next = [...list.querySelectorAll(".msg")].at(-1)
-    else return
-    event.preventDefault()
-    if (!(next instanceof HTMLElement)) return
-    history.rove(next)
-    next.focus()
-  })
+      if (!(next instanceof HTMLElement)) return
+      if (inThread(next)) thread.rove(next)
+      else history.rove(next)
+      next.focus()
+    })
+  }
 }

@@ -1,6 +1,7 @@
 // The composer: a text box that grows, keeps its draft, never sends while an input method composes, completes names.
+// The room has one, and a thread.
 
-import { Refusal, byId, clone, data, paint, store, t, within } from "./page.js"
+import { Refusal, clone, data, paint, store, t, within } from "./page.js"
 import * as history from "./history.js"
 import * as live from "./live.js"
 import * as outbox from "./outbox.js"
@@ -9,238 +10,235 @@ import * as panel from "./panel.js"
 const ROOM = data.room
 const LIMIT = data.limit ?? 0
 const TYPING = 3000 // between two "I am typing"
-const key = `howdah.draft.${data.me?.id ?? 0}.${ROOM}`
 const encoder = new TextEncoder()
-
-const form = /** @type {HTMLFormElement | null} */ (document.getElementById("composer"))
-const box = /** @type {HTMLTextAreaElement} */ (document.getElementById("body"))
-
-/** The message being edited, and what its box held before. @type {{seq: number, id: string, was: string, body: string} | null} */
-let editing = null
-let composed = 0 // when an input method last ended
-let typed = 0
-let composing = false
-let taken = false // the Enter that is down has been acted upon
 const touch = matchMedia("(pointer: coarse) and (hover: none)")
 
 /** @type {(why: string) => void} */
 let complain = () => {}
 
-function grow() {
-  if (CSS.supports("field-sizing", "content")) return
-  box.style.height = "auto"
-  box.style.height = box.scrollHeight + 2 + "px"
-}
+/** What a composer writes to: where its draft is kept, who takes its words, and the message that the arrow key edits.
+ * @typedef {{draft: () => string, send: (text: string) => void, last: () => number, room: boolean}} Place */
 
-function changed() {
-  grow()
-  if (!editing) {
-    if (box.value.trim()) store.set(key, box.value)
-    else store.remove(key)
+/** The composer of a form. @param {HTMLFormElement} form @param {Place} place */
+export function make(form, place) {
+  const box = /** @type {HTMLTextAreaElement} */ (within(form, "textarea"))
+  const mode = within(form, ".mode")
+  const limit = within(form, ".limit")
+  const list = within(form, ".suggest")
+
+  /** The message being edited, and what its box held before. @type {{seq: number, id: string, was: string, body: string} | null} */
+  let editing = null
+  let composed = 0 // when an input method last ended
+  let typed = 0
+  let composing = false
+  let taken = false // the Enter that is down has been acted upon
+
+  function grow() {
+    if (CSS.supports("field-sizing", "content")) return
+    box.style.height = "auto"
+    box.style.height = box.scrollHeight + 2 + "px"
   }
-  measure()
-  suggest()
-}
 
-/** How much room is left, in characters of the kind that this message is made of: the limit is one of bytes. */
-function measure() {
-  const limit = byId("limit")
-  const text = box.value.trim()
-  const bytes = encoder.encode(text).length
-  const left = LIMIT - bytes
-  limit.classList.toggle("over", LIMIT > 0 && left < 0)
-  if (!LIMIT || left > LIMIT / 10) {
-    limit.textContent = ""
+  function changed() {
+    grow()
+    if (!editing) {
+      if (box.value.trim()) store.set(place.draft(), box.value)
+      else store.remove(place.draft())
+    }
+    measure()
+    suggest()
+  }
+
+  /** How much room is left, in characters of the kind that this message is made of: the limit is one of bytes. */
+  function measure() {
+    const text = box.value.trim()
+    const bytes = encoder.encode(text).length
+    const left = LIMIT - bytes
+    limit.classList.toggle("over", LIMIT > 0 && left < 0)
+    if (!LIMIT || left > LIMIT / 10) {
+      limit.textContent = ""
+      return true
+    }
+    const each = bytes / Math.max(1, text.length)
+    limit.textContent = left >= 0 ? t("left", { n: Math.floor(left / each) }) : t("over", { n: Math.ceil(-left / each) })
+    return left >= 0
+  }
+
+  /** @param {string} text */
+  function write(text) {
+    box.value = text
+    box.setSelectionRange(text.length, text.length)
+    changed()
+  }
+
+  /** Puts words back where they can be changed; what is already there stays, below them. @param {string} text */
+  function back(text) {
+    leave()
+    write([text, box.value].filter((one) => one.trim()).join("\n\n"))
+    box.focus()
+  }
+
+  /** @param {number} seq */
+  async function edit(seq) {
+    if (!seq) return
+    try {
+      const body = await history.bodyOf(seq)
+      editing = { seq, id: outbox.uuid(), was: editing ? editing.was : box.value, body }
+      mode.hidden = false
+      write(body)
+      box.focus()
+    } catch (error) {
+      complain(error instanceof Refusal ? error.message : String(error))
+    }
+  }
+
+  /** Ends editing and brings back the draft. */
+  function leave() {
+    if (!editing) return
+    const was = editing.was
+    editing = null
+    mode.hidden = true
+    write(was)
+  }
+
+  async function submit() {
+    const text = box.value.trim()
+    if (!text || !measure()) return
+    if (!editing) {
+      place.send(text)
+      write("")
+      typed = 0 // with the message the others forget that I was typing
+      return
+    }
+    const edited = editing
+    if (text === edited.body.trim()) return leave()
+    const button = within(form, ".send")
+    button.setAttribute("aria-busy", "true")
+    try { // the same words keep the same client id, however often they are tried
+      await live.ask({ do: "edit", room: ROOM, seq: edited.seq, client_id: edited.id, body: text })
+      if (editing === edited) leave()
+    } catch (error) {
+      if (!(error instanceof Refusal) || !error.passing) edited.id = outbox.uuid()
+      complain(error instanceof Refusal ? [error.message, error.hint].filter(Boolean).join(" ") : String(error))
+    } finally {
+      button.removeAttribute("aria-busy")
+    }
+  }
+
+  /** Whether this key belongs to an input method: the one that ends a composition does too, and Safari says so only by
+   * its old code, or just after the composition's end. @param {KeyboardEvent} event */
+  function methodical(event) {
+    return event.isComposing || composing || event.keyCode === 229 || event.timeStamp - composed < 60
+  }
+
+  /** @param {KeyboardEvent} event */
+  function keydown(event) {
+    if (methodical(event)) return
+    if (choosing(event)) return
+    if (event.key === "Enter" && !event.shiftKey && !event.altKey) {
+      if (touch.matches && !event.ctrlKey && !event.metaKey) return // the button sends
+      event.preventDefault()
+      taken = true
+      submit()
+    } else if (event.key === "Escape" && editing) {
+      event.preventDefault()
+      leave()
+    } else if (event.key === "ArrowUp" && !box.value && !editing) {
+      const seq = place.last()
+      if (!seq) return
+      event.preventDefault()
+      edit(seq)
+    }
+  }
+
+  // ---- completing names ----
+
+  /** @type {import("./page.js").Person[]} */
+  let offered = []
+  let chosen = 0
+  let from = -1
+
+  async function suggest() {
+    const before = box.value.slice(0, box.selectionStart)
+    const found = /(?:^|[^\p{L}\p{N}_@])@([\p{L}\p{N}_.-]{0,32})$/u.exec(before)
+    if (!found || box.selectionStart !== box.selectionEnd) return close()
+    const start = before.length - found[1].length
+    const wanted = found[1].toLowerCase()
+    const people = await panel.people()
+    if (box.value.slice(0, box.selectionStart) !== before) return // typed on meanwhile
+    offered = people
+      .filter((one) => one.id !== data.me?.id && (one.handle.toLowerCase().startsWith(wanted) || one.name.toLowerCase().includes(wanted)))
+      .slice(0, 6)
+    if (offered.length === 0) return close()
+    from = start
+    chosen = 0
+    list.replaceChildren(...offered.map((person, i) => {
+      const item = document.createElement("li")
+      item.id = list.id + "-" + i
+      item.setAttribute("role", "option")
+      const face = within(clone("t-member"), ".face")
+      paint(face, person)
+      const name = document.createElement("span")
+      name.textContent = person.name
+      const handle = document.createElement("small")
+      handle.textContent = "@" + person.handle
+      item.append(face, name, handle)
+      item.addEventListener("pointerdown", (event) => {
+        event.preventDefault() // the box keeps the focus
+        take(i)
+      })
+      return item
+    }))
+    list.hidden = false
+    choose(0)
+  }
+
+  function close() {
+    list.hidden = true
+    offered = []
+    box.removeAttribute("aria-activedescendant")
+  }
+
+  /** @param {number} i */
+  function choose(i) {
+    chosen = (i + offered.length) % offered.length
+    for (const [at, item] of [...list.children].entries()) item.setAttribute("aria-selected", String(at === chosen))
+    box.setAttribute("aria-activedescendant", list.id + "-" + chosen)
+  }
+
+  /** @param {number} i */
+  function take(i) {
+    const person = offered[i]
+    if (!person) return
+    box.setRangeText(person.handle + " ", from, box.selectionStart, "end")
+    close()
+    changed()
+    box.focus()
+  }
+
+  /** Whether the list of names took the key. @param {KeyboardEvent} event */
+  function choosing(event) {
+    if (offered.length === 0) return false
+    if (event.key === "ArrowDown") choose(chosen + 1)
+    else if (event.key === "ArrowUp") choose(chosen - 1)
+    else if (event.key === "Tab" || (event.key === "Enter" && !event.shiftKey)) take(chosen)
+    else if (event.key === "Escape") close()
+    else return false
+    event.preventDefault()
+    taken = event.key === "Enter"
     return true
   }
-  const each = bytes / Math.max(1, text.length)
-  limit.textContent = left >= 0 ? t("left", { n: Math.floor(left / each) }) : t("over", { n: Math.ceil(-left / each) })
-  return left >= 0
-}
 
-/** @param {string} text */
-function write(text) {
-  box.value = text
-  box.setSelectionRange(text.length, text.length)
-  changed()
-}
-
-/** Puts words back where they can be changed; what is already there stays, below them. @param {string} text */
-export function back(text) {
-  leave()
-  write([text, box.value].filter((one) => one.trim()).join("\n\n"))
-  box.focus()
-}
-
-/** @param {number} seq */
-export async function edit(seq) {
-  if (!seq || !form) return
-  try {
-    const body = await history.bodyOf(seq)
-    editing = { seq, id: outbox.uuid(), was: editing ? editing.was : box.value, body }
-    byId("mode").hidden = false
-    write(body)
-    box.focus()
-  } catch (error) {
-    complain(error instanceof Refusal ? error.message : String(error))
+  /** Brings the draft of the place. */
+  function fresh() {
+    if (!box.value) box.value = store.get(place.draft()) ?? ""
+    grow()
+    measure()
   }
-}
 
-/** Ends editing and brings back the draft. */
-function leave() {
-  if (!editing) return
-  const was = editing.was
-  editing = null
-  byId("mode").hidden = true
-  write(was)
-}
-
-async function submit() {
-  const text = box.value.trim()
-  if (!text || !measure()) return
-  if (!editing) {
-    outbox.post(ROOM, text)
-    write("")
-    typed = 0 // with the message the others forget that I was typing
-    history.newest().catch(() => {}) // offline in the past: the line waits in the outbox and shows up there
-    return
-  }
-  const edited = editing
-  if (text === edited.body.trim()) return leave()
-  const button = within(/** @type {HTMLElement} */ (form), ".send")
-  button.setAttribute("aria-busy", "true")
-  try { // the same words keep the same client id, however often they are tried
-    await live.ask({ do: "edit", room: ROOM, seq: edited.seq, client_id: edited.id, body: text })
-    if (editing === edited) leave()
-  } catch (error) {
-    if (!(error instanceof Refusal) || !error.passing) edited.id = outbox.uuid()
-    complain(error instanceof Refusal ? [error.message, error.hint].filter(Boolean).join(" ") : String(error))
-  } finally {
-    button.removeAttribute("aria-busy")
-  }
-}
-
-/** Whether this key belongs to an input method: the one that ends a composition does too, and Safari says so only by
- * its old code, or just after the composition's end. @param {KeyboardEvent} event */
-function methodical(event) {
-  return event.isComposing || composing || event.keyCode === 229 || event.timeStamp - composed < 60
-}
-
-/** @param {KeyboardEvent} event */
-function keydown(event) {
-  if (methodical(event)) return
-  if (choosing(event)) return
-  if (event.key === "Enter" && !event.shiftKey && !event.altKey) {
-    if (touch.matches && !event.ctrlKey && !event.metaKey) return // the button sends
-    event.preventDefault()
-    taken = true
-    submit()
-  } else if (event.key === "Escape" && editing) {
-    event.preventDefault()
-    leave()
-  } else if (event.key === "ArrowUp" && !box.value && !editing) {
-    const seq = history.lastOfMine()
-    if (!seq) return
-    event.preventDefault()
-    edit(seq)
-  }
-}
-
-// ---- completing names ----
-
-/** @type {import("./page.js").Person[]} */
-let offered = []
-let chosen = 0
-let from = -1
-
-async function suggest() {
-  const list = byId("suggest")
-  const before = box.value.slice(0, box.selectionStart)
-  const found = /(?:^|[^\p{L}\p{N}_@])@([\p{L}\p{N}_.-]{0,32})$/u.exec(before)
-  if (!found || box.selectionStart !== box.selectionEnd) return close()
-  const start = before.length - found[1].length
-  const wanted = found[1].toLowerCase()
-  const people = await panel.people()
-  if (box.value.slice(0, box.selectionStart) !== before) return // typed on meanwhile
-  offered = people
-    .filter((one) => one.id !== data.me?.id && (one.handle.toLowerCase().startsWith(wanted) || one.name.toLowerCase().includes(wanted)))
-    .slice(0, 6)
-  if (offered.length === 0) return close()
-  from = start
-  chosen = 0
-  list.replaceChildren(...offered.map((person, i) => {
-    const item = document.createElement("li")
-    item.id = "suggest-" + i
-    item.setAttribute("role", "option")
-    const face = within(clone("t-member"), ".face")
-    paint(face, person)
-    const name = document.createElement("span")
-    name.textContent = person.name
-    const handle = document.createElement("small")
-    handle.textContent = "@" + person.handle
-    item.append(face, name, handle)
-    item.addEventListener("pointerdown", (event) => {
-      event.preventDefault() // the box keeps the focus
-      take(i)
-    })
-    return item
-  }))
-  list.hidden = false
-  choose(0)
-}
-
-function close() {
-  byId("suggest").hidden = true
-  offered = []
-  box.removeAttribute("aria-activedescendant")
-}
-
-/** @param {number} i */
-function choose(i) {
-  chosen = (i + offered.length) % offered.length
-  for (const [at, item] of [...byId("suggest").children].entries()) item.setAttribute("aria-selected", String(at === chosen))
-  box.setAttribute("aria-activedescendant", "suggest-" + chosen)
-}
-
-/** @param {number} i */
-function take(i) {
-  const person = offered[i]
-  if (!person) return
-  box.setRangeText(person.handle + " ", from, box.selectionStart, "end")
-  close()
-  changed()
-  box.focus()
-}
-
-/** Whether the list of names took the key. @param {KeyboardEvent} event */
-function choosing(event) {
-  if (offered.length === 0) return false
-  if (event.key === "ArrowDown") choose(chosen + 1)
-  else if (event.key === "ArrowUp") choose(chosen - 1)
-  else if (event.key === "Tab" || (event.key === "Enter" && !event.shiftKey)) take(chosen)
-  else if (event.key === "Escape") close()
-  else return false
-  event.preventDefault()
-  taken = event.key === "Enter"
-  return true
-}
-
-/** @param {(why: string) => void} say how to tell the person that something did not work */
-export function start(say) {
-  complain = say
-  // On phones whose page keeps its height under the keyboard, the room takes what is seen.
-  const seen = window.visualViewport
-  seen?.addEventListener("resize", () => {
-    const covered = innerHeight - seen.height > 80 && seen.scale === 1
-    document.body.style.height = covered ? seen.height + "px" : ""
-    if (covered) scrollTo(0, 0)
-  })
-  if (!form) return
   box.setAttribute("aria-autocomplete", "list")
-  box.setAttribute("aria-controls", "suggest")
-  if (!box.value) box.value = store.get(key) ?? ""
-  grow()
-  measure()
+  box.setAttribute("aria-controls", list.id)
+  fresh()
   form.addEventListener("submit", (event) => {
     event.preventDefault()
     submit()
@@ -256,18 +254,62 @@ export function start(say) {
   })
   box.addEventListener("input", () => {
     changed()
-    if (box.value.trim() && !editing && Date.now() - typed > TYPING) {
+    if (box.value.trim() && !editing && place.room && Date.now() - typed > TYPING) {
       typed = Date.now()
       live.send({ do: "typing", room: ROOM })
     }
   })
   box.addEventListener("blur", close)
-  byId("cancel").addEventListener("click", () => { leave(); box.focus() })
+  within(form, ".cancel").addEventListener("click", () => { leave(); box.focus() })
   addEventListener("storage", (event) => { // the draft of another tab, unless this one is being written in
-    if (event.key === key && !editing && document.activeElement !== box) {
+    if (event.key === place.draft() && !editing && document.activeElement !== box) {
       box.value = event.newValue ?? ""
       grow()
     }
   })
-  if (!touch.matches && !data.at) box.focus({ preventScroll: true })
+  return {
+    edit, back,
+    focus: () => box.focus({ preventScroll: true }),
+    /** Another place: what is written here is that one's draft. */
+    /** @param {() => void} change makes it the other place */
+    turn: (change) => {
+      leave()
+      change()
+      box.value = ""
+      fresh()
+    },
+  }
+}
+
+/** The room's own. @type {ReturnType<typeof make> | null} */
+let main = null
+
+/** Puts words back where they can be changed; what is already there stays, below them. @param {string} text */
+export const back = (text) => main?.back(text)
+/** @param {number} seq */
+export const edit = (seq) => main?.edit(seq)
+export const focus = () => main?.focus()
+
+/** @param {(why: string) => void} say how to tell the person that something did not work */
+export function start(say) {
+  complain = say
+  // On phones whose page keeps its height under the keyboard, the room takes what is seen.
+  const seen = window.visualViewport
+  seen?.addEventListener("resize", () => {
+    const covered = innerHeight - seen.height > 80 && seen.scale === 1
+    document.body.style.height = covered ? seen.height + "px" : ""
+    if (covered) scrollTo(0, 0)
+  })
+  const form = /** @type {HTMLFormElement | null} */ (document.getElementById("composer"))
+  if (!form) return
+  main = make(form, {
+    room: true,
+    draft: () => `howdah.draft.${data.me?.id ?? 0}.${ROOM}`,
+    send: (text) => {
+      outbox.post(ROOM, text)
+      history.newest().catch(() => {}) // offline in the past: the line waits in the outbox and shows up there
+    },
+    last: history.lastOfMine,
+  })
+  if (!touch.matches && !data.at && !data.thread) main.focus()
 }

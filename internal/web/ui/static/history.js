@@ -4,10 +4,10 @@
 
 import { api, byId, clone, data, dayName, t, within } from "./page.js"
 import { saying } from "./alert.js"
-import { bury, fill, link, mine, moment, pointOut, seqOf, stamp, system, together } from "./line.js"
+import { bury, fill, foot, link, mine, moment, pointOut, seqOf, stamp, system, together } from "./line.js"
 import * as live from "./live.js"
 import * as outbox from "./outbox.js"
-import * as pending from "./pending.js"
+import { waiting } from "./pending.js"
 import * as reactions from "./reactions.js"
 
 /** @typedef {import("./page.js").Message} Message */
@@ -26,6 +26,7 @@ const earlierLink = byId("earlier")
 const laterLink = byId("later")
 const newestButton = byId("newest")
 const announcements = byId("announce")
+const pending = waiting(byId("pending"), (entry) => !entry.thread)
 
 let known = data.seq ?? 0 // the room's seq up to which this page has heard everything
 let earlier = data.earlier ?? false
@@ -82,6 +83,11 @@ function place(line, seq) {
 /** @param {HTMLElement} line @param {Message} message */
 function write(line, message) {
   fill(line, message)
+  know(message)
+}
+
+/** Keeps a message's Markdown, for editing. @param {Message} message */
+export function know(message) {
   if (message.body === undefined || message.deleted) bodies.delete(message.seq)
   else bodies.set(message.seq, message.body)
 }
@@ -358,6 +364,15 @@ function replay(seq) {
 /** @param {RoomEvent} event @param {boolean} fresh heard just now */
 function apply(event, fresh) {
   const message = event.message
+  const answered = event.root && find(event.root.seq)
+  if (answered && event.root) {
+    const replies = event.root.replies
+    keep(() => foot(answered, replies))
+  }
+  if (message?.thread && !message.aloud) { // it stands in its thread
+    if (event.kind === "post" && message.client_id) outbox.remove(message.client_id)
+    return
+  }
   switch (event.kind) {
     case "post":
       if (!message) return
@@ -452,8 +467,8 @@ function announce(message) {
   hint(t("announce", { name: message.by.name, text: text.slice(0, 400) }))
 }
 
-/** @param {string} text */
-function hint(text) {
+/** Says something aloud for people who listen. @param {string} text */
+export function hint(text) {
   const one = document.createElement("p")
   one.textContent = text
   announcements.append(one)
@@ -509,7 +524,9 @@ export async function bodyOf(seq) {
 /** The newest message that I wrote and did not delete, in the window; 0 while a newer one is on its way. */
 export const lastOfMine = () => pending.any() ? 0 : seqOf(messages().findLast((line) => mine(line) && !line.classList.contains("gone")))
 
-export function start() {
+/** @param {(body: string) => void} back puts the words of a refused message back where they can be changed */
+export function start(back) {
+  pending.onBack((entry) => back(entry.body))
   for (const line of lines()) {
     stamp(line, new Date(moment(line)))
     line.classList.toggle("mine", mine(line))
@@ -544,7 +561,7 @@ export function start() {
   document.addEventListener("visibilitychange", () => { if (watching()) { button(); see() } else left = true })
   outbox.onChange(() => keep(showPending))
   outbox.onSent((entry, seq) => {
-    if (entry.room !== ROOM || seq <= known) return
+    if (entry.room !== ROOM || entry.thread || seq <= known) return
     pending.acknowledge(entry.client_id, seq)
     setTimeout(() => { if (known < seq) heal() }, 4000)
   })

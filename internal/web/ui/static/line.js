@@ -3,7 +3,7 @@
 import * as alert from "./alert.js"
 import * as reactions from "./reactions.js"
 import * as way from "./way.js"
-import { clock, clone, data, dateKey, paint, t, whole, within } from "./page.js"
+import { clock, clone, data, dateKey, moment as inList, paint, t, whole, within } from "./page.js"
 
 /** @typedef {import("./page.js").Message} Message */
 /** @typedef {import("./page.js").RoomEvent} RoomEvent */
@@ -30,6 +30,7 @@ export function fill(line, message) {
   who.title = "@" + message.by.handle
   within(line, ".when").setAttribute("href", link(message.seq))
   stamp(line, new Date(message.at))
+  foot(line, message.replies)
   if (message.deleted) return bury(line)
   line.classList.remove("gone")
   within(line, ".body").innerHTML = markup.createHTML(message.html ?? "")
@@ -38,6 +39,30 @@ export function fill(line, message) {
   if (message.alert) alert.show(line, message.alert)
   if (message.way) way.show(line, message.way)
   reactions.show(line, message.reactions)
+  let answers = /** @type {HTMLAnchorElement | null} */ (line.querySelector(".answers"))
+  if (message.thread && !answers) {
+    answers = document.createElement("a")
+    answers.className = "answers"
+    answers.textContent = t("thread.part")
+    within(line, ".edited").after(answers)
+  }
+  if (message.thread && answers) answers.setAttribute("href", "?thread=" + message.thread)
+}
+
+/** What was answered to a message; thread.go shows the same. @param {HTMLElement} line @param {{count: number, at: string} | undefined} replies */
+export function foot(line, replies) {
+  let link = line.querySelector(".replies")
+  if (!replies?.count) return link?.remove()
+  if (!link) {
+    link = clone("t-foot")
+    const actions = line.querySelector(".actions")
+    line.insertBefore(link, actions?.parentElement === line ? actions : null)
+  }
+  link.setAttribute("href", "?thread=" + line.dataset.seq)
+  within(link, "span").textContent = t("thread.n", { n: replies.count })
+  const time = /** @type {HTMLTimeElement} */ (within(link, "time"))
+  time.dateTime = replies.at
+  time.textContent = inList(new Date(replies.at))
 }
 
 /** Makes the mentions of me stand out: the server's markup is the same for everybody. @param {HTMLElement} line */
@@ -76,7 +101,7 @@ export const moment = (line) => Date.parse(/** @type {HTMLTimeElement} */ (withi
 /** @param {HTMLElement} above @param {HTMLElement} line */
 export function together(above, line) {
   return above.classList.contains("msg") && line.classList.contains("msg") &&
-    above.dataset.by === line.dataset.by && moment(line) - moment(above) < TOGETHER
+    above.dataset.by === line.dataset.by && !line.querySelector(".answers") && moment(line) - moment(above) < TOGETHER
 }
 
 /** @param {RoomEvent} event */

@@ -4,7 +4,7 @@
 import { Refusal, data, store } from "./page.js"
 import * as live from "./live.js"
 
-/** @typedef {{client_id: string, room: number, body: string, at: number, failed?: string, hint?: string}} Entry */
+/** @typedef {{client_id: string, room: number, body: string, at: number, thread?: number, aloud?: boolean, failed?: string, hint?: string}} Entry */
 
 const prefix = `howdah.outbox.${data.me?.id ?? 0}.`
 /** Entries that storage refused: they live as long as this page. @type {Map<string, Entry>} */
@@ -70,10 +70,11 @@ export function uuid() {
   return [...b].map((x, i) => ([4, 6, 8, 10].includes(i) ? "-" : "") + x.toString(16).padStart(2, "0")).join("")
 }
 
-/** Stores a message and sends it as soon as that is possible. @param {number} room @param {string} body */
-export function post(room, body) {
+/** Stores a message and sends it as soon as that is possible. @param {number} room @param {string} body
+ * @param {number} [thread] that it replies to @param {boolean} [aloud] and to the room as well */
+export function post(room, body, thread, aloud) {
   last = Math.max(Date.now(), last + 1) // two within a millisecond keep their order
-  keep({ client_id: uuid(), room, body, at: last })
+  keep({ client_id: uuid(), room, body, at: last, ...(thread ? { thread, aloud: !!aloud } : {}) })
   changed()
   flush()
 }
@@ -107,7 +108,8 @@ async function deliver(entry) {
   sending.add(entry.client_id)
   changed()
   try {
-    const answer = await live.ask({ do: "post", room: entry.room, client_id: entry.client_id, body: entry.body })
+    const answer = await live.ask({ do: "post", room: entry.room, client_id: entry.client_id, body: entry.body,
+      ...(entry.thread ? { thread: entry.thread, aloud: !!entry.aloud } : {}) })
     pause = 0
     for (const listener of sent) listener(entry, answer.seq)
     sending.delete(entry.client_id)

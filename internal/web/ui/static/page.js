@@ -2,10 +2,10 @@
 
 /** @typedef {{id: number, handle: string, name: string, role?: string}} Person */
 /** @typedef {{id: number, kind: string, name: string, topic: string, seq: number, read: number, unread: number,
- *    mentions: number, role: string, members: number, other?: Person}} Room */
+ *    mentions: number, threads: number, role: string, members: number, other?: Person}} Room */
 /** @typedef {{seq: number, at: string, by: Person, body?: string, html?: string, edited?: boolean, deleted?: boolean,
  *    client_id?: string, mentions?: string[], alert?: Alert, way?: Way,
- *    reactions?: import("./reactions.js").Reaction[]}} Message */
+ *    reactions?: import("./reactions.js").Reaction[], thread?: number, aloud?: boolean, replies?: {count: number, last: number, at: string}}} Message */
 /** @typedef {{state: string, mode?: string, by: Person, at: string, offers: string[],
  *    tables: {name: string, there: boolean, altered: number, newer: number}[]}} Way */
 /** @typedef {{id: string, title: Record<string, string>}} Rule */
@@ -14,11 +14,12 @@
  *    cover?: {id: string, actor: string, network: string, rules: (Rule & {kinds: string[], apps: string[]})[]}}} Alert */
 /** @typedef {{is: "event", room: number, seq: number, kind: string, at: string, by: Person, message?: Message,
  *    person?: Person, role?: string, name?: string, topic?: string, count?: number, emoji?: string, on?: boolean,
- *    marks?: {seq: number, reactions: import("./reactions.js").Reaction[]}}} RoomEvent */
+ *    marks?: {seq: number, reactions: import("./reactions.js").Reaction[]},
+ *    root?: {seq: number, replies: {count: number, last: number, at: string}, followers: number[]}}} RoomEvent */
 /** @typedef {{post: boolean, manage: boolean, deleteAny: boolean, answer: boolean}} May */
 /** @typedef {{locale: string, me: Person | null, rooms: Room[] | null, epoch: string, room: number,
  *    texts: Record<string, string | Record<string, string>>, seq?: number, earlier?: boolean, later?: boolean, watch?: {seq: number, zone: string},
- *    at?: number, may?: May, roles?: string[] | null, limit?: number, self?: Room}} PageData */
+ *    at?: number, may?: May, roles?: string[] | null, limit?: number, self?: Room, thread?: number, reply?: number}} PageData */
 
 const block = document.getElementById("page-data")
 

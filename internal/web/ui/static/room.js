@@ -8,9 +8,9 @@ import * as history from "./history.js"
 import * as live from "./live.js"
 import * as outbox from "./outbox.js"
 import * as panel from "./panel.js"
-import * as pending from "./pending.js"
 import * as reactions from "./reactions.js"
 import * as sidebar from "./sidebar.js"
+import * as thread from "./thread.js"
 
 const banner = byId("banner")
 let shown = 0
@@ -43,10 +43,10 @@ function complain(why) {
 sidebar.start((room) => room === data.room && history.atEnd() && history.watching())
 history.onEvent(sidebar.count)
 history.onEvent(panel.hear)
-history.start()
-pending.start((entry) => composer.back(entry.body))
+history.start(composer.back)
 panel.start()
 composer.start(complain)
+thread.start(complain)
 actions.start(complain)
 alert.start(complain)
 reactions.start(complain)

@@ -41,6 +41,7 @@ function show(room) {
   within(link, ".name").textContent = label(room)
   link.classList.toggle("unread", room.unread > 0)
   badge(within(link, ".mention"), room.mentions)
+  badge(within(link, ".threads"), room.threads)
   badge(within(link, ".count"), room.unread)
 }
 
@@ -54,8 +55,8 @@ function total() {
   let unread = 0
   let elsewhere = 0
   for (const room of rooms.values()) {
-    unread += room.unread
-    if (room.id !== data.room) elsewhere += room.unread
+    unread += room.unread + room.threads
+    if (room.id !== data.room) elsewhere += room.unread + room.threads
   }
   document.title = unread > 0 ? `(${unread > 999 ? "999+" : unread}) ${title}` : title
   const dot = document.getElementById("elsewhere")
@@ -105,11 +106,19 @@ export function count(event) {
     room.name = event.name ?? room.name
     room.topic = event.topic ?? room.topic
   } else if (event.kind === "post" && message && data.me) {
-    if (event.by.id === data.me.id || seen(room.id)) return
+    if (event.by.id === data.me.id) return
+    if (message.thread && !message.aloud) { // told to those who follow its thread
+      if (!event.root?.followers.includes(data.me.id)) return
+      room.threads++
+      show(room)
+      total()
+      return
+    }
+    if (seen(room.id)) return
     room.unread = Math.min(1000, room.unread + 1)
     if (message.mentions?.includes(data.me.handle) || room.kind === "direct") room.mentions++
   } else {
-    if (message && message.seq > room.read && (event.kind === "restore" || event.by.id !== data.me?.id)) recount(room)
+    if (message && (message.thread || message.seq > room.read) && (event.kind === "restore" || event.by.id !== data.me?.id)) recount(room)
     return
   }
   show(room)
@@ -129,6 +138,7 @@ export function start(isSeen) {
     room.read = Math.max(room.read, frame.seq)
     room.unread = frame.unread
     room.mentions = frame.mentions
+    room.threads = frame.threads ?? room.threads
     show(room)
     total()
   })
