@@ -25,9 +25,10 @@ type Alert struct {
 	Incident string      `json:"incident"` // its name
 	Part     int         `json:"part"`     // an incident that grew louder after it was answered is told again: the number of this telling, from 1
 	Severity string      `json:"severity"`
-	Level    int         `json:"level"`    // the severity as a number: more is graver
-	Critical bool        `json:"critical"` // nobody closes it by saying that it was they
-	Rules    []AlertRule `json:"rules"`    // that spoke
+	Level    int         `json:"level"`            // the severity as a number: more is graver
+	Critical bool        `json:"critical"`         // nobody closes it by saying that it was they
+	Rules    []AlertRule `json:"rules"`            // that spoke
+	Things   int         `json:"things,omitempty"` // how many different things they found
 	Cover    *Cover      `json:"cover,omitempty"`
 	Back     bool        `json:"back,omitempty"` // something was lost, and there is a way back to before it
 
@@ -145,7 +146,7 @@ func (a *Alert) Take(answer Answer) {
 
 // louder tells whether there is something to hear that was not there when old was answered.
 func (a *Alert) louder(old *Alert) bool {
-	return a.Level > old.Level || slices.ContainsFunc(a.Rules, func(r AlertRule) bool {
+	return a.Level > old.Level || a.Things > old.Things && old.Things > 0 || slices.ContainsFunc(a.Rules, func(r AlertRule) bool {
 		return !slices.ContainsFunc(old.Rules, func(o AlertRule) bool { return o.ID == r.ID })
 	})
 }

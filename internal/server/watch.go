@@ -17,6 +17,7 @@ import (
 	"howdah/internal/audit"
 	"howdah/internal/audit/judge"
 	"howdah/internal/chat"
+	"howdah/internal/fault"
 	"howdah/internal/pg"
 	"howdah/internal/web"
 )
@@ -104,11 +105,25 @@ type told struct {
 	Louder time.Time   `json:"louder"`          // of the last event that made it louder
 	Count  int         `json:"count"`           // messages about it
 	Cover  *chat.Cover `json:"cover,omitempty"` // what was offered to be muted
+	Said   extent      `json:"said,omitzero"`   // what it had of reasons when its newest message was said last, ...
+	Had    extent      `json:"had,omitzero"`    // ... and the one before that
 
 	text string // as it was said; "" before that
 	at   time.Time
 	pace time.Duration // how long what only grows waits now
 	news bool          // there is more to say than that it grows
+	err  error         // why it could not be said
+}
+
+// extent is how much there is of an incident.
+type extent struct {
+	Reasons int `json:"reasons"`
+	Things  int `json:"things"` // see judge.Incident
+}
+
+// anew begins a message with what was not in the one before.
+func (t told) anew(since time.Time) told {
+	return told{Since: since, Louder: since, Count: t.Count + 1, Cover: t.Cover, Had: t.Said, Said: t.Said, news: true}
 }
 
 // watchState is the form of the file.
@@ -239,7 +254,7 @@ func (w *watcher) watchOn(ctx context.Context) {
 	defer looks.Stop()
 	looked := make(chan look)
 	looking := false
-	failing := false
+	var complaint nagging
 	if w.alone { // howdah status sees by it that somebody watches
 		if err := w.save(); err != nil {
 			log.Error("what the watch has learned could not be written", "error", err)
@@ -295,11 +310,18 @@ func (w *watcher) watchOn(ctx context.Context) {
 			}
 			return
 		}
-		if err := w.speak(ctx); err != nil && !failing && ctx.Err() == nil {
-			failing = true
-			log.Warn("what the watch has found is told when the database is back", "error", err)
-		} else if err == nil {
-			failing = false
+		switch whole, err := w.speak(ctx); {
+		case ctx.Err() != nil:
+		case err != nil && complaint.wrong(time.Now()):
+			if hopeless(ctx, err) {
+				log.Warn("what the watch has found is told when the database is back", "error", err)
+			} else {
+				log.Warn("not all that the watch has found can be told in #ops; it stands on the trail, and is tried again", "since", complaint.since.UTC(), "error", err)
+			}
+		case err == nil && whole:
+			if since := complaint.right(); !since.IsZero() {
+				log.Info("what the watch has found can be told in #ops again", "after", time.Since(since).Round(time.Second))
+			}
 		}
 		w.send()
 		if time.Since(w.saved) > watchSaving {
@@ -342,11 +364,12 @@ func (w *watcher) found(v judge.Verdict) {
 		w.watched.incidents.Add(1)
 	}
 	w.size(v.Incident)
-	if v.Change != judge.Grew {
+	news := v.Change == judge.Began || v.Change == judge.Louder || v.Change == judge.Another && w.closed(v.Incident)
+	if news {
 		w.log.Warn("out of order", "incident", v.Incident.ID, "severity", v.Severity.String(), "rule", v.Rule, "role", v.Incident.Actor,
 			"from", v.Incident.Source, "application", v.Incident.App, "database", v.Incident.DB, "what", w.rules.Text(v.Reason, "en"), "muted", v.Muted != "")
 	}
-	if v.Change != judge.Grew {
+	if news {
 		w.noteIncident(v.Incident)
 	}
 	w.changed(v.Incident.ID)
@@ -355,16 +378,38 @@ func (w *watcher) found(v judge.Verdict) {
 	}
 	w.due[v.Incident.ID] = v.Incident
 	was := w.told[v.Incident.ID]
-	if was.Count == 0 || v.Change == judge.Louder && v.Event.Time.Sub(was.Since) > anewAfter {
-		was = told{Since: v.Event.Time, Louder: v.Event.Time, Count: was.Count + 1, Cover: was.Cover}
-	} else if v.Change != judge.Grew {
-		was.Louder, was.news = v.Event.Time, true
+	switch {
+	case was.Count == 0 || v.Change == judge.Louder && v.Event.Time.Sub(was.Since) > anewAfter || v.Change == judge.Another && news:
+		was = was.anew(v.Event.Time)
+	case v.Change != judge.Grew:
+		was.Louder, was.news = v.Event.Time, was.news || news
 	}
 	w.told[v.Incident.ID] = was
 }
 
-// speak hears and says what is to be heard and said in the room. A database that does not answer does not keep the log from being read for long.
-func (w *watcher) speak(ctx context.Context) error {
+// closed says whether somebody has answered an incident as it was told last.
+func (w *watcher) closed(i *judge.Incident) bool {
+	about, _ := w.answeredOf(i)
+	return about.State != chat.AlertOpen
+}
+
+// answeredOf is how an incident stands after what was answered to it, and the last answer.
+func (w *watcher) answeredOf(i *judge.Incident) (about chat.Alert, last chat.AnswerRecord) {
+	about = chat.Alert{State: chat.AlertOpen, Critical: i.Severity >= judge.Critical}
+	for _, a := range w.answers {
+		if a.Incident != i.ID {
+			continue
+		}
+		now := w.told[i.ID]
+		if last = a; !a.At.Before(now.Louder) && a.Part >= now.Count { // what has become louder since is open again
+			about.Take(a.Answer)
+		}
+	}
+	return about, last
+}
+
+// speak hears and says what is to be heard and said in the room; whole says that all of it was tried. A database that does not answer does not keep the log from being read for long.
+func (w *watcher) speak(ctx context.Context) (whole bool, err error) {
 	look := time.Since(w.asked) >= hearPace
 	if look {
 		w.asked = time.Now()
@@ -372,15 +417,14 @@ func (w *watcher) speak(ctx context.Context) error {
 		w.show()
 	}
 	if w.alone {
-		return w.mutter(ctx, look)
+		return look, w.mutter(ctx, look)
 	}
 	rooms := w.rooms()
 	if rooms == nil || w.away() != nil || time.Now().Before(w.wait) {
-		return nil // what is due stays due
+		return false, nil // what is due stays due
 	}
 	limited, done := context.WithTimeout(ctx, tellLimit)
 	defer done()
-	var err error
 	if look {
 		var epoch string
 		var of pg.Queryer
@@ -400,7 +444,7 @@ func (w *watcher) speak(ctx context.Context) error {
 	if limited.Err() != nil {
 		w.wait = time.Now().Add(tellLimit)
 	}
-	return err
+	return look, err
 }
 
 // remember notes in which state of the database was told what is told. When it went back to before that, it is told again: the room has forgotten it, and whoever
@@ -414,7 +458,7 @@ func (w *watcher) remember(epoch string) {
 		w.forgot, w.answered, w.wished.UpTo = true, 0, 0 // all of it is read again: who answered first after it is not passed over
 		for id, was := range w.told {
 			if i := w.judge.Incident(id); i != nil && i.Muted == "" {
-				was.text = ""
+				was.text, was.Had = "", extent{}
 				w.told[id], w.due[id] = was, i
 			}
 		}
@@ -435,22 +479,40 @@ func (w *watcher) tell(ctx context.Context, rooms *chat.Rooms) error {
 	if len(w.due)+len(w.sends.due) == 0 {
 		return nil
 	}
-	if err := w.askFates(ctx); err != nil {
-		return err
+	failed := w.askFates(ctx)
+	if hopeless(ctx, failed) {
+		return failed
 	}
 	for _, id := range sortedKeys(w.due) {
-		incident := w.due[id]
+		incident, was := w.due[id], w.told[id]
 		if w.open(incident) && time.Since(incident.Last) < fateWait {
 			continue // its transaction runs
 		}
-		if heard, err := w.say(ctx, rooms, incident); err != nil || !heard { // or nobody has an account yet
-			return err
+		if was.err != nil && time.Since(was.at) < was.pace {
+			failed = errors.Join(failed, was.err)
+			continue
+		}
+		heard, err := w.say(ctx, rooms, incident)
+		if hopeless(ctx, err) || err == nil && !heard { // or nobody has an account yet
+			return errors.Join(failed, err)
+		}
+		if err != nil { // one that cannot be told keeps no other from being told
+			failed = errors.Join(failed, err)
+			was = w.told[id]
+			was.err, was.at, was.pace = err, time.Now(), min(max(2*was.pace, growPace), growRest)
+			w.told[id] = was
+			continue
 		}
 		if was := w.told[id]; !w.open(incident) && was.text == w.text(incident) {
 			delete(w.due, id)
 		}
 	}
-	return nil
+	return failed
+}
+
+// hopeless says whether nothing else can be told now either.
+func hopeless(ctx context.Context, err error) bool {
+	return ctx.Err() != nil || err != nil && fault.Is(err, fault.Unavailable)
 }
 
 // say says in the room how an incident stands.
@@ -472,11 +534,11 @@ func (w *watcher) say(ctx context.Context, rooms *chat.Rooms, i *judge.Incident)
 			return heard, err
 		}
 		if answered { // and it has grown louder since: that is told anew
-			w.told[i.ID] = told{Since: was.Louder, Louder: was.Louder, Count: was.Count + 1, Cover: was.Cover}
+			w.told[i.ID] = was.anew(was.Louder)
 			continue
 		}
 		w.noteIncident(i)
-		was.Cover = about.Cover
+		was.Cover, was.Said, was.err = about.Cover, extent{len(i.Reasons), i.Things}, nil
 		was.text, was.at, was.news, was.pace = text, time.Now(), false, min(max(2*was.pace, growPace), growRest)
 		w.told[i.ID] = was
 		return true, nil
@@ -485,7 +547,7 @@ func (w *watcher) say(ctx context.Context, rooms *chat.Rooms, i *judge.Incident)
 
 // alert is what the room's page knows of an incident beside the words.
 func (w *watcher) alert(i *judge.Incident, part int) chat.Alert {
-	a := chat.Alert{Incident: i.ID, Part: part, Severity: i.Severity.String(), Level: int(i.Severity), Critical: i.Severity >= judge.Critical, Back: w.canGoBack(i)}
+	a := chat.Alert{Incident: i.ID, Part: part, Things: i.Things, Severity: i.Severity.String(), Level: int(i.Severity), Critical: i.Severity >= judge.Critical, Back: w.canGoBack(i)}
 	for _, id := range i.Rules {
 		rule := chat.AlertRule{ID: id, Loud: slices.Contains(i.Loud, id)}
 		if r := w.rules.ByID(id); r != nil {

@@ -33,8 +33,9 @@ type fromWatch struct {
 }
 
 type toWatch struct {
-	Took   string             `json:"took,omitempty"` // a key
-	Answer *chat.AnswerRecord `json:"answer,omitempty"`
+	Took    string             `json:"took,omitempty"`    // a key
+	Refused string             `json:"refused,omitempty"` // a key: this one cannot be told, and others can
+	Answer  *chat.AnswerRecord `json:"answer,omitempty"`
 }
 
 // inRoom is what a message holds for the house's room.
@@ -47,14 +48,14 @@ type inRoom struct {
 type House struct {
 	mu      sync.Mutex
 	out     io.Writer
-	waiting map[string]chan struct{}
+	waiting map[string]chan error
 	answers []chat.AnswerRecord // that the watch has not taken
 	news    chan struct{}       // there are some
 }
 
 // NewHouse speaks to the house over out.
 func NewHouse(out io.Writer) *House {
-	return &House{out: out, waiting: map[string]chan struct{}{}, news: make(chan struct{}, 1)}
+	return &House{out: out, waiting: map[string]chan error{}, news: make(chan struct{}, 1)}
 }
 
 // Hear takes what the house says until it says no more.
@@ -75,8 +76,12 @@ func (h *House) Hear(in io.Reader) {
 			}
 		}
 		if took := h.waiting[said.Took]; took != nil {
-			close(took)
+			took <- nil
 			delete(h.waiting, said.Took)
+		}
+		if took := h.waiting[said.Refused]; took != nil {
+			took <- fault.New(fault.Unavailable, "alert.room")
+			delete(h.waiting, said.Refused)
 		}
 		h.mu.Unlock()
 	}
@@ -106,7 +111,7 @@ func (h *House) tell(ctx context.Context, key string, m alert.Message) error {
 	if err != nil {
 		return err
 	}
-	took := make(chan struct{})
+	took := make(chan error, 1)
 	h.mu.Lock()
 	h.waiting[key] = took
 	_, err = h.out.Write(append(line, '\n'))
@@ -115,8 +120,8 @@ func (h *House) tell(ctx context.Context, key string, m alert.Message) error {
 		return err
 	}
 	select {
-	case <-took:
-		return nil
+	case err := <-took:
+		return err
 	case <-ctx.Done():
 		return ctx.Err()
 	}
@@ -135,7 +140,7 @@ type Neighbours struct {
 type neighbourly struct {
 	chat.Alert
 	text string
-	done chan struct{} // closed when it was told
+	done chan bool // whether it was told: it cannot be, when it was not
 }
 
 // NewNeighbours are none yet.
@@ -191,19 +196,23 @@ func (n *Neighbours) Serve(ctx context.Context, cluster string, said io.Reader, 
 		if err := json.Unmarshal(lines.Bytes(), &line); err != nil || line.Key == "" || line.Alert.Incident == "" {
 			continue
 		}
-		ask := neighbourly{Alert: line.Alert, text: line.Text, done: make(chan struct{})}
+		ask := neighbourly{Alert: line.Alert, text: line.Text, done: make(chan bool, 1)}
 		ask.Incident = cluster + between + ask.Incident
 		select {
 		case n.asked <- ask:
 		case <-ctx.Done():
 			return nil
 		}
+		answer := toWatch{Took: line.Key}
 		select {
-		case <-ask.done:
+		case told := <-ask.done:
+			if !told {
+				answer = toWatch{Refused: line.Key}
+			}
 		case <-ctx.Done():
 			return nil
 		}
-		if err := write(toWatch{Took: line.Key}); err != nil {
+		if err := write(answer); err != nil {
 			return err
 		}
 	}
@@ -240,7 +249,7 @@ const neighbourPace = time.Second
 
 // neighbours tells in the room what the watches of adopted clusters find, until ctx ends.
 func (s *Server) neighbours(ctx context.Context) {
-	failing := false
+	var complaint nagging
 	for {
 		var ask neighbourly
 		select {
@@ -250,11 +259,14 @@ func (s *Server) neighbours(ctx context.Context) {
 		}
 		for {
 			heard, err := s.tellOf(ctx, ask)
-			if err != nil && !failing && ctx.Err() == nil {
-				s.options.Log.Warn("what the watch of an adopted cluster has found is told when the database is back", "incident", ask.Incident, "error", err)
+			if err != nil && ctx.Err() == nil && complaint.wrong(time.Now()) {
+				s.options.Log.Warn("what the watch of an adopted cluster has found cannot be told in #ops; it is tried again", "incident", ask.Incident, "error", err)
 			}
-			if failing = err != nil; heard {
-				close(ask.done)
+			if heard {
+				complaint.right()
+			}
+			if heard || err != nil && !hopeless(ctx, err) { // then those behind it are told
+				ask.done <- heard
 				break
 			}
 			if !rest(ctx, neighbourPace) {

@@ -83,7 +83,7 @@ func TestWhatAnAdoptedClustersWatchFindsIsSaidAndAnsweredInTheHousesRoom(t *test
 		pgtest.Await(t, "the queue", func() bool { return w.alerts.Load() != nil })
 		w.take(audit.Batch{Lines: []audit.Line{{Time: at, SessionStart: at, SessionID: "a.1", LineNum: 1, User: "anna", DB: "d", App: "psql", RemoteHost: "10.0.0.1", Severity: "LOG", BackendType: "client backend",
 			Audit: &audit.Record{Type: "SESSION", StatementID: 1, SubstatementID: 1, Class: "ROLE", Command: "ALTER ROLE", Statement: "ALTER ROLE kim VALID UNTIL 'infinity'", Rows: -1}}}})
-		if err := w.speak(t.Context()); err != nil {
+		if _, err := w.speak(t.Context()); err != nil {
 			t.Fatal(err)
 		}
 		w.send()
@@ -128,7 +128,7 @@ func TestWhatAnAdoptedClustersWatchFindsIsSaidAndAnsweredInTheHousesRoom(t *test
 	if _, err := rooms.Answer(t.Context(), me, chat.AnswerDraft{Room: room, Seq: found[0].Seq, ClientID: chat.NewID(), What: chat.Muted, Days: 7, Cover: found[0].Alert.Cover.ID()}); err != nil {
 		t.Fatal(err)
 	}
-	if err := own.speak(t.Context()); err != nil {
+	if _, err := own.speak(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	if len(own.answers) != 1 || len(own.judge.Mutes()) != 0 {
@@ -178,7 +178,7 @@ func FuzzWhatAWatchSaysToTheHouse(f *testing.F) {
 					if !strings.HasPrefix(ask.Incident, "shop/") {
 						t.Errorf("%q speaks for another", ask.Incident)
 					}
-					close(ask.done)
+					ask.done <- true
 				case <-ctx.Done():
 					return
 				}

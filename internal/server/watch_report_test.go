@@ -68,7 +68,7 @@ func TestADigestIsSaidOnceForEachTimeAndMadeUpWhenItWasMissed(t *testing.T) {
 	speak := func(w *watcher) {
 		t.Helper()
 		w.asked = time.Time{}
-		if err := w.speak(t.Context()); err != nil {
+		if _, err := w.speak(t.Context()); err != nil {
 			t.Fatal(err)
 		}
 	}

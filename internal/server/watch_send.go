@@ -169,17 +169,12 @@ func (w *watcher) message(i *judge.Incident) alert.Message {
 		}
 		m.Transactions = append(m.Transactions, alert.Transaction{ID: id, Outcome: fate})
 	}
-	about := chat.Alert{State: chat.AlertOpen, Critical: i.Severity >= judge.Critical}
-	var last chat.AnswerRecord
 	for _, a := range w.answers {
-		if a.Incident != i.ID {
-			continue
-		}
-		m.Answers++
-		if last = a; !a.At.Before(w.told[i.ID].Louder) { // what has become louder since is open again
-			about.Take(a.Answer)
+		if a.Incident == i.ID {
+			m.Answers++
 		}
 	}
+	about, last := w.answeredOf(i)
 	m.State = string(about.State)
 	for _, id := range i.Rules {
 		if rule := w.rules.ByID(id); rule != nil {
@@ -212,7 +207,8 @@ func (w *watcher) words(t lang.Locale, i *judge.Incident, m *alert.Message, last
 	if m.State != string(chat.AlertOpen) {
 		out.Title = t.T("server.alert.title."+m.State, fault.Args{"name": last.By.Name, "title": out.Title})
 	}
-	for _, reason := range i.Reasons {
+	fresh, before := w.reasons(i)
+	for _, reason := range append(fresh, before...) {
 		out.Said = append(out.Said, alert.Said{What: w.rules.Text(reason, say), Do: w.rules.Advice(reason, say)})
 	}
 	when := i.Began.UTC().Format("2006-01-02 15:04:05")

@@ -30,15 +30,24 @@ func (w *watcher) text(i *judge.Incident) string {
 		restore = "howdah restore " + strings.Join(w.flags, " ") + " --to DIR --at "
 	}
 	b.WriteString("**" + title + "**\n")
-	for n, reason := range i.Reasons {
-		if n == mostReasons {
-			b.WriteString("- …\n")
-			break
+	fresh, before := w.reasons(i)
+	listed := 0
+	advised := map[string]bool{}
+	for _, reasons := range [][]judge.Reason{fresh, before} {
+		if listed > 0 && len(reasons) > 0 {
+			b.WriteString("\n" + t.T("server.watch.before") + "\n\n")
 		}
-		reason = plainReason(reason)
-		b.WriteString("- " + w.rules.Text(reason, say) + "\n")
-		if do := w.rules.Advice(reason, say); do != "" {
-			b.WriteString("  - " + do + "\n")
+		for _, reason := range reasons {
+			if listed++; listed > mostReasons {
+				b.WriteString("- …\n")
+				break
+			}
+			plain := plainReason(reason)
+			b.WriteString("- " + w.rules.Text(plain, say) + "\n")
+			if do := w.rules.Advice(plain, say); do != "" && !advised[do] {
+				advised[do] = true
+				b.WriteString("  - " + do + "\n")
+			}
 		}
 	}
 	when := i.Began.UTC().Format("2006-01-02 15:04:05")
@@ -80,6 +89,21 @@ func (w *watcher) text(i *judge.Incident) string {
 		b.WriteString("\n" + t.T("server.watch.back", fault.Args{"command": code(restore + before)}))
 	}
 	return b.String()
+}
+
+// reasons are what is new in an incident since its last message, and what was told before.
+func (w *watcher) reasons(i *judge.Incident) (fresh, before []judge.Reason) {
+	had := w.told[i.ID].Had
+	fresh = slices.Clone(i.Reasons[min(had.Reasons, len(i.Reasons)):])
+	before = slices.Clone(i.Reasons[:min(had.Reasons, len(i.Reasons))])
+	for _, more := range i.Further {
+		if more.N > had.Things {
+			fresh = append(fresh, more.Reason)
+		} else {
+			before = append(before, more.Reason)
+		}
+	}
+	return fresh, before
 }
 
 // code shows a name as it is, whatever is in it.

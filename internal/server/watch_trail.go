@@ -225,8 +225,10 @@ func (w *watcher) noteIncident(i *judge.Incident) {
 
 // incident is how one stands, as it is written down.
 func (w *watcher) incident(i *judge.Incident) *audit.Incident {
-	out := &audit.Incident{ID: i.ID, Severity: i.Severity.String(), Reasons: i.Reasons, Actor: i.Actor, Source: i.Source, App: i.App, DB: i.DB, Began: i.Began, Last: i.Last,
+	out := &audit.Incident{ID: i.ID, Severity: i.Severity.String(), Actor: i.Actor, Source: i.Source, App: i.App, DB: i.DB, Began: i.Began, Last: i.Last,
 		Objects: i.Objects, Sessions: i.Sessions, Losses: i.Losses, Count: i.Count, Muted: i.Muted}
+	fresh, before := w.reasons(i)
+	out.Reasons = append(fresh, before...)
 	if rule := w.gravest(i); rule != nil {
 		out.Rule = rule.ID
 	}

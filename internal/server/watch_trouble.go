@@ -208,3 +208,33 @@ func (t *troubles) forget() {
 		t.all[i].told = ""
 	}
 }
+
+// nagging says when to complain of what goes wrong again and again: at once, then after a minute, after two more, ...; and once when it is over.
+type nagging struct {
+	since, next time.Time
+	pause       time.Duration
+}
+
+const (
+	nagPause = time.Minute
+	nagRest  = time.Hour // at most so long
+)
+
+// wrong says whether it is time to say so.
+func (n *nagging) wrong(now time.Time) bool {
+	if n.since.IsZero() {
+		*n = nagging{since: now, pause: nagPause / 2}
+	} else if now.Before(n.next) {
+		return false
+	}
+	n.pause = min(2*n.pause, nagRest)
+	n.next = now.Add(n.pause)
+	return true
+}
+
+// right gives since when it was wrong; the zero time when it was not.
+func (n *nagging) right() time.Time {
+	since := n.since
+	*n = nagging{}
+	return since
+}

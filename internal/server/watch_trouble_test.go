@@ -63,7 +63,7 @@ func TestACoverThatFailsIsSaidAndTriedAgain(t *testing.T) {
 	said := func() []chat.Message {
 		t.Helper()
 		w.asked = time.Time{} // it is time to listen again
-		if err := w.speak(t.Context()); err != nil {
+		if _, err := w.speak(t.Context()); err != nil {
 			t.Fatal(err)
 		}
 		mine, err := rooms.Mine(t.Context(), me)

@@ -45,12 +45,13 @@ type Verdict struct {
 // Change says what a verdict did to its incident.
 type Change int
 
-// The changes. Only the first two are worth a person's attention; the message grows with the third.
+// The changes. Only the first two are worth a person's attention; the message grows with the others. To whom an incident was over, the last is news as well.
 const (
 	Nothing Change = iota
 	Began          // a new incident
 	Louder         // a new cause, or a graver one
 	Grew           // more of the same
+	Another        // the same rules found another thing, or the same one again after a while
 )
 
 // Incident is what belongs together: one session and what followed from it, one series of guesses, one change behind the log's back.
@@ -71,10 +72,13 @@ type Incident struct {
 	TXIDs    []uint64     `json:"txids,omitempty"`
 	Undone   []uint64     `json:"undone,omitempty"` // of these, those that were rolled back
 	Key      string       `json:"key"`
-	Acts     []Act        `json:"acts,omitempty"`   // what of it can be muted
-	Loud     []string     `json:"loud,omitempty"`   // rules that spoke and cannot
-	Losses   []audit.Loss `json:"losses,omitempty"` // what it destroyed and can be brought back
-	Muted    string       `json:"muted,omitempty"`  // every verdict so far is covered by a mute, this incident's: nobody is told
+	Acts     []Act        `json:"acts,omitempty"`    // what of it can be muted
+	Loud     []string     `json:"loud,omitempty"`    // rules that spoke and cannot
+	Losses   []audit.Loss `json:"losses,omitempty"`  // what it destroyed and can be brought back
+	Further  []Further    `json:"further,omitempty"` // what rules found beside what they spoke of first, the newest
+	Things   int          `json:"things,omitempty"`  // how many different things they found
+	Known    things       `json:"known,omitempty"`
+	Muted    string       `json:"muted,omitempty"` // every verdict so far is covered by a mute, this incident's: nobody is told
 }
 
 // New makes a judge without memory.
@@ -440,12 +444,16 @@ func (j *Judge) incident(e *Event, s *session, v *Verdict, mutable bool) (*Incid
 	case e.Actor == found.Actor && network(e.Source) == network(found.Source) && len(found.Acts) < mostActs && !slices.Contains(found.Acts, act):
 		found.Acts = append(found.Acts, act)
 	}
+	news := found.news(v.Rule, e)
 	if !slices.Contains(found.Rules, v.Rule) && len(found.Rules) < 50 {
 		found.Rules = append(found.Rules, v.Rule)
 		found.Reasons = append(found.Reasons, v.Reason)
 		if change == Grew {
 			change = Louder
 		}
+	} else if news && change == Grew {
+		change = Another
+		found.goesOn(v.Reason)
 	}
 	if v.Severity > found.Severity {
 		found.Severity = v.Severity

@@ -125,7 +125,7 @@ func TestOneSessionIsOneIncident(t *testing.T) {
 			}
 		}
 	}
-	if fmt.Sprint(changes) != fmt.Sprint([]Change{Began, Grew, Louder}) || incident == nil || incident.Count != 3 || incident.Severity != Critical {
+	if fmt.Sprint(changes) != fmt.Sprint([]Change{Began, Another, Louder}) || incident == nil || incident.Count != 3 || incident.Severity != Critical {
 		t.Fatalf("%v: %+v", changes, incident)
 	}
 	for xid := uint64(100); xid < 103; xid++ {

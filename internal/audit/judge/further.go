@@ -1,0 +1,63 @@
+package judge
+
+import (
+	"fmt"
+	"hash/fnv"
+	"maps"
+	"slices"
+	"time"
+)
+
+// An incident has one reason for each rule, the first. What the same rules find later is kept beside that: whoever has answered the incident wants to hear of a second table, and which one it is.
+
+// Further is what a rule found beside what it spoke of first.
+type Further struct {
+	N      int    `json:"n"` // it was the n-th of Incident.Things
+	Reason Reason `json:"reason"`
+}
+
+// things are what rules found of which objects, as hashes, and when each was found last.
+type things map[uint32]time.Time
+
+const (
+	mostFurther = 20
+	mostThings  = 500             // what comes behind them is one
+	thingAgain  = 5 * time.Minute // the same thing is news again when it was not done for so long: it may have been undone meanwhile
+)
+
+// news says whether a rule found something that the incident does not have, and takes it in. That somebody goes on trying what they are not allowed to is none.
+func (i *Incident) news(rule string, e *Event) bool {
+	hash := fnv.New32a()
+	tried := e.Kind == LoginFailed || e.Status == Denied || e.Status == Broken
+	if fmt.Fprint(hash, rule); !tried {
+		fmt.Fprintf(hash, "|%s|%s|%s|%s|%q|%q", e.Kind, e.DB, e.ObjectName, e.Role.Name, e.Names, e.Grant.To)
+	}
+	thing := hash.Sum32()
+	at, known := i.Known[thing]
+	if !known && len(i.Known) >= mostThings {
+		thing = 0
+		at, known = i.Known[thing]
+	}
+	if i.Known == nil {
+		i.Known = things{}
+	}
+	if e.Time.After(at) {
+		i.Known[thing] = e.Time
+	}
+	if known && (tried || e.Time.Sub(at) < thingAgain) {
+		return false
+	}
+	i.Things++
+	return true
+}
+
+// goesOn keeps what a rule that spoke already has to say of something else.
+func (i *Incident) goesOn(r Reason) {
+	same := func(old Reason) bool { return old.Key == r.Key && maps.Equal(old.Args, r.Args) }
+	if n := len(i.Further); n > 0 && same(i.Further[n-1].Reason) { // pgAudit says it once for each object
+		i.Further[n-1].N = i.Things
+		return
+	}
+	i.Further = append(i.Further, Further{i.Things, r})
+	i.Further = slices.Clone(i.Further[max(0, len(i.Further)-mostFurther):])
+}
