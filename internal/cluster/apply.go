@@ -8,24 +8,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-
-	"howdah/internal/fault"
 )
-
-// ControlData is what pg_controldata says of the data directory, by its labels ("Database system identifier"); the server need not run.
-func (c *Cluster) ControlData(ctx context.Context) (map[string]string, error) {
-	out, err := c.run(ctx, nil, "pg_controldata", c.data())
-	if err != nil {
-		return nil, fault.Wrap(err, fault.Unavailable, "cluster.not_cluster", fault.Args{"dir": c.data()})
-	}
-	said := map[string]string{}
-	for line := range strings.Lines(out) {
-		if label, value, ok := strings.Cut(line, ":"); ok {
-			said[label] = strings.TrimSpace(value)
-		}
-	}
-	return said, nil
-}
 
 // atReload are those of the settings in Options that a running server takes over when it is told to read its files again; any other is
 // taken to need a restart. https://www.postgresql.org/docs/current/runtime-config-wal.html

@@ -254,6 +254,11 @@ func (c *Cluster) mayRun() error {
 	if c.opt.Account == nil && isRoot() {
 		return fault.New(fault.Forbidden, "cluster.root", fault.Args{"account": "root"})
 	}
+	for _, path := range []string{c.dir, c.in.Bin} {
+		if unusable(path) {
+			return fault.New(fault.Invalid, "cluster.letters", fault.Args{"dir": path, "volume": filepath.VolumeName(path)})
+		}
+	}
 	if at := barrier(c.dir, c.opt.Account); at != "" {
 		return fault.New(fault.Forbidden, "cluster.unreachable",
 			fault.Args{"dir": c.dir, "parent": at, "account": c.accountName()})

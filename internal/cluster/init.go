@@ -16,6 +16,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -367,9 +368,13 @@ func (c *Cluster) run(ctx context.Context, stdin []byte, program string, args ..
 	}
 	defer os.Remove(out.Name())
 	defer out.Close()
-	cmd := exec.CommandContext(ctx, c.in.Program(program), args...)
+	args = slices.Clone(args)
+	for i := range args {
+		args[i] = NativePath(args[i])
+	}
+	cmd := exec.CommandContext(ctx, NativePath(c.in.Program(program)), args...)
 	cmd.Dir = c.dir // the directory we are in may be closed to the account, and PostgreSQL would complain
-	cmd.Env = append(environment(c.opt.Account), "PGDATA="+c.data())
+	cmd.Env = append(environment(c.opt.Account), "PGDATA="+NativePath(c.data()))
 	cmd.Stdin = bytes.NewReader(stdin)
 	if stdin == nil {
 		cmd.Stdin = nil

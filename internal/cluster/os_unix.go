@@ -19,6 +19,11 @@ const (
 	hasSockets = true
 )
 
+// NativePath is a path as PostgreSQL's programs can take it: any, here.
+func NativePath(path string) string { return path }
+
+func unusable(string) bool { return false }
+
 // detach starts the command in a session of its own, so that Ctrl-C on our terminal and the end of it pass PostgreSQL by,
 // and as the account. Cancelling its context ends it with the programs that it started itself (initdb starts postgres);
 // a server started by pg_ctl has a session of its own by then and stays.

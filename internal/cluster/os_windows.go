@@ -11,6 +11,7 @@ import (
 	"sync"
 	"syscall"
 	"time"
+	"unicode/utf8"
 	"unsafe"
 
 	"golang.org/x/sys/windows"
@@ -34,7 +35,7 @@ func detach(cmd *exec.Cmd, _ *Account) error {
 		HideWindow:    true,
 		CreationFlags: windows.CREATE_NEW_PROCESS_GROUP | windows.CREATE_NO_WINDOW,
 	}
-	if !windows.GetCurrentProcessToken().IsElevated() {
+	if !powerful() {
 		return nil
 	}
 	token, err := restrictedToken()
@@ -43,6 +44,65 @@ func detach(cmd *exec.Cmd, _ *Account) error {
 	}
 	cmd.SysProcAttr.Token = token
 	return nil
+}
+
+// powerful tells whether postgres.exe would refuse to run as we are: it asks for these two groups (pgwin32_is_admin in src/port/win32security.c). An
+// administrator whose rights Windows holds back until he confirms has them for denials only, and is none.
+func powerful() bool {
+	for _, group := range []windows.WELL_KNOWN_SID_TYPE{windows.WinBuiltinAdministratorsSid, windows.WinBuiltinPowerUsersSid} {
+		sid, err := windows.CreateWellKnownSid(group)
+		if err != nil {
+			continue
+		}
+		if member, err := windows.Token(0).IsMember(sid); err != nil || member { // 0: as who this thread acts
+			return true
+		}
+	}
+	return false
+}
+
+// NativePath is a path as PostgreSQL's programs can take it. They ask Windows in its 8-bit code page, which has not the letters of all scripts, and take
+// what stands in their settings as bytes of it; so folders whose names are not plain ASCII go by their short names ("C:\\Users\\4E2D~1"). What has none,
+// because the volume keeps no short names, stays as it is.
+func NativePath(path string) string {
+	if isASCII(path) || !filepath.IsAbs(path) {
+		return path
+	}
+	head, tail := path, "" // only what exists has a short name
+	for {
+		if short, err := shortPath(head); err == nil {
+			return filepath.Join(short, tail)
+		}
+		if head == filepath.Dir(head) {
+			return path
+		}
+		head, tail = filepath.Dir(head), filepath.Join(filepath.Base(head), tail)
+	}
+}
+
+func shortPath(path string) (string, error) {
+	long, err := windows.UTF16PtrFromString(path)
+	if err != nil {
+		return "", err
+	}
+	for size := uint32(windows.MAX_PATH); ; {
+		short := make([]uint16, size)
+		n, err := windows.GetShortPathName(long, &short[0], size)
+		if err != nil {
+			return "", err
+		}
+		if n < size {
+			return windows.UTF16ToString(short[:n]), nil
+		}
+		size = n
+	}
+}
+
+// unusable tells whether PostgreSQL's programs could not find what lies at a path.
+func unusable(path string) bool { return !isASCII(NativePath(path)) }
+
+func isASCII(s string) bool {
+	return strings.IndexFunc(s, func(r rune) bool { return r >= utf8.RuneSelf }) < 0
 }
 
 var createRestrictedToken = windows.NewLazySystemDLL("advapi32.dll").NewProc("CreateRestrictedToken")

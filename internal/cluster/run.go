@@ -506,16 +506,8 @@ const stuckAfter = 5 * time.Second
 
 // shuttingDown tells whether the server writes its last checkpoint, which may take long, or has written it.
 func (c *Cluster) shuttingDown(ctx context.Context) bool {
-	out, err := c.run(ctx, nil, "pg_controldata", c.data())
-	if err != nil {
-		return true // better too patient than a recovery for nothing
-	}
-	for line := range strings.Lines(out) {
-		if state, ok := strings.CutPrefix(line, "Database cluster state:"); ok {
-			return strings.HasPrefix(strings.TrimSpace(state), "shut")
-		}
-	}
-	return true
+	control, err := c.Control(ctx)
+	return err != nil || control.Down // better too patient than a recovery for nothing
 }
 
 // pollGone is waitGone for systems that cannot tell us.

@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -337,6 +338,29 @@ func TestSettingsAreAddedAndOwnOnesWin(t *testing.T) {
 	for name, want := range map[string]string{"work_mem": "5MB", "max_connections": "33", "restore_command": command} {
 		if have := ask(t, c, App, "show "+name); have != want {
 			t.Errorf("%s is %s", name, have)
+		}
+	}
+	// The control file is read as PostgreSQL's own program reads it, up and down.
+	for _, down := range []bool{false, true} {
+		if down {
+			if err := c.Stop(t.Context(), Fast); err != nil {
+				t.Fatal(err)
+			}
+		}
+		have, err := c.Control(t.Context())
+		want, askErr := c.askControl(t.Context())
+		if err != nil || askErr != nil || have != want || have.Down != down || have.Timeline != 1 || have.SegmentSize != 16<<20 {
+			t.Errorf("down %v: %+v %v, and pg_controldata says %+v %v", down, have, err, want, askErr)
+		}
+	}
+	control, err := os.ReadFile(filepath.Join(c.data(), "global", "pg_control"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for at := range 300 { // torn
+		torn := slices.Concat(control[:at], make([]byte, len(control)-at))
+		if have, err := parseControl(torn); err == nil && at < 289 {
+			t.Errorf("torn at %d it is %+v", at, have)
 		}
 	}
 }

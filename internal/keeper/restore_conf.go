@@ -13,6 +13,7 @@ import (
 	"strconv"
 	"strings"
 
+	"howdah/internal/cluster"
 	"howdah/internal/wal"
 )
 
@@ -99,7 +100,7 @@ func (x *recovery) steer(conf autoConf, restoreCommand, until string) error {
 		{"archive_mode", "off"},
 		// Without a hot standby the limits of the server that wrote the WAL (max_connections and others) need not be met.
 		{"hot_standby", "off"},
-		{"hba_file", hba}, {"ident_file", ident}, {"external_pid_file", filepath.Join(x.work, "pid")}, {"ssl", "off"}, {"shared_preload_libraries", ""}, {"huge_pages", "try"},
+		{"hba_file", cluster.NativePath(hba)}, {"ident_file", cluster.NativePath(ident)}, {"external_pid_file", cluster.NativePath(filepath.Join(x.work, "pid"))}, {"ssl", "off"}, {"shared_preload_libraries", ""}, {"huge_pages", "try"},
 		{"logging_collector", "off"}, {"log_destination", "stderr"}, {"lc_messages", "C"}, {"log_timezone", "UTC"}, {"log_line_prefix", "%m [%p] "},
 		{"log_min_messages", "warning"}, {"log_startup_progress_interval", "500ms"},
 		// All of it is put on disk at the end, before the folder gets its name.
