@@ -71,14 +71,15 @@ func (f *folder) Create(ctx context.Context, name string) (Object, error) {
 	var file *os.File
 	var err error
 	path := f.path(name)
-	for range 100 { // Remove may take away an empty folder before we have put something into it
+	// Remove may take away an empty folder before we have put something into it; when it goes between the two looks of MkdirAll, that says "exists" (golang.org/src/os/path.go).
+	for range 100 {
 		if err = ctx.Err(); err != nil {
 			return nil, err
 		}
 		if err = f.makeDir(filepath.Dir(path)); err == nil {
 			file, err = createTemp(filepath.Dir(path))
 		}
-		if !errors.Is(err, fs.ErrNotExist) {
+		if !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, fs.ErrExist) {
 			break
 		}
 	}
