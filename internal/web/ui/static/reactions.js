@@ -172,5 +172,5 @@ export function start(say) {
     else return
     event.preventDefault()
   })
-  byId("picker-list").addEventListener("click", (event) => take(/** @type {HTMLElement} */ (event.target).closest("[role=option]") ?? undefined))
+  byId("picker-list").addEventListener("click", (event) => take(/** @type {HTMLElement | null} */ (/** @type {HTMLElement} */ (event.target).closest("[role=option]")) ?? undefined))
 }
