@@ -156,7 +156,7 @@ func (c *doctorCmd) options(ctx context.Context, t *terminal, sources *config.So
 		if unlock, held, err := cluster.Lock(filepath.Join(dir, "running.lock")); err == nil && held {
 			_ = unlock() // nobody runs it
 		} else if err == nil {
-			o.Running, o.URL, o.PID = true, localAddress(cmp.Or(running.Listen, c.Listen), running.URL), running.PID
+			o.Running, o.PublicURL, o.URL, o.PID = true, running.URL, cmp.Or(running.Local, running.URL), running.PID
 		}
 	}
 	return o, nil
@@ -169,21 +169,6 @@ func (c *doctorCmd) house(ctx context.Context, account *cluster.Account) (*clust
 		in = cluster.Installation{}
 	}
 	return cluster.New(c.Data, in, cluster.Options{Account: account, Port: c.PgPort})
-}
-
-// localAddress is where the page is reached on this machine, whatever its public name is.
-func localAddress(listen, told string) string {
-	host, port, ok := strings.Cut(listen, ":")
-	if i := strings.LastIndex(listen, ":"); i >= 0 {
-		host, port, ok = listen[:i], listen[i+1:], true
-	}
-	if !ok || port == "0" {
-		return told
-	}
-	if host == "" || host == "0.0.0.0" || host == "[::]" {
-		host = "localhost"
-	}
-	return "http://" + host + ":" + port
 }
 
 // sizeOf is how many bytes lie below a folder: what a restore of it needs.

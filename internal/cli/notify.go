@@ -6,6 +6,8 @@ import (
 	"time"
 
 	"github.com/coreos/go-systemd/v22/daemon"
+
+	"howdah/internal/doctor"
 )
 
 // tellSystemd tells whoever started us, when that is systemd with Type=notify, how it stands: https://www.freedesktop.org/software/systemd/man/latest/sd_notify.html
@@ -18,7 +20,7 @@ func watchdog(ctx context.Context, url string) {
 	if err != nil || every == 0 {
 		return
 	}
-	client := &http.Client{Timeout: every / 2, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
+	client := &http.Client{Transport: doctor.OwnDoor(), Timeout: every / 2, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
 	tick := time.NewTicker(every / 3)
 	defer tick.Stop()
 	for {

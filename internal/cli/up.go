@@ -22,6 +22,7 @@ import (
 	"howdah/internal/keeper"
 	"howdah/internal/pg"
 	"howdah/internal/server"
+	"howdah/internal/web"
 )
 
 // upCmd starts everything, or attaches to what runs.
@@ -32,6 +33,7 @@ type upCmd struct {
 // upOptions are what can be configured of a running Howdah.
 type upOptions struct {
 	config.Server
+	config.Door
 	config.Keeper
 	config.Schedule
 	config.Retention
@@ -69,6 +71,12 @@ func (c *upCmd) Run(ctx context.Context, t *terminal) (err error) {
 	}
 	options := server.Options{Alerts: told, Digest: digest, Listen: c.Listen, MetricsListen: c.MetricsListen, PublicURL: c.PublicURL, Log: log, Lang: t.lang, Rules: c.OwnRules(), Cover: covered,
 		Trail: audit.Keep{Age: time.Duration(c.TrailKeep), Size: int64(c.TrailSize)}}
+	if options.Proxies, err = web.ParseProxies(c.Proxy); err != nil {
+		return err
+	}
+	if options.TLS, err = c.tls(); err != nil {
+		return err
+	}
 	var in cluster.Installation
 	if c.DSN == "" {
 		if in, err = c.postgres(ctx, t, log); err != nil {
@@ -101,6 +109,9 @@ func (c *upCmd) Run(ctx context.Context, t *terminal) (err error) {
 		return t.attach(ctx, dir)
 	}
 	defer running.release()
+	if options.TLS != nil {
+		options.TLS.Cache = filepath.Join(dir, "certificates")
+	}
 	if c.DSN == "" {
 		program, err := own.reachable(dir)
 		if err != nil {
@@ -118,7 +129,7 @@ func (c *upCmd) Run(ctx context.Context, t *terminal) (err error) {
 		return err
 	}
 	options.Ready = func(url, setup string) {
-		if err := running.announce(runningHouse{PID: os.Getpid(), URL: url, Listen: c.Listen, Setup: setup, Since: time.Now().UTC()}); err != nil {
+		if err := running.announce(runningHouse{PID: os.Getpid(), URL: url, Local: c.localAddress(url), Setup: setup, Since: time.Now().UTC()}); err != nil {
 			log.Warn("others will not find this server", "error", err)
 		}
 		t.say("cli.up.ready", fault.Args{"url": url})
@@ -127,7 +138,7 @@ func (c *upCmd) Run(ctx context.Context, t *terminal) (err error) {
 		}
 		t.say("cli.up.stop")
 		tellSystemd(daemon.SdNotifyReady)
-		go watchdog(ctx, localAddress(c.Listen, url))
+		go watchdog(ctx, c.localAddress(url))
 	}
 	context.AfterFunc(ctx, func() { tellSystemd(daemon.SdNotifyStopping) })
 	serving = true
@@ -220,11 +231,11 @@ func (c *upCmd) elsewhere(dir string) (app, owner, appRole string, err error) {
 
 // runningHouse is what a running server tells others on the same machine, in the file running.json of the data folder.
 type runningHouse struct {
-	PID    int       `json:"pid"`
-	URL    string    `json:"url"`
-	Listen string    `json:"listen,omitempty"` // the address that it was told to listen at
-	Setup  string    `json:"setup,omitempty"`  // the set-up link, as long as there was no owner at the start
-	Since  time.Time `json:"since"`
+	PID   int       `json:"pid"`
+	URL   string    `json:"url"`
+	Local string    `json:"local,omitempty"` // where it is reached on this machine; see onThisMachine
+	Setup string    `json:"setup,omitempty"` // the set-up link, as long as there was no owner at the start
+	Since time.Time `json:"since"`
 }
 
 func readRunning(dir string) (r runningHouse, err error) {

@@ -37,6 +37,17 @@ type Server struct {
 	LogLevel      string `help:"${help_log_level}" enum:"debug,info,warn,error" default:"info"`
 }
 
+// Door says how people come in from other machines.
+type Door struct {
+	TLSCert      string   `help:"${help_tls_cert}" name:"tls-cert" placeholder:"FILE"`
+	TLSKey       string   `help:"${help_tls_key}" name:"tls-key" placeholder:"FILE"`
+	TLSAuto      []string `help:"${help_tls_auto}" name:"tls-auto" placeholder:"DOMAIN"`
+	TLSMail      string   `help:"${help_tls_mail}" name:"tls-mail" placeholder:"ADDRESS"`
+	TLSAuthority string   `help:"${help_tls_authority}" name:"tls-authority" placeholder:"URL"`
+	HTTPListen   string   `help:"${help_http_listen}" name:"http-listen" placeholder:"ADDRESS|none"`
+	Proxy        []string `help:"${help_proxy}" default:"127.0.0.0/8,::1" placeholder:"NETWORK|none"`
+}
+
 // Keeper are the options of what makes backups, keeps them and brings them back. The keys of S3 are for the configuration file and the
 // environment (where AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY do too): a command line can be read by others.
 type Keeper struct {

@@ -69,7 +69,8 @@ type Options struct {
 	Listen    string // the address that howdah up listens at; "": not looked at
 	Metrics   string // that of the metrics; "": none
 	Running   bool   // howdah up runs ...
-	URL       string // ... and is reached there
+	URL       string // ... and is reached there, on this machine
+	PublicURL string // how people reach it
 	PID       int    // its process; 0: our own is looked at for limits
 	TimeZone  string // the variable TZ
 	Program   string // what archive_command calls; "": not looked at

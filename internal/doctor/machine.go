@@ -2,6 +2,7 @@ package doctor
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -258,15 +259,58 @@ func (x *exam) door() {
 		x.find(keeper.Critical, fault.Wrap(err, fault.Unavailable, "doctor.door", args))
 		return
 	}
-	answer, err := http.DefaultClient.Do(request)
+	own := OwnDoor()
+	defer own.CloseIdleConnections()
+	answer, err := (&http.Client{Transport: own}).Do(request)
 	if err != nil {
 		x.find(keeper.Critical, fault.Wrap(err, fault.Unavailable, "doctor.door", args))
 		return
 	}
 	answer.Body.Close()
+	if answer.TLS != nil {
+		x.certificate(ctx, request.URL.Host)
+	}
 	if answer.StatusCode != http.StatusOK {
 		args["status"] = answer.Status
 		x.find(keeper.Critical, fault.New(fault.Unavailable, "doctor.door_ill", args))
+	}
+}
+
+// OwnDoor reaches the page on this machine, whose certificate is for another name.
+func OwnDoor() *http.Transport {
+	return &http.Transport{TLSClientConfig: &tls.Config{MinVersion: tls.VersionTLS12, InsecureSkipVerify: true}}
+}
+
+// certificateLeft is how long a certificate should still be good: those that are renewed by themselves are, a month before, and who renews by hand wants to know in time.
+const certificateLeft = 14 * 24 * time.Hour
+
+// certificate looks at the one that people get who come by the public name.
+func (x *exam) certificate(ctx context.Context, address string) {
+	public, err := url.Parse(x.PublicURL)
+	if err != nil || public.Scheme != "https" {
+		return
+	}
+	name := public.Hostname()
+	args := fault.Args{"name": name, "url": x.PublicURL}
+	dialer := tls.Dialer{Config: &tls.Config{MinVersion: tls.VersionTLS12, ServerName: name, InsecureSkipVerify: true}}
+	conn, err := dialer.DialContext(ctx, "tcp", address)
+	if err != nil {
+		args["message"] = last(err)
+		x.find(keeper.Critical, fault.Wrap(err, fault.Unavailable, "doctor.cert_none", args))
+		return
+	}
+	defer conn.Close()
+	leaf := conn.(*tls.Conn).ConnectionState().PeerCertificates[0]
+	args["until"] = leaf.NotAfter.Format(time.DateOnly)
+	switch left := leaf.NotAfter.Sub(x.now); {
+	case left <= 0:
+		x.find(keeper.Critical, fault.New(fault.Conflict, "doctor.cert_over", args))
+	case left < min(certificateLeft, leaf.NotAfter.Sub(leaf.NotBefore)/4): // some are for days only
+		x.find(keeper.Warning, fault.New(fault.Conflict, "doctor.cert_ends", args))
+	}
+	if leaf.VerifyHostname(name) != nil {
+		args["names"] = strings.Join(leaf.DNSNames, ", ")
+		x.find(keeper.Warning, fault.New(fault.Conflict, "doctor.cert_name", args))
 	}
 }
 

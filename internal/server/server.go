@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/netip"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -36,9 +37,11 @@ type Options struct {
 	AppDSN, OwnerDSN string           // somebody else's PostgreSQL
 	AppRole          string           // granted its rows after a migration; "" when it is the owner
 
-	Listen        string // address of the public door
-	MetricsListen string // address of /metrics; "" for none
-	PublicURL     string // how people reach the door; "" is http://localhost and the port
+	Listen        string         // address of the public door
+	MetricsListen string         // address of /metrics; "" for none
+	PublicURL     string         // how people reach the door; "" is http://localhost and the port, or https:// and what the certificate names
+	TLS           *TLS           // nil: the door speaks plain HTTP
+	Proxies       []netip.Prefix // who may say for whom a request comes
 	Log           *slog.Logger
 	Lang          lang.Locale             // what the house itself says is said in it
 	Cover         cover.Scope             // how much PostgreSQL has to audit; "" is cover.Default
@@ -83,13 +86,23 @@ type Server struct {
 func Run(ctx context.Context, options Options) error {
 	s := newServer(options)
 	s.started = time.Now()
+	s.url = strings.TrimSuffix(options.PublicURL, "/")
+	var secured *secured
+	var err error
+	if options.TLS != nil {
+		if strings.HasPrefix(s.url, "http:") {
+			return fault.New(fault.Invalid, "server.tls_url", fault.Args{"url": s.url})
+		}
+		if secured, err = options.TLS.open(options.Log); err != nil {
+			return err
+		}
+	}
 	listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", options.Listen)
 	if err != nil {
-		return fault.Wrap(err, fault.Conflict, "server.listen", fault.Args{"address": options.Listen, "message": lastOf(err)})
+		return listenFault(err, options.Listen)
 	}
-	s.url = strings.TrimSuffix(options.PublicURL, "/")
 	if s.url == "" {
-		s.url = localURL(listener.Addr())
+		s.url = doorURL(listener.Addr(), secured)
 	}
 	s.setHandler(web.Waiting(func() error { return s.why() }))
 	front := &http.Server{
@@ -103,7 +116,19 @@ func Run(ctx context.Context, options Options) error {
 		ConnState:         s.silent.note,
 	}
 	served := make(chan error, 1)
-	go func() { served <- front.Serve(newDoorkeeper(listener, options.Log)) }()
+	var plain *http.Server
+	if secured != nil {
+		front.TLSConfig = secured.config
+		go func() { served <- front.ServeTLS(newDoorkeeper(listener, options.Log), "", "") }()
+		if plain, err = s.servePlain(ctx, options.TLS, secured); err != nil {
+			return errors.Join(err, front.Close())
+		}
+		if secured.get != nil {
+			secured.get.keep(ctx)
+		}
+	} else {
+		go func() { served <- front.Serve(newDoorkeeper(listener, options.Log)) }()
+	}
 
 	defer s.watch.startAlerts(ctx)() // before the database, and until all else has ended
 
@@ -147,7 +172,7 @@ func Run(ctx context.Context, options Options) error {
 		}
 	}
 	quit()
-	return errors.Join(ignoreCanceled(ctx, err), s.stop(context.WithoutCancel(ctx), front, side))
+	return errors.Join(ignoreCanceled(ctx, err), s.stop(context.WithoutCancel(ctx), front, plain, side))
 }
 
 func ignoreCanceled(ctx context.Context, err error) error {
@@ -192,7 +217,7 @@ func (s *Server) start(ctx context.Context) error {
 	rooms := chat.Open(ctx, db, steady, s.databaseTrouble)
 	s.rooms.Store(rooms)
 	s.door = web.New(ctx, s.accounts, rooms, web.Options{
-		PublicURL: s.url, Secure: strings.HasPrefix(s.url, "https://"), Log: o.Log, Trouble: s.why, Warning: s.heed, Watch: s.watchPage(db), Past: s.pastPage(ctx),
+		PublicURL: s.url, Named: o.PublicURL != "" || o.TLS != nil, Proxies: o.Proxies, Secure: strings.HasPrefix(s.url, "https://"), Log: o.Log, Trouble: s.why, Warning: s.heed, Watch: s.watchPage(db), Past: s.pastPage(ctx),
 	})
 	door.Store(s.door)
 	s.setHandler(s.door)
@@ -446,7 +471,7 @@ func (s *silent) close() {
 // stopTimeout is how long all of stopping may take, PostgreSQL's shutdown checkpoint included.
 const stopTimeout = 60 * time.Second
 
-func (s *Server) stop(ctx context.Context, front, side *http.Server) error {
+func (s *Server) stop(ctx context.Context, doors ...*http.Server) error {
 	ctx, cancel := context.WithTimeout(ctx, stopTimeout)
 	defer cancel()
 	s.options.Log.Info("stopping")
@@ -456,7 +481,7 @@ func (s *Server) stop(ctx context.Context, front, side *http.Server) error {
 	s.silent.close()
 	brief, done := context.WithTimeout(ctx, 5*time.Second)
 	defer done()
-	for _, h := range []*http.Server{front, side} {
+	for _, h := range doors {
 		if h != nil && h.Shutdown(brief) != nil {
 			_ = h.Close() // who still reads is cut off
 		}
@@ -485,16 +510,28 @@ func (s *Server) stop(ctx context.Context, front, side *http.Server) error {
 	return nil
 }
 
-// localURL is how a person on this machine reaches the door.
-func localURL(addr net.Addr) string {
+// doorURL is how a person on this machine reaches the door, or, when a certificate says by which name, everybody.
+func doorURL(addr net.Addr, secured *secured) string {
+	scheme := "http"
+	if secured != nil {
+		scheme = "https"
+	}
 	host, port, err := net.SplitHostPort(addr.String())
 	if err != nil {
-		return "http://" + addr.String()
+		return scheme + "://" + addr.String()
 	}
 	if ip := net.ParseIP(host); ip == nil || ip.IsUnspecified() || ip.IsLoopback() {
 		host = "localhost"
 	}
-	return fmt.Sprintf("http://%s", net.JoinHostPort(host, port))
+	if secured != nil {
+		if secured.host != "" {
+			host = secured.host
+		}
+		if port == "443" {
+			return scheme + "://" + host
+		}
+	}
+	return fmt.Sprintf("%s://%s", scheme, net.JoinHostPort(host, port))
 }
 
 func lastOf(err error) string {

@@ -163,7 +163,7 @@ func TestWhoComesWhileTheHouseStartsDisturbsNothing(t *testing.T) {
 	err := s.start(t.Context())
 	close(started)
 	early.Wait()
-	if err := errors.Join(err, s.stop(t.Context(), nil, nil)); err != nil {
+	if err := errors.Join(err, s.stop(t.Context())); err != nil {
 		t.Error(err)
 	}
 }

@@ -159,9 +159,9 @@ func (d *Door) signIn(v *visit) error {
 	token, person, err := d.accounts.SignIn(v.ctx(), v.field("handle"), v.field("password"), client(v.r))
 	if err == nil {
 		if person.Locale != "" {
-			d.setCookie(v.w, localeCookie, person.Locale, 365*24*3600, false)
+			d.setCookie(v.w, v.r, localeCookie, person.Locale, 365*24*3600, false)
 		}
-		d.setCookie(v.w, themeCookie, person.Theme, 365*24*3600, false)
+		d.setCookie(v.w, v.r, themeCookie, person.Theme, 365*24*3600, false)
 		d.signedIn(v, token, next)
 		return nil
 	}
@@ -184,7 +184,7 @@ func (d *Door) signOut(v *visit) error {
 			return err
 		}
 	}
-	d.setCookie(v.w, sessionCookie, "", -1, true)
+	d.setCookie(v.w, v.r, sessionCookie, "", -1, true)
 	redirect(v, "/sign-in")
 	return nil
 }

@@ -162,7 +162,7 @@ func (d *Door) settleOps(v *visit) error {
 }
 
 func (d *Door) inviteURL(r *http.Request, token string) string {
-	base := d.options.PublicURL
+	base := d.base(r)
 	if base == "" {
 		base = "http://" + r.Host
 	}
@@ -280,7 +280,7 @@ func (d *Door) meLanguage(v *visit) error {
 		locale := v.field("locale")
 		_, err := d.update(v, nil, &locale, nil)
 		if err == nil {
-			d.setCookie(v.w, localeCookie, locale, 365*24*3600, false)
+			d.setCookie(v.w, v.r, localeCookie, locale, 365*24*3600, false)
 		}
 		return "/me", err
 	})
@@ -291,7 +291,7 @@ func (d *Door) meTheme(v *visit) error {
 		theme := v.field("theme")
 		_, err := d.update(v, nil, nil, &theme)
 		if err == nil {
-			d.setCookie(v.w, themeCookie, theme, 365*24*3600, false)
+			d.setCookie(v.w, v.r, themeCookie, theme, 365*24*3600, false)
 		}
 		return "/me", err
 	})

@@ -142,7 +142,7 @@ func (d *Door) routes() http.Handler {
 		mux.HandleFunc(p.pattern, func(w http.ResponseWriter, r *http.Request) {
 			v, err := d.visit(w, r)
 			if err == nil && r.URL.Query().Get("locale") != "" {
-				d.setCookie(w, localeCookie, string(v.lang), 365*24*3600, false)
+				d.setCookie(w, r, localeCookie, string(v.lang), 365*24*3600, false)
 			}
 			if err == nil && !p.open && v.me().ID == 0 {
 				next := r.URL.RequestURI()
@@ -272,12 +272,12 @@ func (v *visit) form() error {
 
 func (v *visit) field(name string) string { return v.r.PostForm.Get(name) }
 
-func (d *Door) setCookie(w http.ResponseWriter, name, value string, seconds int, hidden bool) {
-	http.SetCookie(w, &http.Cookie{Name: name, Value: value, Path: "/", MaxAge: seconds, HttpOnly: hidden, Secure: d.options.Secure, SameSite: http.SameSiteLaxMode})
+func (d *Door) setCookie(w http.ResponseWriter, r *http.Request, name, value string, seconds int, hidden bool) {
+	http.SetCookie(w, &http.Cookie{Name: name, Value: value, Path: "/", MaxAge: seconds, HttpOnly: hidden, Secure: d.secure(r), SameSite: http.SameSiteLaxMode})
 }
 
 func (d *Door) signedIn(v *visit, token string, next string) {
-	d.setCookie(v.w, sessionCookie, token, 400*24*3600, true)
+	d.setCookie(v.w, v.r, sessionCookie, token, 400*24*3600, true)
 	redirect(v, next)
 }
 

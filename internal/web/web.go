@@ -30,9 +30,11 @@ import (
 
 // Options of the door.
 type Options struct {
-	PublicURL string       // how people reach it, without a slash at the end: in links that are sent to others
-	Secure    bool         // people come over TLS: cookies say so
-	Log       *slog.Logger // what people cannot mend goes here
+	PublicURL string         // how people reach it, without a slash at the end: in links that are sent to others
+	Named     bool           // PublicURL was said by whoever runs the house, and is not only how it is reached on this machine
+	Secure    bool           // people come over TLS: cookies say so
+	Proxies   []netip.Prefix // who may say for whom, and under which name, a request comes
+	Log       *slog.Logger   // what people cannot mend goes here
 	// Trouble, where set, says in a fault what keeps the database away, for the waiting page; nil when nothing is known.
 	Trouble func() error
 	// Warning, where set, is a fault that somebody should see to while all still works; /healthz names it.
@@ -163,6 +165,7 @@ func (d *Door) chain(next http.Handler) http.Handler {
 		"form-action 'self'; base-uri 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'; trusted-types message"
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		d.Stats.Requests.Add(1)
+		d.forwarded(r)
 		h := w.Header()
 		h.Set("Content-Security-Policy", policy)
 		h.Set("X-Content-Type-Options", "nosniff")
@@ -170,7 +173,7 @@ func (d *Door) chain(next http.Handler) http.Handler {
 		h.Set("X-Frame-Options", "DENY")
 		h.Set("Cross-Origin-Opener-Policy", "same-origin")
 		h.Set("Cross-Origin-Resource-Policy", "same-origin")
-		if d.options.Secure {
+		if d.secure(r) {
 			h.Set("Strict-Transport-Security", "max-age=31536000")
 		}
 		r.Body = http.MaxBytesReader(w, r.Body, maxRequest)
@@ -234,18 +237,11 @@ func requestLocale(r *http.Request) lang.Locale {
 	return lang.Match(r.URL.Query().Get("locale"), chosen, r.Header.Get("Accept-Language"))
 }
 
-// client is where a request comes from. A proxy on this machine, by which people from elsewhere come in over TLS, names them in the last
-// X-Forwarded-For (what stands before that, anybody may have written); without that, one of them who guesses at passwords would slow all others down.
+// client is where a request comes from: see forwarded.
 func client(r *http.Request) account.Client {
 	host, _, err := net.SplitHostPort(r.RemoteAddr)
 	if err != nil {
 		host = r.RemoteAddr
-	}
-	if near, err := netip.ParseAddr(host); err == nil && near.IsLoopback() {
-		forwarded := strings.Join(r.Header.Values("X-Forwarded-For"), ",")
-		if far, err := netip.ParseAddr(strings.TrimSpace(forwarded[strings.LastIndexByte(forwarded, ',')+1:])); err == nil {
-			host = far.String()
-		}
 	}
 	return account.Client{Address: host, Agent: r.UserAgent()}
 }

@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"net/http/cookiejar"
 	"net/http/httptest"
+	"net/netip"
 	"net/url"
 	"regexp"
 	"strings"
@@ -49,7 +50,7 @@ func newHouse(t testing.TB) *house {
 	h := &house{t: t, db: db}
 	h.acc = account.Open(db.App, func(sessions []int64, person int64) { h.door.Ended(sessions, person) })
 	h.rooms = chat.Open(t.Context(), db.App, db.Steady, nil)
-	h.door = New(t.Context(), h.acc, h.rooms, Options{Watch: &Watch{Trail: index.NewReader(db.App, "main"), State: func() WatchState { return h.watch },
+	h.door = New(t.Context(), h.acc, h.rooms, Options{Proxies: localProxies(t), Watch: &Watch{Trail: index.NewReader(db.App, "main"), State: func() WatchState { return h.watch },
 		EndMute: func(incident, by string) error { h.ended = append(h.ended, incident+" by "+by); return nil }}})
 	server := httptest.NewServer(h.door)
 	h.url = server.URL
@@ -64,6 +65,15 @@ func newHouse(t testing.TB) *house {
 	}
 	h.setup = token
 	return h
+}
+
+func localProxies(t testing.TB) []netip.Prefix {
+	t.Helper()
+	proxies, err := ParseProxies([]string{"127.0.0.0/8", "::1"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return proxies
 }
 
 // person is a client of the API with a token, checked against openapi.json.
