@@ -17,6 +17,7 @@ package chat
 import (
 	"context"
 	"slices"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -131,6 +132,9 @@ type Rooms struct {
 	live  *live
 	tops  tops
 
+	grown     chan struct{} // there is more to index
+	stopIndex func()
+
 	commits atomic.Int64
 }
 
@@ -145,15 +149,20 @@ func Open(ctx context.Context, db, steady *pg.Pool, trouble func(error)) *Rooms 
 	if trouble == nil {
 		trouble = func(error) {}
 	}
-	r := &Rooms{db: db}
+	r := &Rooms{db: db, grown: make(chan struct{}, 1)}
 	r.live = newLive(ctx, r, trouble)
 	r.posts = newLane(func(batch []*post) { r.commitPosts(ctx, steady, batch) })
 	r.reads = newLane(func(batch []*read) { r.commitReads(ctx, batch) })
+	following, stop := context.WithCancel(ctx)
+	var index sync.WaitGroup
+	index.Go(func() { r.followIndex(following) })
+	r.stopIndex = func() { stop(); index.Wait() }
 	return r
 }
 
 // Close finishes what the lanes carry, ends the loops and returns. Listeners are not told: their door is.
 func (r *Rooms) Close() {
+	r.stopIndex()
 	r.posts.close()
 	r.reads.close()
 	r.live.close()

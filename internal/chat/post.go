@@ -202,6 +202,7 @@ ORDER BY c.ord, c.start, length(c.handle) DESC`
 func (r *Rooms) commitPosts(ctx context.Context, steady *pg.Pool, batch []*post) {
 	batch = mergeRetries(batch)
 	r.storeOrPart(ctx, steady, r.aim(ctx, steady, batch))
+	r.nudgeIndex()
 	rooms := map[int64]*grown{}
 	for _, p := range batch {
 		if p.err != nil {

@@ -122,6 +122,28 @@ func TestTheAPIFromFirstRoomToLast(t *testing.T) {
 	gus.must("POST", path+"/leave", nil)
 	owner.must("GET", "/people", nil)
 
+	owner.must("POST", path+"/messages", answer{"client_id": chat.NewID(), "body": "the Café in 台北車站 <b>"})
+	found := owner.must("GET", "/search?q="+url.QueryEscape("北車 caf")+"&limit=5&zone=Asia/Taipei", nil)["found"].([]any)
+	if len(found) != 1 || fmt.Sprint(found[0].(map[string]any)["excerpt"]) != "[map[text:the ] map[mark:true text:Café] map[text: in 台] map[mark:true text:北車] map[text:站 <b>]]" {
+		t.Error(found)
+	}
+	if left := gus.must("GET", "/search?q=from:owner", nil)["found"].([]any); len(left) == 0 { // gus has left, but is no guest of the house
+		t.Error("what stands in a public room is not found by who is not in it")
+	}
+	direct2 := owner.must("POST", "/direct", answer{"person": bob.id})
+	owner.must("POST", fmt.Sprintf("/rooms/%d/messages", direct2.num("id")), answer{"client_id": chat.NewID(), "body": "only for 台北 bob"})
+	if n := len(gus.must("GET", "/search?q=only+bob", nil)["found"].([]any)); n != 0 {
+		t.Error("somebody finds what was said to another")
+	}
+	if n := len(bob.must("GET", "/search?q=only+in:@owner", nil)["found"].([]any)); n != 1 {
+		t.Error(n, "found in a conversation of two")
+	}
+	gus.refused(404, "search.no_person", "GET", "/search?q=from:nobody", nil)
+	gus.refused(404, "search.no_room", "GET", "/search?q=in:Lobbby", nil)
+	gus.refused(400, "search.empty", "GET", "/search?q=", nil)
+	gus.refused(400, "search.day", "GET", "/search?q=before:tomorrow", nil)
+	gus.refused(400, "web.bad_zone", "GET", "/search?q=a&zone=Mars", nil)
+
 	h.answers(owner, bob)
 
 	owner.must("GET", "/watch", nil)

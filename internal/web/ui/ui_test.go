@@ -139,6 +139,10 @@ func shots(locale lang.Locale, theme, me string) []shot {
 		{"watch-session", "watch-session", SessionPage{Chrome: in, ID: "6923a1b2.1f4", Who: "ada", Source: "[local]", Began: someday, Entries: watchPage(in).Entries[:12], Later: 9, Address: "6923a1b2.1f4", Back: "/watch"}},
 		{"time", "time", timePage(in)},
 		{"time", "time-empty", TimePage{Chrome: in, View: NewTimeView("", time.Time{}, time.Time{}, someday, time.Time{}), Repos: []TimeRepo{{Place: "/srv", Reading: someday}}}},
+		{"search", "search", SearchPage{Chrome: in, Query: "資料 evil", Asked: true, Later: "/search?q=x&next=1.2.3", Found: []Hit{
+			{Room: in.Rooms[0], By: people[5], At: someday, Edited: true, URL: "/room/12?at=7#m7", Excerpt: []Piece{{"備份", false}, {"資料", true}, {evil, false}}},
+			{Room: in.Rooms[4], By: people[1], At: someday.AddDate(0, -1, 0), URL: "/room/21?at=7#m7", Excerpt: []Piece{{"…", false}, {evil, true}}}}}},
+		{"search", "search-empty", SearchPage{Chrome: in}},
 		{"deleted", "deleted", DeletedPage{Chrome: in, People: people, Where: in.Rooms[:3], Person: 6, Since: someday, Counted: true, Found: []Found{{12, evil, 383}}, ClientID: "5f3c52ee-6f2b-4c0a-9a53-c1f0a7ce0001"}},
 		{"waiting", "waiting", WaitingPage{Chrome: out}},
 		{"error", "error", ErrorPage{Chrome: out, Status: 404, Message: evil, Advice: "Look at the rooms that you are in."}},

@@ -125,9 +125,26 @@ export function count(event) {
   total()
 }
 
+/** Ctrl-Shift-F anywhere, and / outside of fields, lead to the search. @param {KeyboardEvent} event */
+function toSearch(event) {
+  const slash = event.key === "/" && !event.ctrlKey && !event.metaKey && !event.altKey
+  if (!slash && !((event.ctrlKey || event.metaKey) && event.shiftKey && event.key.toLowerCase() === "f")) return
+  if (slash && event.target instanceof Element && event.target.closest("input, textarea, select, [contenteditable]")) return
+  const box = /** @type {HTMLInputElement | null} */ (document.getElementById("q") ?? document.getElementById("find"))
+  if (!box) return
+  event.preventDefault()
+  if (!box.checkVisibility()) { // on a phone the sidebar is away
+    location.href = "/search"
+    return
+  }
+  box.focus()
+  box.select()
+}
+
 /** @param {(room: number) => boolean} [isSeen] */
 export function start(isSeen) {
   if (isSeen) seen = isSeen
+  document.addEventListener("keydown", toSearch)
   total()
   live.on("hello", (frame) => replace(frame.rooms))
   live.on("rooms", (frame) => replace(frame.rooms))
