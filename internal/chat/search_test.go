@@ -110,14 +110,14 @@ func TestWhatIsFoundIsWhatALookAtAllMessagesFinds(t *testing.T) {
 				if strings.TrimSpace(text) == "" {
 					continue
 				}
-				r, err := h.Post(t.Context(), by, Draft{room, newID(), text})
+				r, err := h.Post(t.Context(), by, Draft{Room: room, ClientID: newID(), Body: text})
 				if err != nil {
 					continue // who left a public room may read there, and no more
 				}
 				posts, past = append(posts, told{by, room, r.Seq}), append(past, text)
 			case rng.IntN(2) == 0:
 				p := posts[rng.IntN(n)]
-				_, _ = h.Edit(t.Context(), p.by, Draft{p.room, newID(), "x " + mixed(rng, 9)}, p.seq)
+				_, _ = h.Edit(t.Context(), p.by, Draft{Room: p.room, ClientID: newID(), Body: "x " + mixed(rng, 9)}, p.seq)
 			default:
 				p := posts[rng.IntN(n)]
 				_, _ = h.Delete(t.Context(), p.by, p.room, p.seq, newID())
