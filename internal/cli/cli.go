@@ -10,6 +10,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"slices"
 	"strings"
 	"syscall"
 
@@ -125,6 +126,10 @@ func Main(args []string, in io.Reader, out, errs io.Writer) int {
 	}
 	for _, group := range parsed.Flags() {
 		t.options = append(t.options, group.Name)
+	}
+	// Where the house is stands in a file that we may not read: elsewhere there would be another one, and it would be empty.
+	if _, said := os.LookupEnv(variable("data")); len(sources.Closed) > 0 && slices.Contains(t.options, "data") && !t.given["data"] && !t.given["config"] && !said {
+		return t.fail(fault.New(fault.Forbidden, "config.closed", fault.Args{"file": sources.Closed[0]}))
 	}
 	return t.fail(parsed.Run())
 }

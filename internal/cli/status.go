@@ -153,7 +153,11 @@ func (t *terminal) status(s *keeper.Status) {
 			state = t.lang.T("cli.status.state", fault.Args{"state": state, "pid": s.PostgreSQL.PID})
 		}
 		row("PostgreSQL", state)
-		row(t.lang.T("cli.status.archive"), t.lang.T("cli.status.waiting", fault.Args{"ready": s.Archive.Ready, "lag": durationText(seconds(s.Archive.Lag))}))
+		waiting := t.lang.T("cli.status.nothing_waits")
+		if s.Archive.Ready > 0 {
+			waiting = t.lang.T("cli.status.waiting", fault.Args{"count": s.Archive.Ready, "lag": durationText(seconds(s.Archive.Lag))})
+		}
+		row(t.lang.T("cli.status.archive"), waiting)
 		if s.Disk.Total > 0 {
 			row(t.lang.T("cli.status.disk"), t.lang.T("cli.status.free", fault.Args{"free": byteText(s.Disk.Free), "total": byteText(s.Disk.Total)}))
 		}

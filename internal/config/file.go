@@ -41,16 +41,21 @@ type Origin struct {
 
 // Sources are the configuration files of a command line, and which of their keys are in effect. The zero value is ready.
 type Sources struct {
-	Read []string // the files that were read, the strongest last
-	used map[string]Origin
+	Read   []string // the files that were read, the strongest last
+	Closed []string // those that are there and may not be read by this account
+	used   map[string]Origin
 }
 
-// Open reads those of the files that exist. One that this account may not read is passed over, as if it were not there.
+// Open reads those of the files that exist. What one says that this account may not read is not known: it is in Closed.
 func (s *Sources) Open(files ...string) (kong.Option, error) {
 	var all []kong.Resolver
 	for _, name := range files {
 		f, err := os.Open(name)
-		if errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrPermission) {
+		if errors.Is(err, fs.ErrPermission) {
+			s.Closed = append(s.Closed, name)
+			continue
+		}
+		if errors.Is(err, fs.ErrNotExist) {
 			continue
 		}
 		if err != nil {
