@@ -58,6 +58,7 @@ type recoverBench struct {
 	xids    map[string]string // of the accidents, by table
 
 	took, opened, parts map[string][]float64 // by table: seconds from the accident to the table back, until the past could be read, share of the files
+	laps                map[string][]float64 // seconds of the phases of that, by table and phase
 	floor, copied       []float64            // seconds
 	quiet, busy         []time.Duration      // of commits, before and while tables are brought back
 }
@@ -66,7 +67,7 @@ type recoverBench struct {
 // floor in the same round: copying the files of that base backup and PostgreSQL's own replay of the same WAL, which lies there as plain files. The floor does not put any row into
 // the live database. Meanwhile somebody commits single rows in it; how long that takes is compared with before.
 func Recover(ctx context.Context, options RecoverOptions) (*Report, error) {
-	b := &recoverBench{RecoverOptions: options, size: wal.DefaultSegmentSize, report: newReport(), xids: map[string]string{}, took: map[string][]float64{}, opened: map[string][]float64{}, parts: map[string][]float64{}}
+	b := &recoverBench{RecoverOptions: options, size: wal.DefaultSegmentSize, report: newReport(), xids: map[string]string{}, took: map[string][]float64{}, opened: map[string][]float64{}, parts: map[string][]float64{}, laps: map[string][]float64{}}
 	b.Say = listened(b.Say)
 	err := inFolder(ctx, b.Dir, func(dir string) (err error) {
 		b.dir = dir
@@ -269,6 +270,7 @@ func (b *recoverBench) ours(ctx context.Context) error {
 				Of     int64   `json:"of"`
 				Opened float64 `json:"opened_seconds"`
 			} `json:"scratch"`
+			Phases []keeper.Lap `json:"phases"`
 		}
 		began := time.Now()
 		err = b.commits(ctx, &b.busy, func() error {
@@ -288,6 +290,9 @@ func (b *recoverBench) ours(ctx context.Context) error {
 		}
 		b.took[table] = append(b.took[table], time.Since(began).Seconds())
 		b.opened[table] = append(b.opened[table], done.Part.Opened)
+		for _, lap := range done.Phases {
+			b.laps[table+"_"+lap.Name] = append(b.laps[table+"_"+lap.Name], lap.Seconds)
+		}
 		b.parts[table] = append(b.parts[table], 100*float64(done.Part.Bytes)/float64(done.Part.Of))
 		var rows int64
 		if err := b.conn.QueryRow(ctx, `SELECT count(*) FROM `+table).Scan(&rows); err != nil || rows == 0 {
@@ -369,6 +374,9 @@ func (b *recoverBench) lowest(ctx context.Context) (err error) {
 	return nil
 }
 
+// recoverLaps are what a recovery's time goes to, as howdah recover says it.
+var recoverLaps = []string{"plan", "names", "files", "replay", "open", "definitions", "rows", "indexes", "commit", "close"}
+
 func (b *recoverBench) figures() {
 	for _, table := range []struct {
 		name string
@@ -381,6 +389,11 @@ func (b *recoverBench) figures() {
 		b.report.add(Figure{Name: "recover_" + table.name, Value: median(b.took[table.name]), Unit: "s"}.against(median(b.floor), ratios).ratioAtMost(table.aim),
 			Figure{Name: "recover_opened_" + table.name, Value: median(b.opened[table.name]), Unit: "s"}.against(median(b.floor), opened),
 			Figure{Name: "recover_part_" + table.name, Value: median(b.parts[table.name]), Unit: "%"})
+		for _, lap := range recoverLaps {
+			if seconds, ok := b.laps[table.name+"_"+lap]; ok {
+				b.report.add(Figure{Name: "recover_" + table.name + "_" + lap, Value: median(seconds), Unit: "s"})
+			}
+		}
 	}
 	milliseconds := func(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }
 	before, during := milliseconds(quantile(b.quiet, 0.99)), milliseconds(quantile(b.busy, 0.99))

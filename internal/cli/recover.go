@@ -69,6 +69,8 @@ type recovered struct {
 	Part *partly        `json:"scratch,omitempty"`
 	Done *recovery.Done `json:"done,omitempty"`
 	Took float64        `json:"seconds,omitempty"`
+	// Phases say what that went to.
+	Phases []keeper.Lap `json:"phases,omitempty"`
 }
 
 // partly says what came back of the cluster to get at the tables.
@@ -171,7 +173,8 @@ func (c *keeping) alive(ctx context.Context, t *terminal, database string, drill
 
 // Run is howdah recover table.
 func (c *recoverTableCmd) Run(ctx context.Context, t *terminal) error {
-	began := time.Now()
+	began, phases := time.Now(), &keeper.Stopwatch{}
+	phases.Begin("plan")
 	mode, err := c.mode()
 	if err != nil {
 		return err
@@ -227,14 +230,15 @@ func (c *recoverTableCmd) Run(ctx context.Context, t *terminal) error {
 	c.follows(t, plan, bar, gone)
 	defer bar.end()
 	past, err := a.OpenPast(ctx, plan, keeper.PastOptions{Database: live.oid, Tables: names, Scratch: live.scratch, Program: live.program, Repos: c.places(), IdentityFile: c.Identity,
-		Installation: in, Account: live.account, Progress: func(p keeper.RecoverProgress) { bar.show(t.lang.T("cli.recover."+string(p.Phase)), p.Bytes, p.Total) }})
+		Installation: in, Account: live.account, Phases: phases, Progress: func(p keeper.RecoverProgress) { bar.show(t.lang.T("cli.recover."+string(p.Phase)), p.Bytes, p.Total) }})
 	if err != nil {
 		return err
 	}
 	opened := time.Since(began).Seconds()
 	past.Tables = wholes(past.Tables)
-	done, err := c.apply(ctx, t, past, live, mode, bar)
+	done, err := c.apply(ctx, t, past, live, mode, bar, phases)
 	bar.end()
+	phases.Begin("close")
 	if closeErr := past.Close(ctx); err == nil && closeErr != nil {
 		t.note("cli.tables.left", fault.Args{"dir": live.scratch, "why": closeErr}) // what was done is done; the next command sweeps
 	}
@@ -247,7 +251,7 @@ func (c *recoverTableCmd) Run(ctx context.Context, t *terminal) error {
 	}
 	part := &partly{past.Bytes, plan.Write, past.Rounds, past.Why, opened}
 	if c.JSON {
-		return t.print(recovered{plan, part, done, time.Since(began).Seconds()})
+		return t.print(recovered{plan, part, done, time.Since(began).Seconds(), phases.End()})
 	}
 	t.say("cli.tables.part", fault.Args{"bytes": byteText(part.Bytes), "of": byteText(part.Of), "took": durationText(time.Since(began))})
 	if part.Whole != "" {
@@ -334,8 +338,8 @@ func (c *recoverTableCmd) moment(p *keeper.Plan) string {
 }
 
 // apply does what was asked for. What changes rows that are there is shown before.
-func (c *recoverTableCmd) apply(ctx context.Context, t *terminal, past *keeper.Past, live alive, mode recovery.Mode, bar *progress) (*recovery.Done, error) {
-	options := recovery.Options{Live: live.server, Database: live.database, Mode: mode, Changed: c.Changed, Trust: c.Trust, Moment: c.moment(past.Plan), Now: time.Now(), For: c.For,
+func (c *recoverTableCmd) apply(ctx context.Context, t *terminal, past *keeper.Past, live alive, mode recovery.Mode, bar *progress, phases *keeper.Stopwatch) (*recovery.Done, error) {
+	options := recovery.Options{Live: live.server, Database: live.database, Mode: mode, Changed: c.Changed, Trust: c.Trust, Moment: c.moment(past.Plan), Now: time.Now(), For: c.For, Phases: phases,
 		Progress: func(table string, n int64) { bar.show(t.lang.T("cli.tables.copy", fault.Args{"table": table}), n, 0) }}
 	if !c.Yes && (mode == recovery.Merge || mode == recovery.Replace) {
 		look := options

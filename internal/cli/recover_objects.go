@@ -95,7 +95,7 @@ func (c *backTo) close(ctx context.Context, t *terminal, o *opened) {
 func (c *backTo) finish(t *terminal, o *opened, done *recovery.Done) error {
 	part := &partly{o.past.Bytes, o.plan.Write, o.past.Rounds, o.past.Why, o.took}
 	if c.JSON {
-		return t.print(recovered{o.plan, part, done, time.Since(o.began).Seconds()})
+		return t.print(recovered{Plan: o.plan, Part: part, Done: done, Took: time.Since(o.began).Seconds()})
 	}
 	t.say("cli.tables.part", fault.Args{"bytes": byteText(part.Bytes), "of": byteText(part.Of), "took": durationText(time.Since(o.began))})
 	if part.Whole != "" {

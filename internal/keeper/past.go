@@ -25,7 +25,7 @@ type Past struct {
 	Tables []PastTable // those that were asked for, with their partitions behind them
 	Bytes  int64       // of files that came back
 	Why    WhyWhole    // why all of the cluster came back; "" when it is a part
-	Rounds int         // how often files were brought back: two as a rule
+	Rounds int         // how often files were brought back: once as a rule
 
 	Roots   []ObjectID   // what was asked for by PastOptions.Objects
 	Objects []PastObject // these and what would go with them, as far as the live database lacks it; the tables among them are in Tables
@@ -64,6 +64,7 @@ type PastOptions struct {
 	Account      *cluster.Account // who PostgreSQL runs as; nil: we ourselves
 	Workers      int
 	Progress     func(RecoverProgress) // may be nil
+	Phases       *Stopwatch            // may be nil
 }
 
 func (o PastOptions) drill() DrillOptions {
@@ -75,9 +76,9 @@ func SweepScratch(ctx context.Context, scratch string, in cluster.Installation, 
 	sweepDrills(ctx, DrillOptions{Scratch: scratch, Installation: in, Account: account})
 }
 
-// OpenPast makes a cluster as it was at a plan's end. Only what is needed comes back: first the catalogs alone, to where the backup is consistent, which name the files of the tables; then
-// these, to the plan's end. There the tables are looked up again. What has another name by then, or was put elsewhere, is brought back in one more round; what was written anew
-// since the backup is in the WAL, whole. Where a part will not do (WhyWhole), all of the cluster comes back.
+// OpenPast makes a cluster as it was at a plan's end. Only what is needed comes back: the catalogs, and the files that the backup's own catalogs name, which are read as they lie there (catalogs). At the
+// plan's end PostgreSQL looks the tables up. What has another name by then, or was put elsewhere, is brought back in one more round; what was written anew since the backup is in the
+// WAL, whole. Where a part will not do (WhyWhole), all of the cluster comes back.
 //
 // A table that is not there at the plan's end is the fault "keeper.no_table".
 func (a *Archive) OpenPast(ctx context.Context, plan *Plan, o PastOptions) (*Past, error) {
@@ -86,43 +87,40 @@ func (a *Archive) OpenPast(ctx context.Context, plan *Plan, o PastOptions) (*Pas
 		return nil, fault.New(fault.Conflict, "keeper.other_major", fault.Args{"want": plan.id.Major, "have": major})
 	}
 	x := &opening{a: a, plan: plan, o: o}
+	o.Phases.Begin("names")
 	index, why, err := x.whyWhole(ctx)
 	if err != nil {
 		return nil, err
 	}
 	x.index = index
-	if x.selection != nil {
-		x.selection.Whole = o.All
-	}
 	if why == "" {
 		judged := make(chan error, 1)
 		var fits WhyWhole
-		reading, stop := context.WithCancel(ctx)
-		defer stop()
 		beside := a.other()
 		go func() { // beside the first round
 			var err error
-			fits, err = beside.fitsPart(reading, plan, o.Database)
+			fits, err = beside.fitsPart(ctx, plan, o.Database)
 			judged <- err
 		}()
-		if len(o.Tables) == 0 && !slices.ContainsFunc(o.Objects, ObjectName.filled) { // the catalogs are all that is wanted
-			err = nil
-		} else {
-			err = x.look(ctx)
-		}
-		if err != nil {
-			stop()
-			<-judged
-			return nil, err
-		}
-		if err := <-judged; err != nil {
-			return nil, err
-		}
-		if why = fits; why == "" {
-			past, err := x.rounds(ctx)
-			if err == nil || ctx.Err() != nil || final(err) {
-				return past, err
+		past, err := x.rounds(ctx)
+		judgeErr := <-judged
+		switch {
+		case ctx.Err() != nil, judgeErr != nil:
+			err = errors.Join(ctx.Err(), judgeErr)
+			if past != nil {
+				err = errors.Join(err, past.Close(ctx))
 			}
+			return nil, err
+		case fits != "":
+			if past != nil {
+				if err := past.Close(ctx); err != nil {
+					return nil, err
+				}
+			}
+			why = fits
+		case err == nil, final(err):
+			return past, err
+		default:
 			x.failed, why = err, WholeFailed
 		}
 	}
@@ -154,8 +152,6 @@ type opening struct {
 	selection *Selection // nil: everything
 	made      int        // rounds
 	failed    error      // why a part would not do
-
-	newCatalogs bool // the last look has found catalogs that had not come back
 }
 
 // whyWhole tells from the backup alone whether a part of it will do.
@@ -171,58 +167,18 @@ func (x *opening) whyWhole(ctx context.Context) (*Index, WhyWhole, error) {
 	if err != nil {
 		return nil, "", err
 	}
-	there := false
-	for _, t := range index.Tarballs {
-		for _, f := range t.Files {
-			if filepath.Base(f.Path) == "PG_VERSION" {
-				of, ok := relationFile(t.Name, filepath.ToSlash(filepath.Dir(f.Path))+"/0")
-				there = there || ok && of.Database == x.o.Database
-			}
-		}
+	c, err := b.catalogsOf(ctx, x.a.r, index, x.o.Database)
+	if err != nil {
+		return nil, "", err
 	}
-	if !there {
+	if c == nil {
 		return nil, WholeNewer, nil
 	}
-	x.selection = &Selection{Database: x.o.Database, Files: map[RelationFile]bool{}}
-	mapped, err := b.mapped(ctx, x.a.r, index, x.o.Database)
-	for _, of := range mapped {
-		x.selection.Files[of] = true
+	x.selection = &Selection{Database: x.o.Database, Files: map[RelationFile]bool{}, Whole: x.o.All}
+	for _, number := range c.mapped {
+		x.selection.Files[RelationFile{index.Tarballs[c.tarball].Name, x.o.Database, number}] = true
 	}
-	return index, "", err
-}
-
-// look is the first round: the catalogs as they were when the backup ended. When they cannot be read so, all files of the database come back.
-func (x *opening) look(ctx context.Context) error {
-	first, err := x.a.notBeyond(ctx, x.plan)
-	if err != nil {
-		return err
-	}
-	for range 3 {
-		past, err := x.open(ctx, first)
-		var more int
-		if err == nil {
-			more, err = x.tables(ctx, past)
-			if final(err) { // it may have come, or become what it is, later
-				err = nil
-			}
-			if closeErr := past.Close(ctx); err == nil {
-				err = closeErr
-			}
-		}
-		switch {
-		case ctx.Err() != nil:
-			return ctx.Err()
-		case final(err):
-			return err
-		case err != nil: // mostly a catalog that was rewritten before the backup
-			x.failed = err
-			x.selection.Whole = true
-			return nil
-		case more == 0 || !x.newCatalogs:
-			return nil
-		}
-	}
-	return nil
+	return index, "", x.guess(c)
 }
 
 // final tells whether more files would not help.
@@ -275,7 +231,7 @@ func (x *opening) open(ctx context.Context, plan *Plan) (past *Past, err error) 
 		}
 	}()
 	to := RecoverOptions{To: filepath.Join(dir, "cluster"), Program: x.o.Program, Repos: x.o.Repos, IdentityFile: x.o.IdentityFile, Installation: x.o.Installation,
-		Account: x.o.Account, Scratch: true, Select: x.selection, Workers: x.o.Workers, Progress: x.o.Progress}
+		Account: x.o.Account, Scratch: true, Select: x.selection, Workers: x.o.Workers, Progress: x.o.Progress, Phases: x.o.Phases}
 	done, err := Recover(ctx, x.a.r, plan, to)
 	if err != nil {
 		return past, err
@@ -356,9 +312,8 @@ func (x *opening) tables(ctx context.Context, past *Past) (more int, err error) 
 	if err != nil {
 		return 0, err
 	}
-	x.newCatalogs = needs(catalogs) > 0
-	if x.newCatalogs {
-		return len(catalogs), nil
+	if more = needs(catalogs); more > 0 {
+		return more, nil
 	}
 	past.Tables = nil
 	var missing []string

@@ -55,9 +55,6 @@ func (n ObjectName) String() string {
 	return text
 }
 
-// filled tells whether there may be rows in it.
-func (n ObjectName) filled() bool { return n.Kind == KindSchema || n.Kind == KindSequence }
-
 // ObjectID is how PostgreSQL knows something: a catalog, a number in it, and of a table's columns which one. It is the same in the past and in the live database, as long as the thing
 // has not been dropped.
 type ObjectID struct {

@@ -41,6 +41,7 @@ type RecoverOptions struct {
 	Clear     bool       // what an earlier restore into To left unfinished is removed
 	Select    *Selection // what comes back; nil: everything
 	Workers   int
+	Phases    *Stopwatch            // may be nil
 	Progress  func(RecoverProgress) // told some times per second; may be nil
 }
 
@@ -149,7 +150,8 @@ type recovery struct {
 	socket  string
 	bytes   atomic.Int64
 
-	recovering bool // the server has been started
+	feed       *feed // nil: restore_command brings all WAL
+	recovering bool  // the server has been started
 }
 
 func (x *recovery) data() string     { return filepath.Join(x.work, restored) }
@@ -348,7 +350,16 @@ func (x *recovery) run(ctx context.Context) (*Recovered, error) {
 	if len(chain) == 0 {
 		chain = []*Backup{x.plan.Backup}
 	}
+	x.options.Phases.Begin("files")
+	settings := Settings{Cluster: x.plan.Cluster, Identity: x.plan.id, Repos: x.options.Repos, IdentityFile: x.options.IdentityFile}
+	if err := settings.Save(x.settings()); err != nil {
+		return nil, err
+	}
 	var err error
+	if x.feed, err = x.beginFeed(ctx, &settings); err != nil {
+		return nil, err
+	}
+	defer x.feed.end()
 	if len(chain) == 1 {
 		err = x.extract(ctx, chain[0], x.data(), func(oid string) string { return x.spaces[oid] })
 	} else {
@@ -366,10 +377,6 @@ func (x *recovery) run(ctx context.Context) (*Recovered, error) {
 	if err := x.mapSpaces(); err != nil {
 		return nil, err
 	}
-	settings := Settings{Cluster: x.plan.Cluster, Identity: x.plan.id, Repos: x.options.Repos, IdentityFile: x.options.IdentityFile}
-	if err := settings.Save(x.settings()); err != nil {
-		return nil, err
-	}
 	conf, err := x.configure()
 	if err != nil {
 		return nil, err
@@ -377,7 +384,9 @@ func (x *recovery) run(ctx context.Context) (*Recovered, error) {
 	if err := x.ownAll(); err != nil {
 		return nil, err
 	}
+	x.options.Phases.Begin("replay")
 	timeline, err := x.recover(ctx)
+	x.feed.end()
 	if err != nil {
 		return nil, err
 	}
@@ -411,6 +420,7 @@ func (x *recovery) recover(ctx context.Context) (wal.Timeline, error) {
 		}
 		return 0, x.recoveryFault(err, c.LogDir())
 	}
+	x.options.Phases.Begin("open")
 	if err := c.Stop(late, cluster.Fast); err != nil {
 		return 0, err
 	}

@@ -34,6 +34,7 @@ type Archive struct {
 	unnamed   error    // why cluster.json does not say which cluster it is; then the newest backup does
 	sealed    error    // a history that cannot be read without an identity
 	recent    []opened // segments that were read last
+	seen      *judged  // of the WAL that was searched last; may be nil
 }
 
 // segmentSource is where a segment is read from: a file, pieces (a chain), or a backup; the archive when none of them is there.

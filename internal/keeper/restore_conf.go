@@ -73,7 +73,11 @@ func (x *recovery) configure() (autoConf, error) {
 			return nil, x.fault(err)
 		}
 	}
-	return conf, x.steer(conf, RestoreCommand(x.options.Program, x.settings()), x.plan.Stop.String())
+	command := RestoreCommand(x.options.Program, x.settings())
+	if x.feed != nil {
+		command = x.feed.command(command)
+	}
+	return conf, x.steer(conf, command, x.plan.Stop.String())
 }
 
 // steer writes the settings of a recovery over those that the cluster has: to a position and with the record that ends there, or to the end of the WAL for "".
@@ -112,6 +116,8 @@ func (x *recovery) steer(conf autoConf, restoreCommand, until string) error {
 		for _, s := range smallServer {
 			now = now.with(s[0], s[1])
 		}
+		// Reading ahead, it would ask for the segment behind the last one.
+		now = now.with("recovery_prefetch", "off")
 	}
 	if runtime.GOOS == "windows" {
 		port, err := freePort()

@@ -251,6 +251,9 @@ func (a *Archive) latest(ctx context.Context, stretches []Stretch) (found, error
 	return found{s: s, last: last, until: until}, nil
 }
 
+// errEnough ends a scan.
+var errEnough = errors.New("nothing else is looked for")
+
 // scan looks for the last record that `is` wants, in the newest stretch that has one.
 func (a *Archive) scan(ctx context.Context, stretches []Stretch, from wal.LSN, is func(*wal.Record) (bool, error)) (found, error) {
 	for k := len(stretches) - 1; k >= 0; k-- {
@@ -269,12 +272,16 @@ func (a *Archive) scan(ctx context.Context, stretches []Stretch, from wal.LSN, i
 				break
 			}
 			yes, err := is(rec)
+			if yes {
+				f.last, f.until = rec.LSN, rec.End
+			}
+			if errors.Is(err, errEnough) {
+				in.Close()
+				return f, nil
+			}
 			if err != nil {
 				in.Close()
 				return f, err
-			}
-			if yes {
-				f.last, f.until = rec.LSN, rec.End
 			}
 		}
 		in.Close()
@@ -291,10 +298,39 @@ func (a *Archive) transaction(ctx context.Context, stretches []Stretch, text str
 	if err != nil || id < 3 { // 0 to 2 are no transactions
 		return found{}, fault.New(fault.Invalid, "keeper.xid_form", fault.Args{"xid": text})
 	}
-	from, err := a.assigned(ctx, stretches, id)
-	if err != nil {
+	newest := stretches[len(stretches)-1]
+	end := a.SegmentSize.Start(newest.Last + 1)
+	from, near := a.newestStart(newest)
+	if near = near && end-from <= nearEnd; near {
+		// Whoever goes back to it reads all of that as well.
+		f, err := a.transactionFrom(ctx, stretches[len(stretches)-1:], from, id, text, before)
+		if !fault.HasKey(err, "keeper.no_xid") {
+			return f, err
+		}
+	}
+	if from, err = a.assigned(ctx, stretches, id); err != nil {
 		return found{}, err
 	}
+	return a.transactionFrom(ctx, stretches, from, id, text, before)
+}
+
+// nearEnd is how much WAL is rather read from the newest backup on than searched for a place to begin at: a search reads up to the next checkpoint, more than once.
+const nearEnd = 1 << 30
+
+// newestStart is where the newest good backup of a stretch begins.
+func (a *Archive) newestStart(s Stretch) (at wal.LSN, ok bool) {
+	for _, b := range a.usable(s.l) {
+		if s.holds(a.SegmentSize.Number(b.Start)) {
+			at, ok = max(at, b.Start), true
+		}
+	}
+	return at, ok
+}
+
+// transactionFrom looks for the end of a transaction behind a position. On the way it notes what fitsPart asks for.
+func (a *Archive) transactionFrom(ctx context.Context, stretches []Stretch, from wal.LSN, id uint64, text string, before bool) (found, error) {
+	newest := stretches[len(stretches)-1]
+	seen := &judged{timeline: newest.l.Timeline, from: from}
 	var tx wal.Transaction
 	var epoch uint64 // of the transactions, from the last checkpoint
 	next := uint64(0)
@@ -305,6 +341,7 @@ func (a *Archive) transaction(ctx context.Context, stretches []Stretch, text str
 	}
 	var last end // of those that are the transaction
 	f, err := a.scan(ctx, stretches, from, func(rec *wal.Record) (bool, error) {
+		seen.note(rec)
 		if c, ok := rec.Checkpoint(); ok {
 			next = c.NextXID
 			epoch = next >> 32
@@ -319,9 +356,14 @@ func (a *Archive) transaction(ctx context.Context, stretches []Stretch, text str
 			return false, nil
 		}
 		is := end{rec.Prev, rec.LSN, tx.Time, tx.Outcome}
+		// A number comes again when 2^32 others were used, each of which has written more than a record's head.
+		var enough error
+		if a.SegmentSize.Start(newest.Last+1)-rec.LSN < 24<<31 {
+			enough = errEnough
+		}
 		if id>>32 == 0 || next == 0 {
 			last = is
-			return true, nil
+			return true, enough
 		}
 		of := epoch // one that is far above the next of the checkpoint is of the epoch before; PostgreSQL keeps them 2^31 apart
 		switch low := uint32(next); {
@@ -330,11 +372,15 @@ func (a *Archive) transaction(ctx context.Context, stretches []Stretch, text str
 		case tx.XID < low && low-tx.XID > 1<<31:
 			of++
 		}
-		if of == id>>32 {
-			last = is
+		if of != id>>32 {
+			return false, nil
 		}
-		return of == id>>32, nil
+		last = is
+		return true, enough
 	})
+	if len(stretches) == 1 && err == nil {
+		a.seen = seen
+	}
 	switch {
 	case err != nil:
 	case f.last == 0:

@@ -4,13 +4,13 @@ import (
 	"bytes"
 	"context"
 	"encoding/binary"
-	"io"
 	"os"
 	"path/filepath"
 	"regexp"
 	"strconv"
 
 	"howdah/internal/repo"
+	"howdah/internal/wal"
 )
 
 // Selection is what comes back of a backup with its content: everything that is no file of a relation, the catalogs of one database, and the files of some of its relations.
@@ -136,52 +136,21 @@ func (i *Index) has(of RelationFile) bool {
 	return false
 }
 
-// mapped are the files of a database's catalogs whose places are not in pg_class (pg_class itself is one), when they were written anew. (relmapper.c)
-func (b *Backup) mapped(ctx context.Context, r *repo.Repo, index *Index, database uint32) (all []RelationFile, err error) {
-	for i, t := range index.Tarballs {
-		for _, f := range t.Files {
-			if filepath.Base(f.Path) != "pg_filenode.map" || f.Size > 4096 {
-				continue
-			}
-			if of, ok := relationFile(t.Name, filepath.ToSlash(filepath.Dir(f.Path))+"/0"); !ok || of.Database != database {
-				continue
-			}
-			packed, err := r.Packed(ctx, b.folder()+b.Tarballs[i].Object)
-			if err != nil {
-				return nil, err
-			}
-			in, err := t.Open(ctx, packed.Range, f)
-			if err != nil {
-				return nil, err
-			}
-			raw, err := io.ReadAll(in)
-			if closeErr := in.Close(); err == nil {
-				err = closeErr
-			}
-			if err != nil {
-				return nil, err
-			}
-			for _, number := range filenodes(raw) {
-				all = append(all, RelationFile{t.Name, database, number})
-			}
-		}
-	}
-	return all, nil
-}
-
-// filenodes are the numbers in a file pg_filenode.map (RelMapFile in relmapper.c): a magic number, how many there are, and pairs of an OID and a number.
-func filenodes(raw []byte) (numbers []uint32) {
+// filenodes are what is in a file pg_filenode.map (RelMapFile in relmapper.c): a magic number, how many there are, and pairs of an OID and a number. They are those of catalogs whose places
+// are not in pg_class (pg_class itself is one).
+func filenodes(raw []byte) map[uint32]uint32 {
 	le := binary.LittleEndian
 	const magic = 0x592717
+	numbers := map[uint32]uint32{}
 	if len(raw) < 8 || le.Uint32(raw) != magic {
-		return nil
+		return numbers
 	}
 	pairs := bytes.Clone(raw[8:])
 	for range min(le.Uint32(raw[4:]), 64) {
 		if len(pairs) < 8 {
 			break
 		}
-		numbers = append(numbers, le.Uint32(pairs[4:]))
+		numbers[le.Uint32(pairs)] = le.Uint32(pairs[4:])
 		pairs = pairs[8:]
 	}
 	return numbers
@@ -200,32 +169,65 @@ const (
 	WholeFailed    WhyWhole = "failed"     // the recovery of the part did not come to its end
 )
 
-// fitsPart tells from the WAL of a plan whether a part will do: all of it is read.
+// judged is what stood in WAL that was read, of what keeps a part from being enough.
+type judged struct {
+	timeline wal.Timeline
+	from, to wal.LSN
+	off      wal.LSN // the first record that says that full_page_writes is off; 0: none
+	copies   []copied
+}
+
+// copied is a database that was copied as files.
+type copied struct {
+	at       wal.LSN
+	to, from uint32
+}
+
+func (j *judged) note(rec *wal.Record) {
+	if on, ok := rec.FullPages(); ok && !on && j.off == 0 {
+		j.off = rec.LSN
+	}
+	if to, from, ok := rec.CopiedDatabase(); ok {
+		j.copies = append(j.copies, copied{rec.LSN, to, from})
+	}
+	j.to = rec.End
+}
+
+// fits tells whether a part of a database will do up to a position.
+func (j *judged) fits(until wal.LSN, database uint32) WhyWhole {
+	if j.off != 0 && j.off < until {
+		return WholePages
+	}
+	for _, c := range j.copies {
+		if c.at < until && c.to == database && c.from != database && !templates[c.from] {
+			return WholeCopied
+		}
+	}
+	return ""
+}
+
+// fitsPart tells from the WAL of a plan whether a part will do: all of it is read, unless the search for the plan's end has.
 func (a *Archive) fitsPart(ctx context.Context, p *Plan, database uint32) (WhyWhole, error) {
+	if a.seen != nil && a.seen.timeline == p.Timeline && a.seen.from == p.Backup.Start && a.seen.to >= p.Until {
+		return a.seen.fits(p.Until, database), nil
+	}
 	l, err := a.Lineage(p.Timeline)
 	if err != nil {
 		return "", err
 	}
 	in := a.reader(ctx, l, p.Backup.Start)
 	defer in.Close()
+	j := &judged{}
 	for {
 		rec, err := in.Next()
 		if err != nil {
-			return "", notEnd(err)
+			return j.fits(p.Until, database), notEnd(err)
 		}
 		if rec.LSN >= p.Until {
-			return "", nil
+			return j.fits(p.Until, database), nil
 		}
-		if on, ok := rec.FullPages(); ok && !on {
+		if j.note(rec); j.off != 0 {
 			return WholePages, nil
 		}
-		if to, from, ok := rec.CopiedDatabase(); ok && to == database && from != database && !templates[from] {
-			return WholeCopied, nil
-		}
 	}
-}
-
-// notBeyond is where the first look ends: the backup's own end, where its catalogs are as they were at one moment.
-func (a *Archive) notBeyond(ctx context.Context, p *Plan) (*Plan, error) {
-	return a.Plan(ctx, Target{LSN: p.Backup.Stop, Backup: p.Backup.ID, Timeline: p.Timeline})
 }

@@ -11,6 +11,7 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
+	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -53,6 +54,7 @@ type Options struct {
 	Now      time.Time // names the schema
 	For      string    // a wish that is granted once; "": whoever asks is there
 	Progress func(table string, bytes int64)
+	Phases   *keeper.Stopwatch // may be nil
 }
 
 // Done is what was done, or (of Diff) what would be found.
@@ -262,6 +264,7 @@ func ident(name string) string { return pgx.Identifier{name}.Sanitize() }
 
 // Apply does it. Of Diff, Beside and Merge nothing is changed in tables that are there but what the mode says.
 func Apply(ctx context.Context, past *keeper.Past, options Options) (*Done, error) {
+	options.Phases.Begin("definitions")
 	w := &work{options: options, past: past, done: &Done{Format: 1, Mode: options.Mode, Changed: options.Changed, For: options.For, Moment: options.Moment, Database: options.Database,
 		At: options.Now.UTC().Truncate(time.Second)}}
 	var err error
@@ -291,6 +294,10 @@ func Apply(ctx context.Context, past *keeper.Past, options Options) (*Done, erro
 	if _, err := w.live.Exec(ctx, `BEGIN`); err != nil {
 		return nil, err
 	}
+	// Keys and indexes of many rows are made.
+	if _, err := w.live.Exec(ctx, `SELECT pg_catalog.set_config(name, '256MB', true) FROM pg_catalog.pg_settings WHERE name = 'maintenance_work_mem' AND setting::bigint < 262144`); err != nil {
+		return nil, err
+	}
 	if err := w.run(ctx); err != nil {
 		return nil, err // the connection ends, and with it the transaction
 	}
@@ -298,6 +305,7 @@ func Apply(ctx context.Context, past *keeper.Past, options Options) (*Done, erro
 	if !w.keeps() {
 		end = `ROLLBACK`
 	}
+	w.options.Phases.Begin("commit")
 	_, err = w.live.Exec(ctx, end)
 	return w.done, refused(err)
 }
@@ -470,6 +478,7 @@ func (w *work) beside(ctx context.Context) error {
 			}
 		}
 	case Merge:
+		w.options.Phases.Begin("merge")
 		return w.merge(ctx, all)
 	case Beside, Replace, Objects:
 	}
@@ -510,6 +519,7 @@ func (w *work) stage(ctx context.Context, t keeper.PastTable, s *staged) error {
 		}
 		define, names = append(define, line), append(names, ident(c.Name))
 	}
+	w.options.Phases.Begin("rows")
 	if _, err := w.live.Exec(ctx, `CREATE TABLE `+s.full+` (`+strings.Join(define, ", ")+`)`); err != nil {
 		return refused(err)
 	}
@@ -518,9 +528,10 @@ func (w *work) stage(ctx context.Context, t keeper.PastTable, s *staged) error {
 	if t.Parent {
 		from = s.FullName()
 	}
-	if s.Rows, err = w.copy(ctx, s.FullName(), `COPY (SELECT `+list+` FROM `+from+`) TO STDOUT`, `COPY `+s.full+` (`+list+`) FROM STDIN`); err != nil {
+	if s.Rows, err = w.copy(ctx, s.FullName(), len(s.Plain) == 0 && inBytes(s.columns), `COPY (SELECT `+list+` FROM `+from+`) TO STDOUT`, `COPY `+s.full+` (`+list+`) FROM STDIN`); err != nil {
 		return err
 	}
+	w.options.Phases.Begin("indexes")
 	if len(s.Key) > 0 {
 		_, err = w.live.Exec(ctx, `ALTER TABLE `+s.full+` ADD PRIMARY KEY (`+idents(s.Key)+`)`)
 	}
@@ -538,8 +549,19 @@ func idents(names []string) string {
 	return strings.Join(all, ", ")
 }
 
-// copy streams rows from the past into the live database.
-func (w *work) copy(ctx context.Context, table, from, to string) (rows int64, err error) {
+// asBytes are types whose binary form is the same in every database of a version: those that hold OIDs or names of others (regclass, enums and composites in arrays) are not among them.
+var asBytes = regexp.MustCompile(`^("char"|name|boolean|bytea|smallint|integer|bigint|oid|text|character varying(\(\d+\))?|character(\(\d+\))?|real|double precision|numeric(\(\d+,-?\d+\))?|` +
+	`date|(timestamp|time)(\(\d\))? with(out)? time zone|interval|uuid|jsonb?|inet|cidr|macaddr|bit varying(\(\d+\))?|bit(\(\d+\))?)(\[\])?$`)
+
+func inBytes(columns []column) bool {
+	return !slices.ContainsFunc(columns, func(c column) bool { return !asBytes.MatchString(c.Type) })
+}
+
+// copy streams rows from the past into the live database; with bytes, in PostgreSQL's binary form, so that neither has to write and read values as text.
+func (w *work) copy(ctx context.Context, table string, bytes bool, from, to string) (rows int64, err error) {
+	if bytes {
+		from, to = from+` (FORMAT binary)`, to+` (FORMAT binary)`
+	}
 	in, out := io.Pipe()
 	sent := make(chan error, 1)
 	go func() {

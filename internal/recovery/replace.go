@@ -81,9 +81,11 @@ func (w *work) replace(ctx context.Context) error {
 	if err := w.script(ctx, before); err != nil {
 		return err
 	}
+	w.options.Phases.Begin("rows")
 	if err := w.fill(ctx); err != nil {
 		return err
 	}
+	w.options.Phases.Begin("indexes")
 	if err := w.script(ctx, after); err != nil {
 		return err
 	}
@@ -217,7 +219,7 @@ func (w *work) fill(ctx context.Context) error {
 		if len(names) == 0 {
 			continue
 		}
-		rows, err := w.copy(ctx, full, `COPY (SELECT `+list+` FROM ONLY `+full+`) TO STDOUT`, `COPY `+full+` (`+list+`) FROM STDIN`)
+		rows, err := w.copy(ctx, full, inBytes(all), `COPY (SELECT `+list+` FROM ONLY `+full+`) TO STDOUT`, `COPY `+full+` (`+list+`) FROM STDIN`)
 		if err != nil {
 			return err
 		}

@@ -1,0 +1,162 @@
+package keeper
+
+import (
+	"context"
+	"os"
+	"path/filepath"
+	"runtime"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"howdah/internal/wal"
+)
+
+// feed brings the WAL of a scratch cluster to a folder beside it while the files come back and PostgreSQL replays: a process of ours for each segment, as restore_command has it otherwise, takes longer
+// to begin than PostgreSQL to replay what it brings. What cannot be brought so is left to that command, which says why.
+type feed struct {
+	x      *recovery
+	fetch  *fetch
+	dir    string
+	first  wal.Name
+	number uint64 // of the first
+	count  int
+	next   atomic.Int64
+	cancel context.CancelFunc
+	ended  chan struct{}
+}
+
+const (
+	feedName   = "wal"     // the folder, in unfinished-restore
+	comingName = "coming"  // in there: names of what will come
+	makingName = "making"  // in there: what is being written
+	feedAgain  = ".again"  // behind the name of the last one, which PostgreSQL asks for twice
+	feedMost   = 512 << 20 // bytes that lie ready, at most
+	feedNames  = 1 << 14   // segments, at most
+)
+
+// beginFeed begins; nil where the command alone does it.
+func (x *recovery) beginFeed(ctx context.Context, s *Settings) (*feed, error) {
+	first, err := wal.ParseName(x.plan.First)
+	if err != nil {
+		return nil, err
+	}
+	last, err := wal.ParseName(x.plan.Last)
+	if err != nil {
+		return nil, err
+	}
+	if !x.options.Scratch || runtime.GOOS == "windows" || first.Timeline != last.Timeline {
+		return nil, nil //nolint:nilnil // as it says
+	}
+	f := &feed{x: x, dir: filepath.Join(x.work, feedName), first: first, fetch: &fetch{s: s, warn: func(error) {}}}
+	if f.number, err = first.Number(s.SegmentSize); err != nil {
+		return nil, err
+	}
+	end, err := last.Number(s.SegmentSize)
+	if err != nil || end < f.number || end-f.number >= feedNames {
+		return nil, err
+	}
+	if err := f.fetch.open(); err != nil {
+		return nil, err
+	}
+	elsewhere := map[string]bool{} // what the archive lacks
+	for _, path := range x.plan.Files {
+		elsewhere[filepath.Base(path)] = true
+	}
+	for _, one := range x.plan.Streamed {
+		elsewhere[one.Name] = true
+	}
+	for _, dir := range []string{f.dir, filepath.Join(f.dir, comingName), filepath.Join(f.dir, makingName)} {
+		if err := os.Mkdir(dir, 0o700); err != nil {
+			return nil, x.fault(err)
+		}
+	}
+	for f.count = 0; uint64(f.count) <= end-f.number && !elsewhere[f.name(f.count)]; f.count++ {
+		if err := os.WriteFile(filepath.Join(f.dir, comingName, f.name(f.count)), nil, 0o600); err != nil {
+			return nil, x.fault(err)
+		}
+	}
+	ctx, f.cancel = context.WithCancel(ctx)
+	var workers sync.WaitGroup
+	for range s.workers() {
+		workers.Go(func() { f.work(ctx) })
+	}
+	f.ended = make(chan struct{})
+	go func() {
+		defer close(f.ended)
+		workers.Wait()
+		_ = os.RemoveAll(filepath.Join(f.dir, comingName)) // nobody waits any more for what has not come
+	}()
+	return f, nil
+}
+
+func (f *feed) name(i int) string {
+	return f.fetch.s.SegmentSize.Name(f.first.Timeline, f.number+uint64(i)).String() //nolint:gosec // it counts up
+}
+
+// command is the restore_command that takes what was brought, waits for what will come, and leaves all else to another command.
+func (f *feed) command(other string) string {
+	file := func(parts ...string) string { return word(filepath.Join(append([]string{f.dir}, parts...)...)) }
+	return `until mv ` + file() + `/"%f" "%p" 2>/dev/null || mv ` + file() + `/"%f` + feedAgain + `" "%p" 2>/dev/null; do if [ -e ` + file(comingName) + `/"%f" ]; then sleep 0.02; else exec ` + other + `; fi; done`
+}
+
+// work brings one after the other, as long as there is room.
+func (f *feed) work(ctx context.Context) {
+	for ctx.Err() == nil {
+		i := int(f.next.Add(1) - 1)
+		if i >= f.count {
+			return
+		}
+		err := f.await(ctx)
+		if err == nil {
+			err = f.bring(ctx, f.name(i), "")
+		}
+		if err == nil && i == f.count-1 {
+			err = f.bring(ctx, f.name(i), feedAgain)
+		}
+		_ = os.Remove(filepath.Join(f.dir, comingName, f.name(i))) // it is there, or will not be
+		if err != nil {
+			f.cancel()
+		}
+	}
+}
+
+// await waits until PostgreSQL has taken enough of what lies there.
+func (f *feed) await(ctx context.Context) error {
+	again := time.NewTicker(20 * time.Millisecond)
+	defer again.Stop()
+	for {
+		entries, err := os.ReadDir(f.dir)
+		if err != nil || int64(len(entries))*int64(f.fetch.s.SegmentSize) < feedMost {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-again.C:
+		}
+	}
+}
+
+func (f *feed) bring(ctx context.Context, name, as string) error {
+	parsed, err := wal.ParseName(name)
+	if err != nil {
+		return err
+	}
+	making := filepath.Join(f.dir, makingName, name)
+	if err := f.fetch.one(ctx, parsed, making, nil); err != nil {
+		return err
+	}
+	if err := f.x.own(making); err != nil {
+		return err
+	}
+	return os.Rename(making, filepath.Join(f.dir, name+as))
+}
+
+// end stops it.
+func (f *feed) end() {
+	if f != nil {
+		f.cancel()
+		<-f.ended
+	}
+}
