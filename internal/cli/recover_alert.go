@@ -20,20 +20,11 @@ func (c *recoverTableCmd) beforeAlert(ctx context.Context) (*audit.Way, error) {
 	if c.Before == "" {
 		return nil, nil
 	}
-	dir := c.Data
-	if known, err := c.lookUp(); err != nil {
-		return nil, err
-	} else if known != nil {
-		dir = known.dir
-	}
-	args := fault.Args{"alert": c.Before, "dir": filepath.Join(dir, server.TrailFolder), "db": c.DB}
-	incident, err := audit.FindIncident(ctx, filepath.Join(dir, server.TrailFolder), c.Before)
+	incident, err := c.incident(ctx, c.Before)
 	if err != nil {
 		return nil, err
 	}
-	if incident == nil {
-		return nil, fault.New(fault.NotFound, "cli.alert_unknown", args)
-	}
+	args := fault.Args{"alert": c.Before, "db": c.DB}
 	way, undone, ok := incident.Back(c.DB)
 	switch {
 	case undone:
@@ -52,6 +43,59 @@ func (c *recoverTableCmd) beforeAlert(ctx context.Context) (*audit.Way, error) {
 		c.BeforeXID = strconv.FormatUint(way.TXID, 10)
 	}
 	return &way, nil
+}
+
+// incident looks an alert up in the trail.
+func (c *keeping) incident(ctx context.Context, id string) (*audit.Incident, error) {
+	dir := c.Data
+	if known, err := c.lookUp(); err != nil {
+		return nil, err
+	} else if known != nil {
+		dir = known.dir
+	}
+	dir = filepath.Join(dir, server.TrailFolder)
+	incident, err := audit.FindIncident(ctx, dir, id)
+	if err == nil && incident == nil {
+		err = fault.New(fault.NotFound, "cli.alert_unknown", fault.Args{"alert": id, "dir": dir})
+	}
+	return incident, err
+}
+
+// beforeAlert is that of all that is no table: the first transaction of the alert that was not rolled back, or the time where none is known, and the database. What comes back is named: an alert may tell of more
+// than anybody wants back.
+func (c *backTo) beforeAlert(ctx context.Context) (at time.Time, err error) {
+	if c.Before == "" {
+		return time.Time{}, nil
+	}
+	incident, err := c.incident(ctx, c.Before)
+	if err != nil {
+		return time.Time{}, err
+	}
+	args := fault.Args{"alert": c.Before, "db": incident.DB}
+	switch {
+	case c.DB == "":
+		c.DB = incident.DB
+	case !c.everywhere && incident.DB != "" && c.DB != incident.DB:
+		return time.Time{}, fault.New(fault.NotFound, "cli.alert_other_db", args)
+	}
+	first, aborted := uint64(0), 0
+	for _, transaction := range incident.Transactions {
+		switch {
+		case transaction.Fate == "aborted":
+			aborted++
+		case transaction.ID != 0 && (first == 0 || transaction.ID < first):
+			first = transaction.ID
+		}
+	}
+	switch {
+	case first != 0:
+		c.BeforeXID = strconv.FormatUint(first, 10)
+	case aborted > 0:
+		return time.Time{}, fault.New(fault.Conflict, "cli.alert_undone", args)
+	default: // no record bears a number
+		at = beforeRecord(incident.Began)
+	}
+	return at, nil
 }
 
 // beforeRecord is the time up to which a state has nothing of what a record tells: it is written before its transaction commits.

@@ -28,7 +28,7 @@ func TestAnAlertNamesItsTransactionAndTables(t *testing.T) {
 	note := func(name string, fates []audit.Transaction, losses ...audit.Loss) string {
 		t.Helper()
 		id := stamp + "-" + name
-		if err := trail.Note(audit.Event{Kind: audit.EventIncident, Incident: &audit.Incident{ID: id, Severity: "high", Began: at, Last: at, Transactions: fates, Losses: losses}}); err != nil {
+		if err := trail.Note(audit.Event{Kind: audit.EventIncident, Incident: &audit.Incident{ID: id, Severity: "high", DB: "howdah", Began: at, Last: at, Transactions: fates, Losses: losses}}); err != nil {
 			t.Fatal(err)
 		}
 		return id
@@ -65,6 +65,27 @@ func TestAnAlertNamesItsTransactionAndTables(t *testing.T) {
 		if _, _, err := resolve(recoverTableCmd{Before: alert}); !fault.HasKey(err, key) {
 			t.Errorf("%s: %v, not %s", alert, err, key)
 		}
+	}
+	other := func(c backTo) (backTo, time.Time, error) {
+		t.Helper()
+		c.Data, c.Cluster = dir, "main"
+		at, err := c.beforeAlert(t.Context())
+		return c, at, err
+	}
+	if c, when, err := other(backTo{Before: dropped}); err != nil || c.BeforeXID != "700" || c.DB != "howdah" || !when.IsZero() {
+		t.Errorf("of what is no table: %+v, %v, %v", c, when, err)
+	}
+	if c, when, err := other(backTo{Before: role}); err != nil || c.BeforeXID != "" || !when.Equal(beforeRecord(at)) {
+		t.Errorf("of what bears no number: %+v, %v, %v", c, when, err)
+	}
+	if _, _, err := other(backTo{Before: undone}); !fault.HasKey(err, "cli.alert_undone") {
+		t.Errorf("of what was rolled back: %v", err)
+	}
+	if _, _, err := other(backTo{Before: dropped, DB: "other"}); !fault.HasKey(err, "cli.alert_other_db") {
+		t.Errorf("of another database: %v", err)
+	}
+	if c, _, err := other(backTo{Before: dropped, DB: "other", everywhere: true}); err != nil || c.DB != "other" {
+		t.Errorf("of roles, from another database: %+v, %v", c, err)
 	}
 	if _, _, err := resolve(recoverTableCmd{Before: dropped, DB: "other"}); !fault.HasKey(err, "cli.alert_other_db") {
 		t.Errorf("in another database: %v", err)

@@ -16,6 +16,7 @@ import (
 type backTo struct {
 	keeping
 	config.Drill
+	Before    string `help:"${help_recover_before}" name:"before" xor:"target" required:"" placeholder:"ALERT"`
 	BeforeXID string `help:"${help_recover_before_xid}" name:"before-xid" xor:"target" required:"" placeholder:"N"`
 	At        string `help:"${help_restore_at}" xor:"target" required:"" placeholder:"TIME"`
 	LSN       string `help:"${help_restore_lsn}" name:"lsn" xor:"target" required:"" placeholder:"X/Y"`
@@ -25,6 +26,8 @@ type backTo struct {
 	Diff      bool   `help:"${help_recover_objects_diff}"`
 	Trust     bool   `help:"${help_recover_trust}"`
 	Yes       bool   `help:"${help_restore_yes}"`
+
+	everywhere bool // what comes back is in no single database
 }
 
 // table is the command for tables with the same options: it plans and tells.
@@ -46,10 +49,17 @@ type opened struct {
 // open plans, says so, and opens the past; nil where no more was asked for.
 func (c *backTo) open(ctx context.Context, t *terminal, names []string, bar *progress, want func(*alive, *keeper.PastOptions)) (*opened, error) {
 	began := time.Now()
+	at, err := c.beforeAlert(ctx)
+	if err != nil {
+		return nil, err
+	}
 	table := c.table(names)
 	target, err := table.target()
 	if err != nil {
 		return nil, err
+	}
+	if !at.IsZero() {
+		target.Time = at
 	}
 	keeper.StandBack() // what is made to look at must not slow down what lives
 	live, err := c.alive(ctx, t, c.DB, c.Drill)
@@ -62,6 +72,11 @@ func (c *backTo) open(ctx context.Context, t *terminal, names []string, bar *pro
 	}
 	if !c.JSON {
 		table.tell(t, plan, live)
+		if c.Before != "" && at.IsZero() {
+			t.say("cli.objects.before", fault.Args{"xid": c.BeforeXID, "alert": c.Before})
+		} else if c.Before != "" {
+			t.say("cli.objects.before_time", fault.Args{"alert": c.Before, "until": keeper.Moment(at.Local())})
+		}
 	}
 	if c.Plan {
 		if c.JSON {
@@ -152,6 +167,12 @@ func tellObjects(t *terminal, d *recovery.Done) {
 	}
 	if len(d.Elsewhere) > 0 {
 		t.say("cli.rights.elsewhere", fault.Args{"databases": strings.Join(d.Elsewhere, ", "), "db": d.Elsewhere[0]})
+	}
+	for _, name := range d.Empty {
+		t.say("cli.objects.empty", fault.Args{"name": name})
+	}
+	for _, name := range d.Beside {
+		t.say("cli.objects.beside", fault.Args{"name": name})
 	}
 	for _, name := range d.Left {
 		if d.Mode != recovery.Objects {
@@ -300,6 +321,7 @@ func (c *recoverGrantsCmd) Run(ctx context.Context, t *terminal) error {
 
 // rights brings back what belongs to roles: of the past, that needs the catalogs alone.
 func (c *backTo) rights(ctx context.Context, t *terminal, names []string, mode recovery.Mode, selected recovery.Selected) error {
+	c.everywhere = true // or in one, and the change was made from another
 	bar := t.progress(c.JSON)
 	defer bar.end()
 	o, err := c.open(ctx, t, names, bar, func(*alive, *keeper.PastOptions) {})
@@ -322,7 +344,7 @@ type recoverDatabaseCmd struct {
 
 // Run is howdah recover database.
 func (c *recoverDatabaseCmd) Run(ctx context.Context, t *terminal) error {
-	c.DB = "postgres" // what is done is written down there
+	c.DB, c.everywhere = "postgres", true // what is done is written down there
 	bar := t.progress(c.JSON)
 	defer bar.end()
 	o, err := c.open(ctx, t, []string{c.Database}, bar, func(_ *alive, p *keeper.PastOptions) { p.Database = recovery.Template1 })

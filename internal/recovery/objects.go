@@ -46,6 +46,8 @@ func Living(live keeper.Server, database string) func(context.Context, []keeper.
 const (
 	pgClass     = 1259
 	pgNamespace = 2615
+
+	pgUserMapping = 1418
 )
 
 // definition is the text of a function or view.
@@ -96,7 +98,7 @@ func (w *work) objects(ctx context.Context) error {
 		switch {
 		case o.Part != 0 && !w.lost(o.ObjectID.Class, o.OID):
 			w.done.Left = append(w.done.Left, o.Identity)
-		case !o.Within && o.Part == 0:
+		case !o.Within && o.Part == 0 && o.Class != pgUserMapping: // these are named by bare
 			w.done.Objects = append(w.done.Objects, Object{Type: o.Type, Name: o.Identity})
 		}
 	}
@@ -105,6 +107,9 @@ func (w *work) objects(ctx context.Context) error {
 	}
 	if len(w.done.Objects) == 0 {
 		return fault.New(fault.NotFound, "recovery.nothing_lost")
+	}
+	if err := w.bare(ctx); err != nil {
+		return err
 	}
 	for _, t := range w.past.Tables {
 		if t.Asked {
@@ -127,8 +132,34 @@ func (w *work) objects(ctx context.Context) error {
 			return err
 		}
 		w.done.Undo = append(w.done.Undo, is[i].Text)
+		if err := w.leave(ctx, Left{What: leftText, Name: d.Name, Class: d.Class, OID: d.OID}); err != nil {
+			return err
+		}
 	}
 	return nil
+}
+
+// bare names what comes back without what was in it, or not at all: rows of unlogged tables, which no backup has; rows that tables of extensions had beside those that they come with; user mappings, which may hold
+// passwords.
+func (w *work) bare(ctx context.Context) error {
+	classes, oids := w.ids()
+	of := func(into *[]string, sql string) error {
+		rows, _ := w.then.Query(ctx, `WITH gone AS (SELECT unnest($1::oid[]) AS class, unnest($2::oid[]) AS id) `+sql, classes, oids)
+		names, err := pgx.CollectRows(rows, pgx.RowTo[string])
+		*into = append(*into, names...)
+		return err
+	}
+	err := of(&w.done.Empty, `SELECT pg_catalog.quote_ident(nspname) || '.' || pg_catalog.quote_ident(relname) FROM gone JOIN pg_catalog.pg_class c ON class = 'pg_catalog.pg_class'::regclass AND c.oid = id
+		JOIN pg_catalog.pg_namespace n ON n.oid = relnamespace WHERE relkind = 'r' AND relpersistence = 'u'
+		AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend d WHERE d.classid = class AND d.objid = id AND d.deptype = 'e') ORDER BY 1`)
+	if err == nil {
+		err = of(&w.done.Beside, `SELECT 'extension ' || pg_catalog.quote_ident(extname) || ': ' || table_of::regclass::text FROM gone JOIN pg_catalog.pg_extension e ON class = 'pg_catalog.pg_extension'::regclass AND e.oid = id,
+			unnest(extconfig) table_of ORDER BY 1`)
+	}
+	if err == nil {
+		err = of(&w.done.Beside, `SELECT type || ' ' || identity FROM gone, LATERAL pg_catalog.pg_identify_object(class, id, 0) WHERE class = 'pg_catalog.pg_user_mapping'::regclass ORDER BY 1`)
+	}
+	return err
 }
 
 // lost tells whether the live database lacks all of an object.
@@ -234,6 +265,11 @@ func (w *work) make(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	ofDomains, err := w.domains(ctx, classes, oids)
+	if err != nil {
+		return err
+	}
+	undo = append(ofDomains, undo...)
 	if err := w.refresh(ctx, oids); err != nil {
 		return err
 	}
@@ -360,6 +396,33 @@ func (w *work) giveBack(ctx context.Context, all []onLiving) (undo []string, err
 		undo = append(undo, `ALTER TABLE `+table+` DROP CONSTRAINT `+ident(o.Name))
 	}
 	slices.Reverse(undo)
+	return undo, nil
+}
+
+// domains gives lost constraints back to domains that are there still. It gives the SQL that takes them away again.
+func (w *work) domains(ctx context.Context, classes, oids []uint32) (undo []string, err error) {
+	rows, _ := w.then.Query(ctx, `WITH gone AS (SELECT unnest($1::oid[]) AS class, unnest($2::oid[]) AS id)
+		SELECT t.oid::regtype::text, conname, pg_catalog.pg_get_constraintdef(k.oid) FROM gone JOIN pg_catalog.pg_constraint k ON k.oid = id AND class = 'pg_catalog.pg_constraint'::regclass
+		JOIN pg_catalog.pg_type t ON t.oid = contypid WHERE NOT EXISTS (SELECT FROM gone g WHERE g.class = 'pg_catalog.pg_type'::regclass AND g.id = contypid) ORDER BY 1, 2`, classes, oids)
+	all, err := pgx.CollectRows(rows, pgx.RowToStructByPos[struct{ Domain, Name, Make string }])
+	if err != nil {
+		return nil, err
+	}
+	for _, c := range all {
+		var there, taken bool
+		if err := w.live.QueryRow(ctx, `SELECT pg_catalog.to_regtype($1) IS NOT NULL, EXISTS (SELECT FROM pg_catalog.pg_constraint WHERE contypid = pg_catalog.to_regtype($1) AND conname = $2)`,
+			c.Domain, c.Name).Scan(&there, &taken); err != nil {
+			return nil, refused(err)
+		}
+		if !there || taken { // somebody has given it another since, and that stays
+			w.done.Beside = append(w.done.Beside, c.Domain+": "+c.Name)
+			continue
+		}
+		if err := w.script(ctx, `ALTER DOMAIN `+c.Domain+` ADD CONSTRAINT `+ident(c.Name)+` `+c.Make); err != nil {
+			return nil, err
+		}
+		undo = append(undo, `ALTER DOMAIN `+c.Domain+` DROP CONSTRAINT `+ident(c.Name))
+	}
 	return undo, nil
 }
 

@@ -37,6 +37,7 @@ CREATE FUNCTION store.touch() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN NEW.no
 CREATE TABLE store.customer (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, at store.place, name text COLLATE "C" NOT NULL, note text, UNIQUE (name));
 CREATE TABLE store."Order" (id int PRIMARY KEY DEFAULT nextval('store.number'), customer bigint REFERENCES store.customer, s store.state DEFAULT 'new', c store.cents, twice int GENERATED ALWAYS AS (c * 2) STORED,
 	boss int REFERENCES store."Order", note text);
+CREATE UNLOGGED TABLE store.cache (k int);
 CREATE INDEX "Order by price" ON store."Order" (store.price(c)) WHERE s = 'new';
 COMMENT ON INDEX store."Order by price" IS 'for the report';
 COMMENT ON COLUMN store."Order".c IS 'in cents';
@@ -118,13 +119,14 @@ func TestWhatWasDroppedComesBackWithAllThatWentWithIt(t *testing.T) {
 	// Things.
 	things := s.accident(`DROP FUNCTION store.touch() CASCADE`, `DROP INDEX store."Order by price"`, `DROP VIEW store.open CASCADE`, `DROP SEQUENCE store.number CASCADE`,
 		`CREATE OR REPLACE FUNCTION store.price(n text) RETURNS int LANGUAGE sql IMMUTABLE AS 'SELECT 4'`, `DROP MATERIALIZED VIEW report.sums`, `DROP PROCEDURE store.clear`,
-		`ALTER TABLE report.line DROP COLUMN lost`)
+		`ALTER TABLE report.line DROP COLUMN lost`, `ALTER DOMAIN store.cents DROP CONSTRAINT cents_check`)
 	after := state()
 	args := "text"
 	past := s.past(things, keeper.ObjectName{Kind: keeper.KindFunction, Schema: "store", Name: "touch"}, keeper.ObjectName{Kind: keeper.KindIndex, Schema: "store", Name: "Order by price"},
 		keeper.ObjectName{Kind: keeper.KindView, Schema: "store", Name: "open"}, keeper.ObjectName{Kind: keeper.KindView, Schema: "report", Name: "sums"},
 		keeper.ObjectName{Kind: keeper.KindSequence, Schema: "store", Name: "number"}, keeper.ObjectName{Kind: keeper.KindFunction, Schema: "store", Name: "price", Args: &args},
-		keeper.ObjectName{Kind: keeper.KindFunction, Schema: "store", Name: "clear"}, keeper.ObjectName{Kind: keeper.KindType, Schema: "store", Name: "state"})
+		keeper.ObjectName{Kind: keeper.KindFunction, Schema: "store", Name: "clear"}, keeper.ObjectName{Kind: keeper.KindType, Schema: "store", Name: "state"},
+		keeper.ObjectName{Kind: keeper.KindType, Schema: "store", Name: "cents"})
 	options := recovery.Options{Live: s.live(), Database: "postgres", Mode: recovery.Objects, Now: time.Now(), Look: true}
 	shown, err := recovery.Apply(t.Context(), past, options)
 	if err != nil || len(shown.Objects) < 9 || len(shown.Left) != 1 || shown.Left[0] != "report.line.lost" {
@@ -136,6 +138,12 @@ func TestWhatWasDroppedComesBackWithAllThatWentWithIt(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	deploy := `CREATE OR REPLACE FUNCTION store.price(n text) RETURNS int LANGUAGE sql IMMUTABLE AS `
+	s.exec(deploy + `'SELECT 5'`)
+	if _, err := recovery.Undo(t.Context(), s.live(), "postgres", done.ID); !fault.HasKey(err, "recovery.redefined") || !strings.Contains(err.Error(), "store.price") {
+		t.Errorf("taken back, though somebody has changed the function since: %v", err)
+	}
+	s.exec(deploy + `'SELECT 3'`)
 	if _, err := recovery.Undo(t.Context(), s.live(), "postgres", done.ID); err != nil {
 		t.Fatalf("%v\n%s", err, strings.Join(done.Undo, "\n"))
 	}
@@ -174,7 +182,11 @@ func TestWhatWasDroppedComesBackWithAllThatWentWithIt(t *testing.T) {
 	if _, err := recovery.Undo(t.Context(), s.live(), "postgres", done.ID); !fault.HasKey(err, "recovery.changed_since") {
 		t.Errorf("taken back, though somebody wrote: %v", err)
 	}
-	s.exec(`DELETE FROM store.day WHERE n = 999`)
+	s.exec(`DELETE FROM store.day WHERE n = 999`, `INSERT INTO store.cache VALUES (1)`)
+	if _, err := recovery.Undo(t.Context(), s.live(), "postgres", done.ID); !fault.HasKey(err, "recovery.written_since") || !slices.Equal(done.Empty, []string{"store.cache"}) {
+		t.Errorf("taken back, though somebody wrote into what came back empty (%v): %v", done.Empty, err)
+	}
+	s.exec(`DELETE FROM store.cache`)
 	if _, err := recovery.Undo(t.Context(), s.live(), "postgres", done.ID); err != nil {
 		t.Fatalf("%v\n%s", err, strings.Join(done.Undo, "\n"))
 	}

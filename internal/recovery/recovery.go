@@ -74,6 +74,9 @@ type Done struct {
 	Loose    []string  `json:"loose,omitempty"`   // foreign keys of tables that are there, which came back without a check (NOT VALID)
 	Rights   []Right   `json:"rights,omitempty"`  // that were given back
 	For      string    `json:"for,omitempty"`     // Options.For
+	Empty    []string  `json:"empty,omitempty"`   // unlogged tables that came back without rows
+	Beside   []string  `json:"beside,omitempty"`  // what did not come back of what an extension or a server had, or a domain
+	Stands   []Left    `json:"stands,omitempty"`  // what was changed and not made, as it was left: Undo changes nothing that was changed again
 	Undo     []string  `json:"undo,omitempty"`    // SQL that takes it back, of Replace, Objects, Roles and Grants
 
 	Elsewhere []string `json:"elsewhere,omitempty"` // other databases in which roles that came back had rights

@@ -49,6 +49,7 @@ const everyRight = `WITH every AS (
 	UNION ALL SELECT 'pg_catalog.pg_foreign_server'::regclass, oid, 0, 'FOREIGN SERVER', pg_catalog.quote_ident(srvname), '', srvowner, coalesce(srvacl, pg_catalog.acldefault('S', srvowner)) FROM pg_catalog.pg_foreign_server
 	UNION ALL SELECT 'pg_catalog.pg_database'::regclass, oid, 0, 'DATABASE', pg_catalog.quote_ident(datname), '', datdba, coalesce(datacl, pg_catalog.acldefault('d', datdba)) FROM pg_catalog.pg_database
 	UNION ALL SELECT 'pg_catalog.pg_tablespace'::regclass, oid, 0, 'TABLESPACE', pg_catalog.quote_ident(spcname), '', spcowner, coalesce(spcacl, pg_catalog.acldefault('t', spcowner)) FROM pg_catalog.pg_tablespace
+	UNION ALL SELECT 'pg_catalog.pg_largeobject'::regclass, oid, 0, 'LARGE OBJECT', oid::text, '', lomowner, lomacl FROM pg_catalog.pg_largeobject_metadata WHERE lomacl IS NOT NULL
 	UNION ALL SELECT 'pg_catalog.pg_parameter_acl'::regclass, oid, 0, 'PARAMETER', parname, '', 10, paracl FROM pg_catalog.pg_parameter_acl)
 	SELECT word || ' ' || coalesce(name, (pg_catalog.pg_identify_object(class, every.oid, 0)).identity), col, coalesce(privilege_type, ''), CASE coalesce(grantee, 0) WHEN 0 THEN '' ELSE pg_catalog.pg_get_userbyid(grantee) END,
 		coalesce(pg_catalog.pg_get_userbyid(grantor), ''), coalesce(is_grantable, false), pg_catalog.pg_get_userbyid(owner), class, every.oid, part FROM every LEFT JOIN LATERAL pg_catalog.aclexplode(acl) WITH ORDINALITY AS of_it (grantor, grantee, privilege_type, is_grantable, place) ON true WHERE `

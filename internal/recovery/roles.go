@@ -90,6 +90,9 @@ func (w *work) roles(ctx context.Context) error {
 				return err
 			}
 			w.done.Objects = append(w.done.Objects, Object{Type: "role", Name: ident(r.Name), Changed: true})
+			if err := w.leave(ctx, Left{What: leftRole, Name: r.Name}); err != nil {
+				return err
+			}
 		}
 	}
 	if err := w.settings(ctx, names); err != nil {
@@ -198,6 +201,9 @@ func (w *work) settings(ctx context.Context, names []string) error {
 			return err
 		}
 		w.done.Objects = append(w.done.Objects, Object{Type: "role", Name: ident(s.Role) + ": " + s.Name, Changed: true})
+		if err := w.leave(ctx, Left{What: leftSetting, Name: s.Role, Database: s.Database, Setting: s.Name}); err != nil {
+			return err
+		}
 	}
 	return nil
 }
@@ -456,7 +462,7 @@ func (w *work) defaults(ctx context.Context, of []string, roles map[string]bool)
 // ownable are the types of pg_identify_object whose owner can be changed, and the words for that.
 var ownable = map[string]string{"table": "TABLE", "view": "VIEW", "materialized view": "MATERIALIZED VIEW", "foreign table": "FOREIGN TABLE", "sequence": "SEQUENCE", "schema": "SCHEMA", "type": "TYPE",
 	"function": "FUNCTION", "procedure": "PROCEDURE", "aggregate": "AGGREGATE", "database": "DATABASE", "tablespace": "TABLESPACE", "collation": "COLLATION", "server": "SERVER", "language": "LANGUAGE",
-	"foreign-data wrapper": "FOREIGN DATA WRAPPER", "statistics object": "STATISTICS", "publication": "PUBLICATION", "event trigger": "EVENT TRIGGER"}
+	"foreign-data wrapper": "FOREIGN DATA WRAPPER", "statistics object": "STATISTICS", "publication": "PUBLICATION", "event trigger": "EVENT TRIGGER", "large object": "LARGE OBJECT"}
 
 // owned gives roles back what was theirs and is another's by now.
 func (w *work) owned(ctx context.Context, names []string) error {
@@ -474,7 +480,8 @@ func (w *work) owned(ctx context.Context, names []string) error {
 		UNION ALL SELECT pg_catalog.pg_get_userbyid(relowner), type, identity FROM pg_catalog.pg_class c, LATERAL pg_catalog.pg_identify_object('pg_catalog.pg_class'::regclass, c.oid, 0) WHERE relowner = 10 AND c.oid >= 16384
 		UNION ALL SELECT pg_catalog.pg_get_userbyid(proowner), type, identity FROM pg_catalog.pg_proc p, LATERAL pg_catalog.pg_identify_object('pg_catalog.pg_proc'::regclass, p.oid, 0) WHERE proowner = 10 AND p.oid >= 16384
 		UNION ALL SELECT pg_catalog.pg_get_userbyid(nspowner), type, identity FROM pg_catalog.pg_namespace n, LATERAL pg_catalog.pg_identify_object('pg_catalog.pg_namespace'::regclass, n.oid, 0) WHERE nspowner = 10 AND n.oid >= 16384
-		UNION ALL SELECT pg_catalog.pg_get_userbyid(typowner), type, identity FROM pg_catalog.pg_type t, LATERAL pg_catalog.pg_identify_object('pg_catalog.pg_type'::regclass, t.oid, 0) WHERE typowner = 10 AND t.oid >= 16384 AND typtype IN ('c', 'd', 'e', 'r')`)
+		UNION ALL SELECT pg_catalog.pg_get_userbyid(typowner), type, identity FROM pg_catalog.pg_type t, LATERAL pg_catalog.pg_identify_object('pg_catalog.pg_type'::regclass, t.oid, 0) WHERE typowner = 10 AND t.oid >= 16384 AND typtype IN ('c', 'd', 'e', 'r')
+		UNION ALL SELECT pg_catalog.pg_get_userbyid(lomowner), 'large object', oid::text FROM pg_catalog.pg_largeobject_metadata WHERE lomowner = 10`)
 	owners := map[string]string{}
 	var name, kind, identity string
 	if _, err := pgx.ForEachRow(rows, []any{&name, &kind, &identity}, func() error { owners[kind+" "+identity] = name; return nil }); err != nil {

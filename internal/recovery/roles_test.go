@@ -32,6 +32,7 @@ SET SESSION AUTHORIZATION "Ann 大"; GRANT SELECT ON shop.t TO boss; RESET SESSI
 CREATE FUNCTION shop.f(a int, b text) RETURNS int LANGUAGE sql AS 'SELECT 1'; REVOKE EXECUTE ON FUNCTION shop.f FROM public; GRANT EXECUTE ON FUNCTION shop.f TO "Ann 大", team;
 CREATE TYPE shop.kind AS ENUM ('a'); ALTER TYPE shop.kind OWNER TO "Ann 大";
 ALTER DEFAULT PRIVILEGES FOR ROLE "Ann 大" IN SCHEMA shop GRANT SELECT ON TABLES TO team WITH GRANT OPTION; ALTER DEFAULT PRIVILEGES FOR ROLE boss GRANT USAGE ON SEQUENCES TO "Ann 大";
+SELECT lo_create(4711), lo_create(4712); GRANT SELECT ON LARGE OBJECT 4711 TO "Ann 大"; ALTER LARGE OBJECT 4712 OWNER TO "Ann 大";
 GRANT CONNECT, TEMPORARY ON DATABASE postgres TO "Ann 大"; GRANT SET ON PARAMETER work_mem TO "Ann 大"`
 
 // TestRolesAndRightsComeBack: somebody drops a role with all that it might do and owned, and takes rights from others. All of it comes back, the password too, which nobody sees on the way,
@@ -78,6 +79,8 @@ func TestRolesAndRightsComeBack(t *testing.T) {
 			}
 		}
 		slices.Sort(all) // rights stand in the order in which they were given
+		all = append(all, s.ask(`SELECT string_agg(lo.oid || lomowner::regrole::text || coalesce(rights, ''), ' ' ORDER BY lo.oid) FROM pg_largeobject_metadata lo,
+			LATERAL (SELECT string_agg(grantee::regrole::text || privilege_type, ' ' ORDER BY grantee::regrole::text, privilege_type) AS rights FROM aclexplode(lomacl) a) r`))
 		return append(all, s.ask(`SELECT rolpassword FROM pg_authid WHERE rolname IN ('Ann 大', 'postgres') ORDER BY rolname LIMIT 1`), s.ask(`SELECT coalesce(string_agg(d::text, ' ' ORDER BY d::text), '') FROM (SELECT datname, datacl::text FROM pg_database) d`))
 	}
 	same := func(what string, have, want []string) {
@@ -148,6 +151,10 @@ func TestRolesAndRightsComeBack(t *testing.T) {
 	done, err := apply(role)
 	if err != nil {
 		t.Fatal(err)
+	}
+	s.exec(`ALTER ROLE "Ann 大" NOCREATEDB`)
+	if _, err := recovery.Undo(t.Context(), s.live(), "postgres", done.ID); !fault.HasKey(err, "recovery.redefined") {
+		t.Errorf("taken back, though somebody has changed the role since: %v", err)
 	}
 	s.exec(`DROP SCHEMA ` + done.Schema())
 	if s.ask(`SELECT rolpassword FROM pg_authid WHERE rolname = 'Ann 大'`) != password {

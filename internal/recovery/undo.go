@@ -2,7 +2,9 @@ package recovery
 
 import (
 	"context"
+	"crypto/sha256"
 	"errors"
+	"fmt"
 	"slices"
 	"strings"
 
@@ -54,6 +56,9 @@ func Undo(ctx context.Context, live keeper.Server, database, id string) (*Done, 
 			return nil, err
 		}
 	}
+	if err := w.stillSo(ctx); err != nil {
+		return nil, err
+	}
 	for _, sql := range done.Undo {
 		if err := w.script(ctx, sql); err != nil {
 			return nil, err
@@ -73,6 +78,100 @@ func Undo(ctx context.Context, live keeper.Server, database, id string) (*Done, 
 	}
 	_, err = w.live.Exec(ctx, `COMMIT`)
 	return done, refused(err)
+}
+
+// Left is something that was changed, as it was left.
+type Left struct {
+	What     string `json:"what"` // leftText and others
+	Name     string `json:"name"`
+	Class    uint32 `json:"class,omitempty"`
+	OID      uint32 `json:"oid,omitempty"`
+	Database string `json:"database,omitempty"`
+	Setting  string `json:"setting,omitempty"`
+	Is       string `json:"is"` // a SHA-256: texts are long
+}
+
+const (
+	leftText    = "text"    // of a function or view
+	leftRole    = "role"    // what it may do
+	leftSetting = "setting" // of a role
+)
+
+// is says how it is now.
+func (w *work) is(ctx context.Context, l Left) (string, error) {
+	var now string
+	switch l.What {
+	case leftText:
+		all, err := texts(ctx, w.live, []keeper.ObjectID{{Class: l.Class, OID: l.OID}})
+		if err != nil {
+			return "", refused(err)
+		}
+		for _, d := range all {
+			now += d.Name + "\n" + d.Text
+		}
+	case leftRole:
+		all, err := rolesOf(ctx, w.live, []string{l.Name})
+		if err != nil {
+			return "", refused(err)
+		}
+		for _, r := range all {
+			now += r.attributes()
+		}
+	case leftSetting:
+		err := w.live.QueryRow(ctx, `SELECT coalesce(string_agg(one, ''), '') FROM pg_catalog.pg_db_role_setting JOIN pg_catalog.pg_roles r ON r.oid = setrole LEFT JOIN pg_catalog.pg_database d ON d.oid = setdatabase,
+			unnest(setconfig) one WHERE rolname = $1 AND coalesce(datname, '') = $2 AND split_part(one, '=', 1) = $3`, l.Name, l.Database, l.Setting).Scan(&now)
+		if err != nil {
+			return "", refused(err)
+		}
+	}
+	return fmt.Sprintf("%x", sha256.Sum256([]byte(now))), nil
+}
+
+// leave keeps how something was left that Undo would change.
+func (w *work) leave(ctx context.Context, l Left) (err error) {
+	if w.options.Look {
+		return nil
+	}
+	l.Is, err = w.is(ctx, l)
+	w.done.Stands = append(w.done.Stands, l)
+	return err
+}
+
+// stillSo refuses to take back what somebody has changed since: a deployment, say. Unlogged tables came back empty; what is in them by now would go.
+func (w *work) stillSo(ctx context.Context) error {
+	for _, l := range w.done.Stands {
+		now, err := w.is(ctx, l)
+		if err != nil {
+			return err
+		}
+		if now != l.Is {
+			name := l.Name
+			if l.Setting != "" {
+				name = ident(l.Name) + ": " + l.Setting
+			}
+			return fault.New(fault.Conflict, "recovery.redefined", fault.Args{"name": name})
+		}
+	}
+	for _, name := range w.done.Empty {
+		var there bool
+		if err := w.live.QueryRow(ctx, `SELECT pg_catalog.to_regclass($1) IS NOT NULL`, name).Scan(&there); err != nil {
+			return refused(err)
+		}
+		if !there { // the DROP of Undo says so
+			continue
+		}
+		if err := w.script(ctx, `LOCK TABLE `+name+` IN ACCESS EXCLUSIVE MODE`); err != nil {
+			return err
+		}
+		var rows int64
+		if err := w.live.QueryRow(ctx, `SELECT count(*) FROM ONLY `+name).Scan(&rows); err != nil {
+			return refused(err)
+		}
+		if rows > 0 {
+			return fault.New(fault.Conflict, "recovery.written_since", fault.Args{"name": name, "then": 0, "now": rows, "n": rows})
+		}
+	}
+	return nil
 }
 
 // unmerge removes the rows that were put back, and gives those that were overwritten their values back.
