@@ -91,6 +91,12 @@ func (c *doctorCmd) options(ctx context.Context, t *terminal, sources *config.So
 	if len(c.Only) == 0 {
 		o.Only = nil
 	}
+	if t.given["data"] {
+		o.Flags = append(o.Flags, "--data", absolute(c.Data))
+	}
+	if file := valueOf(t.args, "--config"); file != "" {
+		o.Flags = append(o.Flags, "--config", absolute(file))
+	}
 	o.Find = func(ctx context.Context) (cluster.Installation, error) { return cluster.FindFor(ctx, c.PgBin, c.Data) }
 	if c.Identity != "" {
 		o.Secrets = append(o.Secrets, doctor.Secret{File: absolute(c.Identity), Mode: 0o640})

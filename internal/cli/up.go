@@ -47,7 +47,7 @@ type upOptions struct {
 }
 
 // Run is howdah up.
-func (c *upCmd) Run(ctx context.Context, t *terminal) (err error) {
+func (c *upCmd) Run(ctx context.Context, t *terminal, sources *config.Sources) (err error) {
 	serving := false
 	defer func() {
 		if !serving && ctx.Err() != nil {
@@ -128,6 +128,7 @@ func (c *upCmd) Run(ctx context.Context, t *terminal) (err error) {
 	} else if options.AppDSN, options.OwnerDSN, options.AppRole, err = c.elsewhere(dir); err != nil {
 		return err
 	}
+	options.Doctor = c.checkups(ctx, t, sources)
 	options.Ready = func(url, setup string) {
 		if err := running.announce(runningHouse{PID: os.Getpid(), URL: url, Local: c.localAddress(url), Setup: setup, Since: time.Now().UTC()}); err != nil {
 			log.Warn("others will not find this server", "error", err)

@@ -78,6 +78,7 @@ type Options struct {
 	Secrets   []Secret
 	Receivers []alert.Receiver
 	Also      []Finding // what is known from elsewhere to be wrong
+	Flags     []string  // what a command of ours needs to find the same house; nil: nothing
 }
 
 // exam is one look.
@@ -157,7 +158,19 @@ func (x *exam) find(level keeper.Level, f *fault.Fault, mend ...Step) {
 
 func sql(text string) Step   { return Step{Step: check.Step{SQL: text, Database: "postgres"}} }
 func shell(text string) Step { return Step{Step: check.Step{Shell: text}} }
-func root(text string) Step  { return Step{Step: check.Step{Shell: text}, Root: true} }
+
+// Command is a command of our own, for the same house.
+func (o *Options) Command(words ...string) string {
+	text := "howdah"
+	for _, word := range slices.Concat(words, o.Flags) {
+		text += " " + quoted(word)
+	}
+	return text
+}
+
+func (x *exam) ours(words ...string) Step { return shell(x.Command(words...)) }
+
+func root(text string) Step { return Step{Step: check.Step{Shell: text}, Root: true} }
 
 var restart = Step{Step: check.Step{Restart: true}}
 
@@ -194,9 +207,9 @@ func (x *exam) keeping() error {
 		var mend []Step
 		switch c.Fault.Key {
 		case "keeper.status_no_base":
-			mend = []Step{shell("howdah backup physical")}
+			mend = []Step{x.ours("backup", "physical")}
 		case "keeper.status_drill_overdue", "keeper.status_drill_failed":
-			mend = []Step{shell("howdah drill")}
+			mend = []Step{x.ours("drill")}
 		case "keeper.status_not_archiving":
 			mend = []Step{sql("ALTER SYSTEM RESET archive_mode;"), restart}
 		case "keeper.status_slot_unbounded":

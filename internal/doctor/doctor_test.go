@@ -275,6 +275,9 @@ func TestWhatAMachineLacks(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	names := httptest.NewTLSServer(nil) // its certificate is for example.com
+	defer names.Close()
+	port := names.URL[strings.LastIndex(names.URL, ":"):]
 	real := func(ctx context.Context) (cluster.Installation, error) { return cluster.Find(ctx, "") }
 	for _, c := range []struct {
 		name, check, key string // key "": all is well
@@ -286,6 +289,8 @@ func TestWhatAMachineLacks(t *testing.T) {
 		{"silent", "ports", "doctor.door", doctor.Options{Running: true, URL: gone.URL}},
 		{"ill", "ports", "doctor.door_ill", doctor.Options{Running: true, URL: ill.URL}},
 		{"open", "ports", "", doctor.Options{Running: true, URL: well.URL}},
+		{"another's certificate", "ports", "doctor.cert_name", doctor.Options{Running: true, URL: names.URL, PublicURL: "https://chat.example.org" + port}},
+		{"a door without TLS", "ports", "doctor.door", doctor.Options{Running: true, URL: strings.Replace(well.URL, "http:", "https:", 1), PublicURL: "https://chat.example.org"}},
 		{"no zone", "timezone", "doctor.timezone", doctor.Options{TimeZone: "Mars/Olympus"}},
 		{"zone", "timezone", "", doctor.Options{TimeZone: ":Asia/Taipei"}},
 		{"no PostgreSQL", "programs", "cluster.not_found", doctor.Options{Find: func(context.Context) (cluster.Installation, error) {
@@ -315,6 +320,11 @@ func TestWhatAMachineLacks(t *testing.T) {
 				t.Errorf("%+v, not %q", r.Findings, c.key)
 			}
 		})
+	}
+	// What is to be typed finds the house that was looked at.
+	p := &patient{Scratch: &cluster.Scratch{}, t: t, o: doctor.Options{Flags: []string{"--data", "/srv/my house"}, Receivers: []alert.Receiver{{Name: "hook", Kind: alert.Webhook, URL: gone.URL}}}}
+	if f := named(p.look("alerts"), "doctor.receiver"); f == nil || len(f.Mend) != 1 || f.Mend[0].Shell != "howdah alert test hook --data '/srv/my house'" {
+		t.Errorf("%+v", f)
 	}
 	if _, err := doctor.Look(t.Context(), doctor.Options{Only: []string{"weather"}}); !fault.HasKey(err, "doctor.unknown") {
 		t.Error(err)

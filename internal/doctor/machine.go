@@ -318,7 +318,7 @@ func (x *exam) certificate(ctx context.Context, address string) {
 func (x *exam) alerts() error {
 	for _, r := range x.Receivers {
 		if err := reach(x.ctx, r); err != nil {
-			x.find(keeper.Warning, fault.Wrap(err, fault.Unavailable, "doctor.receiver", fault.Args{"name": r.Name, "kind": r.Kind, "message": last(err)}), shell("howdah alert test "+quoted(r.Name)))
+			x.find(keeper.Warning, fault.Wrap(err, fault.Unavailable, "doctor.receiver", fault.Args{"name": r.Name, "kind": r.Kind, "message": last(err)}), x.ours("alert", "test", r.Name))
 		}
 	}
 	return nil

@@ -50,6 +50,7 @@ type Options struct {
 	Alerts        []alert.Receiver        // who is told of alerts beside #ops; each is complete
 	Neighbours    *Neighbours             // the watches of adopted clusters; nil: there are none
 	Digest        keeper.When             // when the report of the watch is said in #ops; nil: never
+	Doctor        web.Doctor              // what is wrong on the machine, for who runs the house; nil: there is no such page
 	Ready         func(url, setup string) // called when people can come in; setup is the set-up link, "" when there is an owner
 }
 
@@ -217,7 +218,7 @@ func (s *Server) start(ctx context.Context) error {
 	rooms := chat.Open(ctx, db, steady, s.databaseTrouble)
 	s.rooms.Store(rooms)
 	s.door = web.New(ctx, s.accounts, rooms, web.Options{
-		PublicURL: s.url, Named: o.PublicURL != "" || o.TLS != nil, Proxies: o.Proxies, Secure: strings.HasPrefix(s.url, "https://"), Log: o.Log, Trouble: s.why, Warning: s.heed, Watch: s.watchPage(db), Past: s.pastPage(ctx),
+		PublicURL: s.url, Named: o.PublicURL != "" || o.TLS != nil, Proxies: o.Proxies, Secure: strings.HasPrefix(s.url, "https://"), Log: o.Log, Trouble: s.why, Warning: s.heed, Watch: s.watchPage(db), Past: s.pastPage(ctx), Doctor: o.Doctor,
 	})
 	door.Store(s.door)
 	s.setHandler(s.door)

@@ -32,7 +32,7 @@ func (d *Door) chrome(v *visit) (ui.Chrome, error) {
 		c.Rooms = append(c.Rooms, pageRoom(r))
 	}
 	c.Epoch = d.rooms.Epoch()
-	c.Watch, c.Past = d.watches(v), d.pasts(v)
+	c.Watch, c.Past, c.Machine = d.watches(v), d.pasts(v), d.doctors(v)
 	if n := notices[v.r.URL.Query().Get("done")]; n != "" {
 		c.Notice = v.lang.T(n)
 	}

@@ -72,6 +72,7 @@ func (d *Door) pages() []page {
 		{"POST /watch/incidents/{incident}/answer", d.watchAnswer, false},
 		{"POST /watch/mutes/{incident}/end", d.watchUnmute, false},
 		{"GET /time", d.timePage, false},
+		{"GET /doctor", d.doctorPage, false},
 		{"GET /deleted", d.deletedPage, false},
 		{"POST /deleted", d.deletedUndo, false},
 		{"GET /me", d.mePage, false},

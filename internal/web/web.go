@@ -43,6 +43,8 @@ type Options struct {
 	Watch *Watch
 	// Past, where set, is what the page Time shows.
 	Past *Past
+	// Doctor, where set, finds what the page of the machine shows.
+	Doctor Doctor
 }
 
 // Door serves HTTP. Serve it with any http.Server, and Close it to send the live sessions away.

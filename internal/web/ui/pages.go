@@ -19,6 +19,7 @@ type Chrome struct {
 	Epoch   string // of the database, as in the live hello; "" when not known
 	Watch   bool   // there is a watch here that I may look at
 	Past    bool   // there is a page Time that I may look at
+	Machine bool   // there is a page of what is wrong on the machine that I may look at
 	Notice  string // something went well: a localised sentence, shown once
 	Problem string // something did not: a fault's message ...
 	Hint    string // ... and its hint

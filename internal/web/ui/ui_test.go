@@ -144,6 +144,10 @@ func shots(locale lang.Locale, theme, me string) []shot {
 			{Room: in.Rooms[4], By: people[1], At: someday.AddDate(0, -1, 0), URL: "/room/21?at=7#m7", Excerpt: []Piece{{"…", false}, {evil, true}}}}}},
 		{"search", "search-empty", SearchPage{Chrome: in}},
 		{"deleted", "deleted", DeletedPage{Chrome: in, People: people, Where: in.Rooms[:3], Person: 6, Since: someday, Counted: true, Found: []Found{{12, evil, 383}}, ClientID: "5f3c52ee-6f2b-4c0a-9a53-c1f0a7ce0001"}},
+		{"doctor", "doctor", DoctorPage{Chrome: in, At: someday, Looked: []string{"space", "clock"}, Left: []string{"the archive of WAL"}, Unseen: []string{evil}, Findings: []Diagnosis{
+			{Critical: true, Check: "space", Message: evil, Hint: evil, Mend: "chmod 0600 " + evil}, {Check: "clock", Message: "Nobody sets this machine's clock."}}}},
+		{"doctor", "doctor-well", DoctorPage{Chrome: in, At: someday}},
+		{"doctor", "doctor-looking", DoctorPage{Chrome: in}},
 		{"waiting", "waiting", WaitingPage{Chrome: out}},
 		{"error", "error", ErrorPage{Chrome: out, Status: 404, Message: evil, Advice: "Look at the rooms that you are in."}},
 	}
