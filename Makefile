@@ -56,9 +56,13 @@ scenarios: ## plays attacks and their harmless twins against a real house (as ro
 holdout: ## plays the days and attacks of another shop anew, that the watch is measured by (as root; some minutes)
 	$(GO) test ./internal/audit/judge -run TestRecordTheHoldOut -judge.record testdata/holdout -timeout 30m -v
 
+pictures: ## the pictures of the guide, anew
+	$(GO) test ./internal/e2e -count=1 -run TestGallery -pictures $(CURDIR)/doc/guide/pictures -timeout 30m
+
 fuzz: ## every parser of outside bytes, half a minute each
 	$(GO) test ./internal/web -run '^$$' -fuzz FuzzMarkdown -fuzztime 30s
 	$(GO) test ./internal/web -run '^$$' -fuzz FuzzFrames -fuzztime 30s
+	$(GO) test ./internal/web -run '^$$' -fuzz FuzzForwarded -fuzztime 30s
 	$(GO) test ./internal/chat -run '^$$' -fuzz FuzzCandidates -fuzztime 30s
 	$(GO) test ./internal/account -run '^$$' -fuzz FuzzNames -fuzztime 30s
 	$(GO) test ./internal/wal -run '^$$' -fuzz FuzzReader -fuzztime 30s
@@ -75,4 +79,4 @@ fuzz: ## every parser of outside bytes, half a minute each
 	$(GO) test ./internal/audit -run '^$$' -fuzz FuzzParseLine -fuzztime 30s
 	$(GO) test ./internal/audit -run '^$$' -fuzz FuzzMask -fuzztime 30s
 
-.PHONY: help up test deps check bench packages matrix installed torture bucket scenarios holdout fuzz
+.PHONY: help up test deps check bench packages matrix installed torture bucket scenarios holdout pictures fuzz

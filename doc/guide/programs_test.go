@@ -30,6 +30,7 @@ func TestPostgreSQLsOwnProgramsDoWhatTheirManualSays(t *testing.T) {
 	p.own(t, p.dir)
 	openHouse(t, p)
 
+	why(t, p)
 	script := "set -e\n" + strings.Join(commands(t, "by-hand.md"), "\n")
 	begin := 11000 + rand.IntN(2000) // somebody may listen at those of the page
 	for i, port := range []string{"6543", "6544"} {
@@ -52,6 +53,28 @@ func TestPostgreSQLsOwnProgramsDoWhatTheirManualSays(t *testing.T) {
 	}
 	if n := strings.Count(said, "ERROR:"); n != 1 || !strings.Contains(said, `role "postgres" already exists`) {
 		t.Errorf("%d errors, where the page speaks of one:\n%s", n, said)
+	}
+}
+
+// why types the page on why PostgreSQL: what it tells is what the server says.
+func why(t *testing.T, p *person) {
+	t.Helper()
+	said := p.bash(t, "set -e\n"+strings.Join(commands(t, "why-postgresql.md"), "\n"))
+	said = strings.ReplaceAll(said, "Bitmap Index Scan on deleted", "Bitmap Index Scan using deleted") // one or the other plan, by what PostgreSQL has counted
+	at := 0
+	for _, want := range []string{"uuid", "timestamp with time zone", "text[]", "jsonb", `violates check constraint "person_role_check"`, "2026-03-08 20:00:00 | f", "left_behind", " 0\n", "before", "UPDATE 1", "still", "before", "after",
+		"Index Scan Backward using message_pkey", "using deleted", "message_pkey", "kB", "room_public_name", "permission denied for schema chat"} {
+		found := strings.Index(said[at:], want)
+		if found < 0 {
+			t.Fatalf("after %q there is no %q:\n%s", said[max(0, at-80):at], want, said)
+		}
+		at += found + len(want)
+	}
+	if n := strings.Count(said, "ERROR:"); n != 2 {
+		t.Errorf("%d errors, where the page speaks of two:\n%s", n, said)
+	}
+	if left := p.bash(t, `eval "$(howdah env)" && psql -qAtd howdah -c "SELECT count(*) FROM pg_namespace WHERE nspname = 'try'"`); strings.TrimSpace(left) != "0" {
+		t.Error("it leaves something behind:", left)
 	}
 }
 

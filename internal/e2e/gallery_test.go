@@ -9,11 +9,17 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/chromedp/cdproto/page"
 	"github.com/jackc/pgx/v5"
 
 	"howdah/internal/chat"
 	"howdah/internal/cluster"
 )
+
+var pictures = flag.String("pictures", "", "write the pictures of the guide into this `folder`")
+
+// pictured are the scenes that the guide shows.
+var pictured = []string{"setup", "room", "watch", "time", "doctor"}
 
 var gallery = flag.String("gallery", "", "write a picture of every page, in both languages and themes and at two sizes, into this `folder`")
 
@@ -33,6 +39,12 @@ type scene struct {
 func TestGallery(t *testing.T) {
 	h := unsettled(t)
 	looks := []look{{}, {phone: true, dark: true, language: "zh-TW"}}
+	if *pictures != "" {
+		if err := os.MkdirAll(*pictures, 0o755); err != nil { //nolint:gosec // pictures to show around
+			t.Fatal(err)
+		}
+		looks = []look{{language: "en-US"}, {language: "zh-TW"}}
+	}
 	if *gallery != "" {
 		if err := os.MkdirAll(*gallery, 0o755); err != nil { //nolint:gosec // pictures to show around
 			t.Fatal(err)
@@ -58,7 +70,7 @@ func TestGallery(t *testing.T) {
 	for _, how := range looks {
 		in, out := h.open(t, me, how), h.open(t, nil, how)
 		for _, s := range scenes {
-			if s.detail && *gallery == "" {
+			if s.detail && *gallery == "" && *pictures == "" || *pictures != "" && !slices.Contains(pictured, s.name) {
 				continue
 			}
 			w := in
@@ -70,6 +82,9 @@ func TestGallery(t *testing.T) {
 			}
 			w.picture(how, s)
 		}
+	}
+	if *pictures != "" {
+		return
 	}
 	control := filepath.Join(h.cluster.DataDir(), "global", "pg_control")
 	if err := os.Rename(control, control+".away"); err != nil {
@@ -113,6 +128,15 @@ func (w *window) picture(how look, s scene) {
 		w.t.Errorf("%s: title %q", s.name, title)
 	}
 	w.accessible(fmt.Sprintf("%s (%+v)", s.name, how))
+	if *pictures != "" && slices.Contains(pictured, s.name) {
+		webp, err := w.shootAs(page.CaptureScreenshotFormatWebp)
+		if err == nil {
+			err = os.WriteFile(filepath.Join(*pictures, s.name+"-"+how.language[:2]+".webp"), webp, 0o644) //nolint:gosec // see above
+		}
+		if err != nil {
+			w.t.Fatal(err)
+		}
+	}
 	if *gallery == "" {
 		return
 	}

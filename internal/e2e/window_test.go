@@ -235,14 +235,18 @@ func (w *window) says() string {
 	return text
 }
 
-// shoot takes a picture. A window behind others draws nothing new, so it comes to the front for it.
-func (w *window) shoot() ([]byte, error) {
+func (w *window) shoot() ([]byte, error) { return w.shootAs(page.CaptureScreenshotFormatPng) }
+
+// shootAs takes a picture. A window behind others draws nothing new, so it comes to the front for it.
+func (w *window) shootAs(format page.CaptureScreenshotFormat) ([]byte, error) {
 	ctx, cancel := context.WithTimeout(w.ctx, patience)
 	defer cancel()
 	if _, err := chromedp.Call(ctx, page.BringToFront, cdp.Empty{}); err != nil {
 		return nil, err
 	}
-	return chromedp.Run(ctx, chromedp.CaptureScreenshot())
+	quality := int64(60) // of WebP
+	shot, err := chromedp.Call(ctx, page.CaptureScreenshot, page.CaptureScreenshotParams{Format: format, Quality: &quality})
+	return shot.Data, err
 }
 
 // keep stores a picture of a failure with the test's artifacts (go test -artifacts).
