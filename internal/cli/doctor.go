@@ -106,6 +106,9 @@ func (c *doctorCmd) options(ctx context.Context, t *terminal, sources *config.So
 			o.Secrets = append(o.Secrets, doctor.Secret{File: absolute(file), Mode: 0o640})
 		}
 	}
+	if c.TLSKey != "" {
+		o.Secrets = append(o.Secrets, doctor.Secret{File: absolute(c.TLSKey), Mode: 0o640})
+	}
 	names := t.options
 	for _, name := range strangeVariables(names) {
 		o.Also = append(o.Also, doctor.Finding{Check: "settings", Level: keeper.Warning,
