@@ -168,6 +168,24 @@ func TestBriefWALBench(t *testing.T) {
 	}
 }
 
+// TestBriefSearchBench asks a small house and compares what it finds with a look at every message.
+func TestBriefSearchBench(t *testing.T) {
+	options := bench.BriefSearch
+	options.Program = clitest.Program(t)
+	report, err := bench.Search(t.Context(), options)
+	if err != nil {
+		t.Fatalf("%v: %s", err, first(lang.English.Fault(err)))
+	}
+	for _, f := range report.Figures {
+		if text := lang.English.T("bench.figure." + f.Name); text == "bench.figure."+f.Name {
+			t.Errorf("%s has no text", f.Name)
+		}
+		if f.Name == "search_wrong" && !*f.Held || f.Name != "search_wrong" && f.Value <= 0 {
+			t.Errorf("%s: %v", f.Name, f.Value)
+		}
+	}
+}
+
 // TestBriefBackupBench backs up and restores a small cluster in every way that is there.
 func TestBriefBackupBench(t *testing.T) {
 	if _, err := exec.LookPath("zstd"); err != nil {

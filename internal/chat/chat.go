@@ -132,6 +132,7 @@ type Rooms struct {
 	live  *live
 	tops  tops
 
+	searching chan struct{}
 	grown     chan struct{} // there is more to index
 	stopIndex func()
 
@@ -149,7 +150,7 @@ func Open(ctx context.Context, db, steady *pg.Pool, trouble func(error)) *Rooms 
 	if trouble == nil {
 		trouble = func(error) {}
 	}
-	r := &Rooms{db: db, grown: make(chan struct{}, 1)}
+	r := &Rooms{db: db, grown: make(chan struct{}, 1), searching: make(chan struct{}, mostSearching)}
 	r.live = newLive(ctx, r, trouble)
 	r.posts = newLane(func(batch []*post) { r.commitPosts(ctx, steady, batch) })
 	r.reads = newLane(func(batch []*read) { r.commitReads(ctx, batch) })

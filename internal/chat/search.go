@@ -46,6 +46,7 @@ type SearchAnswer struct {
 const (
 	mostUnindexed = 50_000 // messages are looked through without an index
 	mostLooks     = 20_000 // messages are read for one answer
+	mostSearching = 6      // at a time
 	fewRooms      = 64     // are asked for in the index, where they have little of all that was said; else the others' messages are left out one by one
 )
 
@@ -58,6 +59,12 @@ func (r *Rooms) Search(ctx context.Context, me account.Person, a Ask) (SearchAns
 	}
 	if a.Limit <= 0 {
 		a.Limit = 20
+	}
+	select { // a flood of searches leaves connections to those who read
+	case r.searching <- struct{}{}:
+		defer func() { <-r.searching }()
+	case <-ctx.Done():
+		return SearchAnswer{}, fault.Wrap(ctx.Err(), fault.Unavailable, "pg.busy")
 	}
 	var out SearchAnswer
 	err = pgx.BeginTxFunc(ctx, r.db, pgx.TxOptions{IsoLevel: pgx.RepeatableRead, AccessMode: pgx.ReadOnly}, func(tx pgx.Tx) error {
@@ -166,13 +173,17 @@ func (s *seeker) filter(ctx context.Context, me account.Person, f search.Filter)
 	switch f.Key {
 	case "from":
 		id := me.ID
-		if handle := strings.ToLower(strings.TrimPrefix(f.Value, "@")); handle != "me" && handle != "我" {
+		if name := strings.TrimPrefix(f.Value, "@"); name != "me" && name != "我" {
 			type row struct{ ID int64 }
-			found, ok, err := pg.One[row](ctx, s.tx, `SELECT id FROM account.person WHERE handle = $1`, handle)
+			handle, wrong := account.Handle(name)
+			// Whom a guest shares no room with is not there for them.
+			found, ok, err := pg.One[row](ctx, s.tx, `
+				SELECT p.id FROM account.person p WHERE p.handle = $1 AND ($2 <> 'guest' OR EXISTS (
+					SELECT FROM chat.member mine JOIN chat.member theirs USING (room_id) WHERE mine.person_id = $3 AND theirs.person_id = p.id))`, handle, me.Role, me.ID)
 			if err != nil {
 				return err
 			}
-			if !ok {
+			if !ok || wrong != nil {
 				return fault.New(fault.NotFound, "search.no_person", fault.Args{"name": f.Value})
 			}
 			id = found.ID
@@ -518,26 +529,20 @@ func (s *seeker) look(ctx context.Context, posts []search.Post) (hits []hit, err
 
 // read gives what was found as rooms show it.
 func (s *seeker) read(ctx context.Context, hits []hit) ([]Found, error) {
-	byRoom := map[int64][]int64{}
-	for _, h := range hits {
-		byRoom[h.Room] = append(byRoom[h.Room], h.Seq)
+	rooms, seqs, byPlace := make([]int64, len(hits)), make([]int64, len(hits)), make([]int, len(hits))
+	for i, h := range hits {
+		rooms[i], seqs[i], byPlace[i] = h.Room, h.Seq, i
 	}
-	type place struct{ room, seq int64 }
-	full := map[place]Message{}
-	for room, seqs := range byRoom {
-		found, err := messages(ctx, s.tx, `x.room_id = $1 AND x.seq = ANY($2)`, room, seqs)
-		if err != nil {
-			return nil, err
-		}
-		for _, m := range found {
-			full[place{room, m.Seq}] = m
-		}
+	found, err := messages(ctx, s.tx, `(x.room_id, x.seq) IN (SELECT * FROM unnest($1::bigint[], $2::bigint[])) ORDER BY x.room_id, x.seq`, rooms, seqs)
+	if err != nil || len(found) != len(hits) { // never fewer: it is the same snapshot
+		return nil, err
 	}
-	out := make([]Found, 0, len(hits))
-	for _, h := range hits {
-		if m, ok := full[place{h.Room, h.Seq}]; ok {
-			out = append(out, Found{s.rooms[h.Room], m, h.marks})
-		}
+	slices.SortFunc(byPlace, func(a, b int) int {
+		return cmp.Or(cmp.Compare(hits[a].Room, hits[b].Room), cmp.Compare(hits[a].Seq, hits[b].Seq))
+	})
+	out := make([]Found, len(hits))
+	for i, at := range byPlace {
+		out[at] = Found{s.rooms[hits[at].Room], found[i], hits[at].marks}
 	}
 	return out, nil
 }

@@ -8,6 +8,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"howdah/internal/fault"
 	"howdah/internal/pg"
 	"howdah/internal/search"
 )
@@ -123,18 +124,18 @@ func indexSome(ctx context.Context, tx pgx.Tx, least int64) (more bool, err erro
 	if err != nil {
 		return false, err
 	}
-	var missing int64
+	var missing, most int64
 	var rooms, posts, changes, tops []int64
 	for _, g := range open {
-		missing += g.Top - min(g.Posts, g.Changes)
+		missing, most = missing+g.Top-min(g.Posts, g.Changes), max(most, g.Top-g.Posts)
 		rooms, posts, changes, tops = append(rooms, g.Room), append(posts, g.Posts), append(changes, g.Changes), append(tops, g.Top)
 	}
 	if missing < max(least, 1) {
 		return false, nil
 	}
-	// Of every room so much as lies before one moment, so that parts follow each other in time.
+	// Of every room so much as lies before one moment, so that parts follow each other in time: as much as the busiest room's share of a part.
 	var taken []stretch
-	for each := max(2*indexMost/(len(rooms)+1), 64); ; each /= 4 {
+	for each := max(indexMost*most/missing, 16); ; each /= 4 {
 		taken, err = pg.All[stretch](ctx, tx, `
 			WITH first AS MATERIALIZED (
 				SELECT g.room_id, g.top, m.seq, m.at, octet_length(m.body) AS bytes, row_number() OVER (PARTITION BY g.room_id ORDER BY m.seq) AS n
@@ -314,7 +315,15 @@ func forgetIndex(ctx context.Context, tx pgx.Tx) error {
 
 // Reindex forgets the search index and makes it anew.
 func (r *Rooms) Reindex(ctx context.Context) error {
-	if err := r.inIndex(ctx, func(tx pgx.Tx) error { return forgetIndex(ctx, tx) }); err != nil {
+	forgotten := false
+	err := r.inIndex(ctx, func(tx pgx.Tx) error {
+		forgotten = true
+		return forgetIndex(ctx, tx)
+	})
+	if err == nil && !forgotten { // another node writes it at the moment
+		err = fault.New(fault.Unavailable, "search.building")
+	}
+	if err != nil {
 		return err
 	}
 	for more := true; more; {

@@ -86,7 +86,7 @@ func TestWhatIsFoundIsWhatALookAtAllMessagesFinds(t *testing.T) {
 	rng := rand.New(rand.NewPCG(7, seed)) //nolint:gosec // texts
 	ann, bob, eve, guest := h.person("ann", account.Owner), h.person("bob", account.Member), h.person("eve", account.Member), h.person("gus", account.Guest)
 	people := []account.Person{ann, bob, eve}
-	open, closed, other := h.room(ann, Public, bob, eve), h.room(ann, Private, bob, eve), h.room(bob, Private, eve)
+	open, closed, other := h.room(ann, Public, bob, eve), h.room(ann, Private, bob, eve, guest), h.room(bob, Private, eve)
 	direct, err := h.Direct(t.Context(), bob, eve.ID)
 	if err != nil {
 		t.Fatal(err)

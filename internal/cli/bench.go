@@ -19,6 +19,7 @@ type benchCmd struct {
 	Audit  benchAuditCmd  `cmd:"" help:"${help_bench_audit}"`
 
 	Recover benchRecoverCmd `cmd:"" help:"${help_bench_recover}"`
+	Search  benchSearchCmd  `cmd:"" help:"${help_bench_search}"`
 }
 
 // measuring are the options that all measurements have in common.
