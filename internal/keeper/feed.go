@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"strconv"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -94,10 +95,19 @@ func (f *feed) name(i int) string {
 	return f.fetch.s.SegmentSize.Name(f.first.Timeline, f.number+uint64(i)).String() //nolint:gosec // it counts up
 }
 
-// command is the restore_command that takes what was brought, waits for what will come, and leaves all else to another command.
+// feedTries are how often PostgreSQL's command looks for what will come, 50 ms apart: where we were killed, it goes on without us.
+const feedTries = 1200
+
+// command is the restore_command that takes what was brought, waits for what will come, and leaves all else to another command. What it does while it waits is the shell's own, but for sleep.
 func (f *feed) command(other string) string {
 	file := func(parts ...string) string { return word(filepath.Join(append([]string{f.dir}, parts...)...)) }
-	return `until mv ` + file() + `/"%f" "%p" 2>/dev/null || mv ` + file() + `/"%f` + feedAgain + `" "%p" 2>/dev/null; do if [ -e ` + file(comingName) + `/"%f" ]; then sleep 0.02; else exec ` + other + `; fi; done`
+	begin := ""
+	if f.x.plan.Timeline == 1 && f.first.Timeline == 1 { // which has no history; and a copy that writes into no archive may take any timeline as its own
+		begin = `case "%f" in *.history) exit 1;; esac; `
+	}
+	ready, again := file()+`/"%f"`, file()+`/"%f`+feedAgain+`"`
+	return begin + `i=0; while [ -e ` + file(comingName) + `/"%f" ] && [ $i -lt ` + strconv.Itoa(feedTries) + ` ]; do i=$((i+1)); sleep 0.05; done; ` +
+		`if [ -e ` + ready + ` ]; then exec mv ` + ready + ` "%p"; elif [ -e ` + again + ` ]; then exec mv ` + again + ` "%p"; else exec ` + other + `; fi`
 }
 
 // work brings one after the other, as long as there is room.
@@ -127,7 +137,8 @@ func (f *feed) await(ctx context.Context) error {
 	defer again.Stop()
 	for {
 		entries, err := os.ReadDir(f.dir)
-		if err != nil || int64(len(entries))*int64(f.fetch.s.SegmentSize) < feedMost {
+		const folders = 2
+		if ready := len(entries) - folders; err != nil || ready == 0 || int64(ready)*int64(f.fetch.s.SegmentSize) < feedMost {
 			return err
 		}
 		select {

@@ -219,7 +219,7 @@ func (w *work) fill(ctx context.Context) error {
 		if len(names) == 0 {
 			continue
 		}
-		rows, err := w.copy(ctx, full, inBytes(all), `COPY (SELECT `+list+` FROM ONLY `+full+`) TO STDOUT`, `COPY `+full+` (`+list+`) FROM STDIN`)
+		rows, err := w.copy(ctx, full, inBytes(all), `COPY `+full+` (`+list+`) TO STDOUT`, `COPY `+full+` (`+list+`) FROM STDIN`)
 		if err != nil {
 			return err
 		}

@@ -273,7 +273,12 @@ func (o *oneWay) did(ctx context.Context, done *recovery.Done) error {
 	if err := o.freshen(ctx, done); err != nil {
 		o.g.s.options.Log.Warn("open pages could not be told that the room's tables were recovered; load them anew", "error", err)
 	}
-	return o.move(ctx, next, o.way.Text+"\n\n"+doneText(t, done, o.way.By.Name, undoCommand(o.g.s.options.Keeping.Flags, done)))
+	text := o.way.Text + "\n\n" + doneText(t, done, o.way.By.Name, undoCommand(o.g.s.options.Keeping.Flags, done))
+	err := o.move(ctx, next, text)
+	if errors.Is(err, errMoved) { // the message was in the table that has been replaced: nobody wishes anything of a way that is under way
+		_, err = o.rooms.Announce(ctx, t.T("web.ops.topic"), "back "+done.ID, text)
+	}
+	return err
 }
 
 // freshen has all pages load anew when what was recovered is the chat's own.
