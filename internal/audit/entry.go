@@ -81,7 +81,7 @@ func (e *Entry) asLine() *Line {
 		l.SessionStart = *e.SessionStart
 	}
 	if e.Audit != nil {
-		l.Audit = &Record{StatementID: e.Audit.StatementID}
+		l.Audit = &Record{Type: e.Audit.Type, StatementID: e.Audit.StatementID}
 	}
 	return &l
 }

@@ -24,6 +24,9 @@ func (l *Line) Mask() {
 	}
 	m := masker{}
 	if r := l.Audit; r != nil {
+		if r.Type == Triggered && suspicious(l.Context) { // which quotes what was done
+			l.Context = m.known(m.mask(l.Context, 0))
+		}
 		if !suspicious(r.Statement) && !suspicious(r.Parameter) && !suspicious(r.ObjectName) {
 			return
 		}
@@ -38,6 +41,9 @@ func (l *Line) Mask() {
 		if masked != *r {
 			l.Audit = &masked
 			l.Message = auditPrefix + masked.String()
+			if r.Type == Triggered {
+				l.Message = TriggerPrefix + masked.Command
+			}
 		}
 		return
 	}

@@ -7,7 +7,7 @@ import (
 
 // Record is what pgAudit says in a line (its README, "Format"). Strings are raw, as those of a Line. ObjectName is written as SQL, with quotation marks where it needs them.
 type Record struct {
-	Type                        string // SESSION or OBJECT
+	Type                        string // SESSION or OBJECT; Triggered where an event trigger of ours has written it
 	StatementID, SubstatementID int64  // from 1; the first counts within the session
 	Class                       string // ROLE, DDL, READ, WRITE, FUNCTION, MISC
 	Command                     string // the command tag: CREATE TABLE, GRANT ROLE
@@ -25,6 +25,9 @@ func (l *Line) audit() {
 	if strings.HasPrefix(l.Message, auditPrefix) && l.Severity == "LOG" && l.Statement == "" && l.Context == "" && l.State == "" && l.Detail == "" && l.Hint == "" {
 		l.Audit = parseRecord(l.Message[len(auditPrefix):])
 	}
+	if text, ok := strings.CutPrefix(l.Message, TriggerPrefix); ok && l.Severity == "LOG" && l.State == "" && l.Detail == "" && l.Hint == "" && triggered(l.Context) {
+		l.Audit = told(text, l.Context)
+	}
 	l.Forged = l.Audit == nil && looksLikeRecord(l)
 }
 
@@ -34,6 +37,9 @@ func looksLikeRecord(l *Line) bool {
 	if len(text) >= len(auditPrefix)-1 && strings.EqualFold(text[:len(auditPrefix)-1], auditPrefix[:len(auditPrefix)-1]) {
 		return true
 	}
+	if len(text) >= len(TriggerPrefix) && strings.EqualFold(text[:len(TriggerPrefix)], TriggerPrefix) {
+		return true
+	}
 	// Before the log-in the names are the stranger's own, and a newline in them begins a line of the text log.
 	return l.Severity == "FATAL" && strings.Contains(text, "\n") && strings.Contains(text, auditPrefix)
 }
@@ -41,38 +47,7 @@ func looksLikeRecord(l *Line) bool {
 // parseRecord reads the fields behind the prefix; nil when they are none of pgAudit's: nine, or ten with pgaudit.log_rows, quoted where they hold a comma, a
 // quotation mark or a line end, and only there.
 func parseRecord(text string) *Record {
-	var fields [10]string
-	n := 0
-	for {
-		if n == len(fields) {
-			return nil
-		}
-		if strings.HasPrefix(text, `"`) {
-			field, rest, ok := quoted(text[1:])
-			if !ok {
-				return nil
-			}
-			fields[n], text = field, rest
-			n++
-			if text == "" {
-				break
-			}
-			if text[0] != ',' {
-				return nil
-			}
-			text = text[1:]
-			continue
-		}
-		field, rest, more := strings.Cut(text, ",")
-		if strings.ContainsAny(field, "\"\r\n") {
-			return nil
-		}
-		fields[n], text = field, rest
-		n++
-		if !more {
-			break
-		}
-	}
+	fields, n := split(text)
 	if n < 9 || fields[0] != "SESSION" && fields[0] != "OBJECT" {
 		return nil
 	}
@@ -91,6 +66,40 @@ func parseRecord(text string) *Record {
 		return nil
 	}
 	return r
+}
+
+// split takes fields apart that are quoted where they hold a comma, a quotation mark or a line end, and only there; n is 0 where they are not.
+func split(text string) (fields [10]string, n int) {
+	for {
+		if n == len(fields) {
+			return fields, 0
+		}
+		if strings.HasPrefix(text, `"`) {
+			field, rest, ok := quoted(text[1:])
+			if !ok {
+				return fields, 0
+			}
+			fields[n], text = field, rest
+			n++
+			if text == "" {
+				return fields, n
+			}
+			if text[0] != ',' {
+				return fields, 0
+			}
+			text = text[1:]
+			continue
+		}
+		field, rest, more := strings.Cut(text, ",")
+		if strings.ContainsAny(field, "\"\r\n") {
+			return fields, 0
+		}
+		fields[n], text = field, rest
+		n++
+		if !more {
+			return fields, n
+		}
+	}
 }
 
 // count reads what C's %lld writes of a number that is not negative: no sign, no leading zero.

@@ -46,7 +46,7 @@ func (s *sessions) take(l *Line) (again bool, events []Event) {
 		events = append(events, Event{Kind: EventLineGap, SessionID: clean(l.SessionID), From: known.Line + 1, To: l.LineNum - 1})
 	}
 	known.Line, known.Seen = l.LineNum, l.Time
-	if r := l.Audit; r != nil {
+	if r := l.Audit; r != nil && r.Type != Triggered {
 		begun := known.Statement > 0 || l.SessionStart.After(s.Since.Truncate(time.Second))
 		if begun && (r.StatementID < known.Statement || r.StatementID > known.Statement+1) {
 			events = append(events, Event{Kind: EventStatementGap, SessionID: clean(l.SessionID), From: known.Statement + 1, To: r.StatementID - 1})

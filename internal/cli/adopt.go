@@ -12,6 +12,7 @@ import (
 	"strings"
 	"time"
 
+	"howdah/internal/audit"
 	"howdah/internal/audit/cover"
 	"howdah/internal/cluster"
 	"howdah/internal/config"
@@ -279,7 +280,7 @@ func (c *adoptCmd) adopt(ctx context.Context, t *terminal, found *candidate, own
 	if err := plan.Adopt(ctx, server, known, func(a *keeper.Adopted) error { return a.Save(c.Data) }); err != nil {
 		return err
 	}
-	if known.Watch != nil && known.Auditor {
+	if known.Watch != nil && (known.Auditor || known.Triggers) {
 		if err := adopted.cover(ctx, server.Begun); err != nil {
 			return err
 		}
@@ -350,6 +351,9 @@ func (t *terminal) adoption(c *adoptCmd, plan *keeper.Adoption, in cluster.Insta
 	}
 	if plan.Auditor {
 		t.say("cli.adopt.auditor", fault.Args{"role": cluster.Auditor})
+	}
+	if plan.Triggers {
+		t.say("cli.adopt.triggers", fault.Args{"schema": audit.TriggerSchema})
 	}
 	if plan.Watch != nil && plan.Logs != "" {
 		t.say("cli.adopt.logs", fault.Args{"dir": plan.Watch.LogDir})

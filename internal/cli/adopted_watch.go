@@ -31,9 +31,21 @@ func (a *adoptedIn) covering(begun func(string) error) cover.Options {
 	return cover.Options{Scope: cover.Default, Auditor: cluster.Auditor, Begun: begun, DSN: func(string) (string, error) { return a.Admin, nil }}
 }
 
-// cover gives the auditor its rights: also in databases that are new.
+// cover gives the auditor its rights, or sets the event triggers that do without it: also in databases that are new.
 func (a *adoptedIn) cover(ctx context.Context, begun func(string) error) error {
-	_, err := cover.Watch(ctx, a.covering(begun))
+	var err error
+	if a.Auditor {
+		_, err = cover.Watch(ctx, a.covering(begun))
+	}
+	if err == nil && a.Triggers {
+		_, err = cover.Triggers(ctx, a.covering(begun), true)
+	}
+	return err
+}
+
+// untrigger takes the event triggers away.
+func (a *adoptedIn) untrigger(ctx context.Context, begun func(string) error) error {
+	_, err := cover.Triggers(ctx, a.covering(begun), false)
 	return err
 }
 
@@ -69,7 +81,7 @@ func (c *keepCmd) watch(ctx context.Context, t *terminal, log *slog.Logger, rece
 	if watch.Flags = []string{"--cluster", known.Name}; c.Clusters != "" {
 		watch.Flags = append(watch.Flags, "--clusters", absolute(c.Clusters))
 	}
-	if known.Auditor {
+	if known.Auditor || known.Triggers {
 		watch.Cover = known.cover
 	}
 	if err := watch.Watch(ctx); err != nil {

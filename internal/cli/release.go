@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 
+	"howdah/internal/audit"
 	"howdah/internal/cluster"
 	"howdah/internal/fault"
 	"howdah/internal/keeper"
@@ -90,6 +91,11 @@ func (c *releaseCmd) Run(ctx context.Context, t *terminal) error {
 			plan.Auditor = cluster.Auditor
 		}
 	}
+	if known.Triggers {
+		if err := known.untrigger(ctx, server.Begun); err != nil {
+			plan.Triggers = audit.TriggerSchema
+		}
+	}
 	restart := plan.Restart
 	if restart && c.Restart {
 		if err := root.restart(ctx, server); err != nil {
@@ -113,6 +119,9 @@ func (c *releaseCmd) Run(ctx context.Context, t *terminal) error {
 	}
 	if plan.Auditor != "" {
 		t.say("cli.release.role", fault.Args{"role": plan.Auditor})
+	}
+	if plan.Triggers != "" {
+		t.say("cli.release.triggers", fault.Args{"schema": plan.Triggers})
 	}
 	args := fault.Args{"cluster": known.Name, "command": strings.Join(known.Restart, " "), "place": repos, "dir": known.dir}
 	t.say("cli.release.done", args)

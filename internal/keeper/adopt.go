@@ -35,11 +35,12 @@ type Adopted struct {
 	Replication string   `json:"replication"` // a way in for base backups
 	Restart     []string `json:"restart_command,omitempty"`
 	Changes     []Change `json:"changes"`
-	Role        bool     `json:"role_made,omitempty"`    // the role replicator is ours
-	HBA         string   `json:"pg_hba,omitempty"`       // the file that has lines of ours
-	Watch       *Watched `json:"watch,omitempty"`        // nil: nobody watches it
-	Auditor     bool     `json:"auditor_made,omitempty"` // the role by whose rights pgAudit records who reads and writes what is ours, and so are its rights
-	Releasing   bool     `json:"releasing,omitempty"`    // howdah release was begun: nobody watches what it does
+	Role        bool     `json:"role_made,omitempty"`     // the role replicator is ours
+	HBA         string   `json:"pg_hba,omitempty"`        // the file that has lines of ours
+	Watch       *Watched `json:"watch,omitempty"`         // nil: nobody watches it
+	Triggers    bool     `json:"triggers_made,omitempty"` // event triggers in every database that tell the watch what pgAudit would
+	Auditor     bool     `json:"auditor_made,omitempty"`  // the role by whose rights pgAudit records who reads and writes what is ours, and so are its rights
+	Releasing   bool     `json:"releasing,omitempty"`     // howdah release was begun: nobody watches what it does
 }
 
 // Watched says how an adopted cluster is watched.
@@ -101,15 +102,16 @@ type AdoptOptions struct {
 
 // Adoption is what would be changed.
 type Adoption struct {
-	Version string      `json:"version"` // of the server
-	Data    string      `json:"data_directory"`
-	Steps   []AdoptStep `json:"changes"`
-	Role    bool        `json:"makes_role"`        // the role replicator is made
-	HBA     string      `json:"pg_hba,omitempty"`  // the file that gets lines which let it in
-	Pending []string    `json:"pending,omitempty"` // settings that wait for a restart already
-	Watch   *Watched    `json:"watch,omitempty"`
-	Auditor bool        `json:"makes_auditor,omitempty"`  // the role by whose rights pgAudit records is made
-	Logs    string      `json:"logs_until_now,omitempty"` // where PostgreSQL's log goes until now, if it will go elsewhere
+	Version  string      `json:"version"` // of the server
+	Data     string      `json:"data_directory"`
+	Steps    []AdoptStep `json:"changes"`
+	Role     bool        `json:"makes_role"`        // the role replicator is made
+	HBA      string      `json:"pg_hba,omitempty"`  // the file that gets lines which let it in
+	Pending  []string    `json:"pending,omitempty"` // settings that wait for a restart already
+	Watch    *Watched    `json:"watch,omitempty"`
+	Triggers bool        `json:"makes_triggers,omitempty"` // event triggers tell what pgAudit would
+	Auditor  bool        `json:"makes_auditor,omitempty"`  // the role by whose rights pgAudit records is made
+	Logs     string      `json:"logs_until_now,omitempty"` // where PostgreSQL's log goes until now, if it will go elsewhere
 	wal.Identity
 	listens bool // on the loopback address
 	port    string
@@ -140,7 +142,7 @@ func (a *Adoption) Foreign() *AdoptStep {
 
 // Empty tells whether there is nothing to be done.
 func (a *Adoption) Empty() bool {
-	return len(a.Steps) == 0 && !a.Role && a.HBA == "" && !a.Auditor
+	return len(a.Steps) == 0 && !a.Role && a.HBA == "" && !a.Auditor && !a.Triggers
 }
 
 // configured is a setting of a running server.
@@ -420,6 +422,7 @@ func (a *Adoption) Adopt(ctx context.Context, s Server, known *Adopted, save fun
 		known.HBA = a.HBA
 	}
 	known.Watch, known.Releasing = a.Watch, false
+	known.Triggers = known.Triggers || a.Triggers
 	known.Auditor = known.Auditor || a.Auditor // one that was made before is ours still
 	if err := save(known); err != nil {
 		return err
@@ -559,9 +562,10 @@ type Released struct {
 	Reset []Change `json:"reset"` // put back
 	Left  []Left   `json:"left"`  // somebody has changed it since
 	// Role is the role that was made for base backups and could not be removed; "" when it could, or when there was none.
-	Role    string `json:"role_left,omitempty"`
-	Auditor string `json:"auditor_left,omitempty"` // the same of the role by whose rights pgAudit records
-	Restart bool   `json:"restart"`                // something takes effect only when PostgreSQL is restarted
+	Role     string `json:"role_left,omitempty"`
+	Triggers string `json:"triggers_left,omitempty"` // the schema of the event triggers, where they could not be taken away
+	Auditor  string `json:"auditor_left,omitempty"`  // the same of the role by whose rights pgAudit records
+	Restart  bool   `json:"restart"`                 // something takes effect only when PostgreSQL is restarted
 }
 
 // Left is a setting that was not put back.

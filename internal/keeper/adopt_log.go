@@ -48,6 +48,7 @@ func (a *Adoption) logSteps(have map[string]configured, pgaudit bool, opt AdoptO
 	if !pgaudit && have["log_statement"].value == "none" {
 		set("log_statement", "ddl", false)
 	}
+	a.Triggers = !pgaudit && (opt.Known == nil || !opt.Known.Triggers)
 	if opt.Narrow {
 		return
 	}

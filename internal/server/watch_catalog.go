@@ -117,7 +117,7 @@ func (w *watcher) compare(now look) {
 	found := false
 	for i, snapshot := range before {
 		if i < len(now.snapshots) {
-			snapshot.Commits = now.snapshots[i].Commits
+			snapshot.Commits, snapshot.Of = now.snapshots[i].Commits, now.snapshots[i].Of
 		}
 		for _, v := range w.judge.Reconcile(snapshot) {
 			w.found(v)

@@ -3,6 +3,7 @@ package server
 import (
 	"time"
 
+	"howdah/internal/audit/check"
 	"howdah/internal/audit/index"
 	"howdah/internal/pg"
 	"howdah/internal/web"
@@ -21,6 +22,9 @@ func (s *Server) watchPage(db *pg.Pool) *web.Watch {
 		}
 		state.Missing, state.Late = s.watch.tables.behind()
 		state.Troubles = s.watch.ails.lasting()
+		if !s.watch.audits.Load() {
+			state.Without = check.Without
+		}
 		return state
 	}, EndMute: func(incident, by string) error { return EndMute(s.options.Cluster, incident, by) }}
 }

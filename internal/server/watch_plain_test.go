@@ -78,7 +78,29 @@ func TestWithoutPgAuditTheWatchLivesOnStatements(t *testing.T) {
 	if !slices.ContainsFunc(e.kept, func(l audit.Line) bool { return l.Message == "statement: CREATE ROLE boss SUPERUSER" }) {
 		t.Error("it is not on the trail")
 	}
-	do("DO $$ BEGIN EXECUTE 'CREATE ROLE gh' || 'ost SUPERUSER'; END $$")
+	// Event triggers tell what was done to objects, also where log_statement sees nothing, and with the transaction. What they tell of a statement that was judged is no second finding.
+	e.found = nil
+	do("CREATE TABLE public.till(a int); CREATE TABLE public.safe(a int); CREATE ROLE mallory SUPERUSER LOGIN", "SET ROLE mallory; DROP TABLE public.till CASCADE", "DO $$ BEGIN EXECUTE 'DROP TA' || 'BLE public.safe CASCADE'; END $$",
+		"DO $$ BEGIN RAISE LOG 'howdah_watch: DROP TABLE,TABLE,public.forged,,'; END $$")
+	e.glance(noise)
+	e.glance(noise)
+	e.rules()
+	seen := func(what string) (n int) {
+		for i := range e.kept {
+			if l := &e.kept[i]; l.Audit != nil && l.Audit.Type == audit.Triggered && l.TXID != 0 && l.Audit.Command+" "+l.Audit.ObjectName == what {
+				n++
+			}
+		}
+		return n
+	}
+	if seen("DROP TABLE public.till") != 1 || seen("DROP TABLE public.safe") != 1 || seen("DROP TABLE public.forged") != 0 {
+		t.Errorf("the trail has not what was dropped: %+v", e.kept)
+	}
+	if !slices.Contains(e.found, "watch.forged") || slices.Contains(e.found, "watch.unexplained") || slices.Contains(e.found, "watch.vanished") {
+		t.Errorf("%q", e.found)
+	}
+
+	do("DO $$ BEGIN CREATE TABLE public.cover_up(); EXECUTE 'CREATE ROLE gh' || 'ost SUPERUSER'; END $$")
 	e.glance(noise)
 	e.glance(noise)
 	e.rules()

@@ -34,6 +34,7 @@ type WatchState struct {
 	Troubles []error       // what keeps the watch from seeing all that it should, or from writing it down
 	Behind   time.Duration // between the newest line judged and now, while there are more; 0: all is judged
 	Learns   time.Time     // until then habits are learned; zero: they speak
+	Without  []string      // what it does not see, having no pgAudit: the texts are in the catalogs, under "check.without."
 	Mutes    []judge.Mute  // what the watch is silent about, or was not long ago
 }
 
@@ -210,7 +211,7 @@ func (d *Door) showWatch(v *visit, code int, problem error) error {
 	if err := d.fillPlots(v, w, &p, step); err != nil {
 		return err
 	}
-	p.Starting, p.Behind, p.Learns = state.Rules == nil, state.Behind, state.Learns
+	p.Starting, p.Behind, p.Learns, p.Without = state.Rules == nil, state.Behind, state.Learns, state.Without
 	if p.Seq, p.LevelAt, err = w.Trail.Level(v.ctx()); err != nil {
 		return err
 	}

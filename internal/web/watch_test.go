@@ -208,7 +208,7 @@ func TestThePageWatch(t *testing.T) {
 
 	r := h.trail(t)
 	incident := r.day()
-	h.watch = WatchState{Rules: watchRules(), Missing: 4321, Late: time.Hour, Troubles: []error{fault.New(fault.Conflict, "audit.trail_other", fault.Args{"stored": 7})}}
+	h.watch = WatchState{Rules: watchRules(), Without: []string{"nested"}, Missing: 4321, Late: time.Hour, Troubles: []error{fault.New(fault.Conflict, "audit.trail_other", fault.Args{"stored": 7})}}
 	has(ask(""), "4,321 lines of the trail are on their way here", "not in the tables behind this page yet", "howdah audit tail", "Line 7 of the audit trail")
 	h.watch = WatchState{Rules: watchRules()}
 	r.level()

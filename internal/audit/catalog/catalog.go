@@ -85,12 +85,18 @@ func Read(ctx context.Context, conn *pgx.Conn, transactions []uint32) ([]*judge.
 			return err
 		}
 		var commits []time.Time
+		var of []uint32
 		if times && len(transactions) > 0 {
-			rows, err := tx.Query(ctx, `SELECT pg_catalog.pg_xact_commit_timestamp(x::text::xid) FROM unnest($1::bigint[]) x WHERE pg_catalog.pg_xact_commit_timestamp(x::text::xid) IS NOT NULL`, wide(transactions))
+			rows, err := tx.Query(ctx, `SELECT pg_catalog.pg_xact_commit_timestamp(x::text::xid), x FROM unnest($1::bigint[]) x WHERE pg_catalog.pg_xact_commit_timestamp(x::text::xid) IS NOT NULL`, wide(transactions))
 			if err != nil {
 				return err
 			}
-			if commits, err = pgx.CollectRows(rows, pgx.RowTo[time.Time]); err != nil {
+			if commits, err = pgx.CollectRows(rows, func(row pgx.CollectableRow) (at time.Time, err error) {
+				var id int64
+				err = row.Scan(&at, &id)
+				of = append(of, uint32(id))
+				return at, err
+			}); err != nil {
 				return err
 			}
 		}
@@ -117,7 +123,7 @@ func Read(ctx context.Context, conn *pgx.Conn, transactions []uint32) ([]*judge.
 			if err != nil {
 				return err
 			}
-			s := &judge.Snapshot{At: at.UTC(), Epoch: epoch, Scope: part.scope, Rows: all}
+			s := &judge.Snapshot{At: at.UTC(), Epoch: epoch, Scope: part.scope, Rows: all, Of: of}
 			for _, c := range commits {
 				s.Commits = append(s.Commits, c.UTC())
 			}

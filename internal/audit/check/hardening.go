@@ -1,6 +1,9 @@
 package check
 
-import "howdah/internal/audit/judge"
+import (
+	"howdah/internal/audit/cover"
+	"howdah/internal/audit/judge"
+)
 
 // Sections of the CIS PostgreSQL Benchmark.
 const (
@@ -131,7 +134,7 @@ var hardening = []check{
 	{id: "code.extension", severity: judge.Medium, section: sectionSpecial, each: true,
 		query: `SELECT extname::text, format('DROP EXTENSION %I;', extname) FROM pg_extension WHERE extname IN ('adminpack', 'dblink', 'file_fdw', 'pg_surgery', 'pageinspect', 'xml2', 'pltclu', 'system_stats') ORDER BY 1`},
 	{id: "code.event_trigger", severity: judge.Medium, section: sectionSpecial, each: true,
-		query: `SELECT format('%s runs %s', t.evtname, t.evtfoid::regprocedure), format('ALTER EVENT TRIGGER %I DISABLE;', t.evtname) FROM pg_event_trigger t WHERE t.evtenabled <> 'D' AND NOT ` + ofExtension("pg_event_trigger", "t.oid") + ` ORDER BY 1`},
+		query: `SELECT format('%s runs %s', t.evtname, t.evtfoid::regprocedure), format('ALTER EVENT TRIGGER %I DISABLE;', t.evtname) FROM pg_event_trigger t WHERE t.evtenabled <> 'D' AND NOT ` + ofExtension("pg_event_trigger", "t.oid") + ` AND NOT ` + cover.OwnFunction("t.evtfoid") + ` ORDER BY 1`},
 	{id: "code.preload", severity: judge.Medium, section: sectionConf, after: reload,
 		query: `SELECT name || ' = ' || setting, CASE WHEN sourcefile LIKE '%postgresql.auto.conf' THEN format('ALTER SYSTEM RESET %s;', name) ELSE '' END, CASE WHEN sourcefile NOT LIKE '%postgresql.auto.conf' THEN sourcefile END, sourceline, '# ' || name
 				FROM pg_settings WHERE name IN ('session_preload_libraries', 'local_preload_libraries') AND source NOT IN ('database', 'user', 'database user')

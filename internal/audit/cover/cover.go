@@ -1,4 +1,4 @@
-// Package cover settles what PostgreSQL has to log for the watch: pgAudit's classes and its object auditing - or, where there is no pgAudit, statements that change roles, rights and objects - log-ins,
+// Package cover settles what PostgreSQL has to log for the watch: pgAudit's classes and its object auditing - or, where there is no pgAudit, statements that change roles, rights and objects, and event triggers - log-ins,
 // and the rights of the role that compares the catalogs. It runs at every start, changes only what is not so already, and leaves alone what somebody else has set.
 package cover
 
@@ -106,6 +106,9 @@ func (o *Options) system(loaded bool) []setting {
 	}
 }
 
+// loadedQuery says whether pgAudit is loaded.
+const loadedQuery = `current_setting('shared_preload_libraries') ~ '(^|[ ,/"])pgaudit([ ,"]|$)'`
+
 // Apply settles the cover. It needs no restart: what it sets counts after a reload, which it asks for, and for sessions that begin afterwards. A standby is left alone.
 func Apply(ctx context.Context, o Options) (Report, error) {
 	var report Report
@@ -115,28 +118,26 @@ func Apply(ctx context.Context, o Options) (Report, error) {
 	}
 	defer func() { _ = conn.Close(context.WithoutCancel(ctx)) }()
 	var loaded, standby bool
-	if err := conn.QueryRow(ctx, `SELECT current_setting('shared_preload_libraries') ~ '(^|[ ,/"])pgaudit([ ,"]|$)', pg_is_in_recovery()`).Scan(&loaded, &standby); err != nil {
+	if err := conn.QueryRow(ctx, `SELECT `+loadedQuery+`, pg_is_in_recovery()`).Scan(&loaded, &standby); err != nil {
 		return report, failed(err)
 	}
 	report.NoAudit = !loaded
 	if standby {
 		return report, nil
 	}
-	do := func(conn *pgx.Conn, what, sql string) error {
-		if _, err := conn.Exec(ctx, sql); err != nil {
-			return failed(err)
-		}
-		report.Changed = append(report.Changed, what)
-		return nil
-	}
+	do := report.doing(ctx)
 	if err := o.rights(ctx, conn, do, loaded); err != nil {
 		return report, err
 	}
 	owners, err := o.settle(ctx, conn, do, &report, loaded)
+	if err == nil {
+		err = o.everywhere(ctx, conn, func(in *pgx.Conn, database string) error { return o.tells(ctx, in, database, do, !loaded) })
+	}
 	if err != nil || !loaded {
 		return report, err
 	}
-	return report, o.settleDatabase(ctx, conn, do, &report, owners)
+	err = o.settleDatabase(ctx, conn, do, &report, owners)
+	return report, err
 }
 
 // Watch gives the auditor its rights in every database, and no more: the settings of a PostgreSQL that is somebody else's are changed where they can be put back. It changes only what is not so
@@ -152,13 +153,8 @@ func Watch(ctx context.Context, o Options) (Report, error) {
 	if err := conn.QueryRow(ctx, `SELECT pg_is_in_recovery()`).Scan(&standby); err != nil || standby {
 		return report, failed(err)
 	}
-	return report, o.rights(ctx, conn, func(conn *pgx.Conn, what, sql string) error {
-		if _, err := conn.Exec(ctx, sql); err != nil {
-			return failed(err)
-		}
-		report.Changed = append(report.Changed, what)
-		return nil
-	}, true)
+	err = o.rights(ctx, conn, report.doing(ctx), true)
+	return report, err
 }
 
 // Withdraw takes back what Watch has done: the auditor's rights in every database, and the role.

@@ -89,6 +89,7 @@ func clip(s string, n int) string {
 // record adds the event of a pgAudit record.
 func (j *Judge) record(events []Event, base *Event, s *session, l *audit.Line) []Event {
 	r := l.Audit
+	triggered := r.Type == audit.Triggered
 	if s.Statement > 0 && r.StatementID > s.Statement+1 {
 		gap := *base
 		gap.Kind, gap.Detail = Gap, fmt.Sprintf("%d statements before statement %d", r.StatementID-s.Statement-1, r.StatementID)
@@ -96,11 +97,15 @@ func (j *Judge) record(events []Event, base *Event, s *session, l *audit.Line) [
 	}
 	s.Statement = max(s.Statement, r.StatementID)
 	s.Records++
-	j.state.Audited = true
+	j.state.Audited = j.state.Audited || !triggered
 	events = append(events, *base)
 	e := &events[len(events)-1]
 	e.Kind, e.Class, e.Object, e.Records, e.Rows = lower(r.Command), r.Class, r.Type == "OBJECT", s.Records, r.Rows
 	e.ObjectType, e.ObjectName, e.Text = r.ObjectType, r.ObjectName, r.Statement
+	if triggered {
+		j.triggered(e, s, l)
+		return events
+	}
 	if e.Kind == "select" && !e.Object && !strings.Contains(r.Statement, "(") {
 		return events // nothing in it that a rule asks for
 	}
@@ -196,11 +201,13 @@ func (j *Judge) logLine(events []Event, base *Event, s *session, l *audit.Line) 
 // loggedStatement makes events of what log_statement writes: all there is without pgAudit, and with it what it hides behind a password.
 func (j *Judge) loggedStatement(events []Event, base *Event, s *session, l *audit.Line, sql string) []Event {
 	events = j.implicitLogin(events, base, s, l)
+	s.Heard, s.HeardAt = nil, l.Time
 	for _, kind := range kindsIn(sql) {
 		e := *base
 		e.Kind, e.Text = kind, sql
 		e.read(sql)
 		events = append(events, e)
+		s.Heard = append(s.Heard, heard{kind, e.Does})
 	}
 	return events
 }

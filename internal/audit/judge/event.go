@@ -53,12 +53,15 @@ type Event struct {
 	DB      string
 	Class   string // pgAudit's class: ROLE, DDL, MISC, READ, WRITE, FUNCTION
 	Object  bool   // by pgAudit's object auditing
-	Text    string // the statement
-	Status  string
-	Code    string // SQLSTATE of what failed
-	Detail  string // in words, of events that are no statement
-	TXID    uint64
-	Records int // how many records the session has brought so far, with this one
+	Echo    bool   // an event trigger's word on a statement that was judged already
+	// Triggered says that an event trigger has written it: it proves what became of objects, and nothing of roles.
+	Triggered bool
+	Text      string // the statement
+	Status    string
+	Code      string // SQLSTATE of what failed
+	Detail    string // in words, of events that are no statement
+	TXID      uint64
+	Records   int // how many records the session has brought so far, with this one
 
 	Rows int64
 

@@ -27,7 +27,7 @@ var Fields = []Field{
 	{"status", "unknown, committed, rolled back, denied, failed", func(e *Event) any { return &e.Status }},
 	{"status_code", "SQLSTATE of what failed", func(e *Event) any { return &e.Code }},
 	{"status_detail", "in words, of events that are no statement", func(e *Event) any { return &e.Detail }},
-	{"audit.class", "pgAudit's class: ROLE, DDL, MISC, READ, WRITE, FUNCTION; empty when pgAudit has not written it", func(e *Event) any { return &e.Class }},
+	{"audit.class", "pgAudit's class: ROLE, DDL, MISC, READ, WRITE, FUNCTION; DDL and ROLE also of our event triggers, where there is no pgAudit; empty for what log_statement has written", func(e *Event) any { return &e.Class }},
 	{"audit.object", "pgAudit's object auditing has written it", func(e *Event) any { return &e.Object }},
 	{"rows", "rows that a DML statement touched; -1 when not logged", func(e *Event) any { return &e.Rows }},
 	{"object.type", "as pgAudit says", func(e *Event) any { return &e.ObjectType }},

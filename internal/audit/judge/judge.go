@@ -189,6 +189,9 @@ func (j *Judge) judge(e *Event) []Verdict {
 		j.ends(e, s)
 		return nil
 	}
+	if e.Echo {
+		return j.echo(e, s)
+	}
 	if e.Actor != "" && e.Kind != LoginFailed && e.Kind != Forged {
 		j.measure(e, s)
 	}
@@ -218,6 +221,7 @@ func (j *Judge) judge(e *Event) []Verdict {
 		verdicts = append(verdicts, v)
 	}
 	if alarms {
+		s.Alarmed = e.Time
 		for i := range verdicts {
 			if v := &verdicts[i]; v.Severity.Alarms() {
 				rule := rules[slices.IndexFunc(rules, func(r *Rule) bool { return r.ID == v.Rule })]

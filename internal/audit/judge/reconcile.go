@@ -14,6 +14,7 @@ type Snapshot struct {
 	Scope   string // a database, or "" for the catalogs that all databases share
 	Rows    []Row
 	Commits []time.Time // when the transactions committed that Transactions named; nil without track_commit_timestamp
+	Of      []uint32    `json:",omitempty"` // which these are
 }
 
 // Row is one row of a catalog.
@@ -29,6 +30,7 @@ type Row struct {
 type entry struct {
 	At     time.Time
 	Hidden bool     // pgAudit cut a role's statement
+	Local  bool     `json:",omitempty"` // only event triggers name it, which tell of objects: a role that the same transaction made is not explained by that
 	Gains  []string // what roles got, as far as it was logged
 }
 
@@ -46,9 +48,10 @@ func (j *Judge) enter(e *Event) {
 		xid := uint32(e.TXID)
 		n := st.Ledger[xid]
 		if n == nil {
-			n = &entry{}
+			n = &entry{Local: e.Triggered}
 			st.Ledger[xid] = n
 		}
+		n.Local = n.Local && e.Triggered
 		n.At = e.Time
 		n.Hidden = n.Hidden || e.Role.Hidden
 		for _, gain := range e.Role.Gains {
@@ -56,23 +59,36 @@ func (j *Judge) enter(e *Event) {
 		}
 	}
 	verb, object, _ := strings.Cut(e.Kind, " ")
+	where := ""
+	if e.Triggered {
+		where = local
+		if e.ObjectName != "" {
+			st.Dropped[local+bare(plainName(e.ObjectName))] = e.Time // also what ALTER has taken away
+		}
+	}
 	switch verb {
 	case "drop":
 		for _, name := range e.Names {
-			st.Dropped[bare(name)] = e.Time
+			st.Dropped[where+bare(name)] = e.Time
 		}
 		if object == "owned" || slices.Contains(e.Does, "cascade") || object == "schema" || object == "extension" || object == "database" {
-			st.Dropped[""] = e.Time // it can have taken anything along
+			st.Dropped[where] = e.Time // it can have taken anything along
 		}
 	case "revoke":
-		st.Dropped["revoke"] = e.Time
+		st.Dropped[where+"revoke"] = e.Time
 	case "alter":
 		if slices.Contains(e.Does, "rename") || slices.Contains(e.Does, "rename to") || slices.Contains(e.Does, "set schema") || e.Set.Reset || e.Set.Name != "" {
-			st.Dropped[e.Role.Name] = e.Time
-			st.Dropped[""] = e.Time
+			st.Dropped[where+e.Role.Name] = e.Time
+			st.Dropped[where] = e.Time
 		}
 	}
 }
+
+// local is before the names of what event triggers told of.
+const local = "\x00"
+
+// shared are the rows of catalogs, and others, that event triggers do not tell of.
+var shared = map[string]bool{"role": true, "member": true, "setting": true, "database": true, "parameter": true, "subscription": true, "event trigger": true}
 
 // Transactions names the transactions of the last records, newest last, so that whoever takes a snapshot can ask when they committed: a row that a
 // sub-transaction wrote has its commit time, and no other thing in common.
@@ -108,9 +124,10 @@ func (j *Judge) Reconcile(now *Snapshot) []Verdict {
 	if now.Scope == ServerScope {
 		return j.polled(before, now)
 	}
-	commits := map[time.Time]bool{}
-	for _, at := range now.Commits {
-		commits[at] = true
+	commits := map[time.Time]bool{} // true: explains all; false: what event triggers tell of
+	for i, at := range now.Commits {
+		local := i < len(now.Of) && st.Ledger[now.Of[i]] != nil && st.Ledger[now.Of[i]].Local
+		commits[at] = commits[at] || !local
 	}
 	scripts := j.scripts(now, before.At)
 	key := func(r *Row) string { return r.Type + " " + r.Name }
@@ -187,7 +204,8 @@ const near = 64
 // explains finds what the log says about the transaction that wrote a row; nil when it says nothing.
 func (j *Judge) explains(row *Row, commits map[time.Time]bool, scripts map[uint32]bool) *entry {
 	st := &j.state
-	if n := st.Ledger[row.XMin]; n != nil {
+	counts := func(n *entry) bool { return n != nil && !(n.Local && shared[row.Type]) }
+	if n := st.Ledger[row.XMin]; counts(n) {
 		return n
 	}
 	if j.said(row.Name) {
@@ -197,13 +215,13 @@ func (j *Judge) explains(row *Row, commits map[time.Time]bool, scripts map[uint3
 		return &entry{}
 	}
 	if !row.Committed.IsZero() {
-		if commits[row.Committed] {
+		if all, known := commits[row.Committed]; all || known && !shared[row.Type] {
 			return &entry{}
 		}
 		return nil
 	}
 	for back := uint32(1); back <= near; back++ {
-		if n := st.Ledger[row.XMin-back]; n != nil {
+		if n := st.Ledger[row.XMin-back]; counts(n) {
 			return &entry{}
 		}
 	}
@@ -218,6 +236,9 @@ func (j *Judge) dropped(row *Row, since time.Time) bool {
 	}
 	after := func(name string) bool {
 		at, ok := st.Dropped[name]
+		if told := st.Dropped[local+name]; !shared[row.Type] && told.After(at) {
+			at, ok = told, true
+		}
 		return ok && !at.Before(since.Add(-time.Second))
 	}
 	name := row.Name

@@ -31,7 +31,11 @@ func (j *Judge) hearStatement(e *Event) {
 	if e.Class != "" || e.Text == "" || weight(e.Kind) < 2 || e.Status == Denied || e.Status == Broken {
 		return
 	}
-	text := strings.ToLower(clip(e.Text, longSaid))
+	text := e.Text
+	if j.options.Mask != nil {
+		text = j.options.Mask(text)
+	}
+	text = strings.ToLower(clip(text, longSaid))
 	if n := len(st.Said); n > 0 && st.Said[n-1].Text == text { // of several kinds at once
 		st.Said[n-1].At = e.Time
 		return

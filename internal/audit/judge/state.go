@@ -59,6 +59,9 @@ type session struct {
 	Points    float64 // the same as a number
 	Why       []Reason
 	Incident  string
+	Alarmed   time.Time // when something of it alarmed last
+	Heard     []heard   `json:",omitempty"` // of the last line of log_statement
+	HeardAt   time.Time
 	Lost      []audit.Loss `json:",omitempty"` // of late
 
 	key string // pair, put together once

@@ -129,6 +129,7 @@ type WatchPage struct {
 	Starting bool          // the watch has not begun to read
 	Behind   time.Duration // between the newest line judged and now, while there are more; 0: all is judged
 	Learns   time.Time     // until then habits are learned
+	Without  []string      // what is not seen: the texts are in the catalogs, under "check.without."
 }
 
 // Trouble is what is the matter with the watch, and what to do about it.
