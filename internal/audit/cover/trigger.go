@@ -41,7 +41,7 @@ END
 var triggers = [][2]string{{"howdah_watch_changed", "ddl_command_end"}, {"howdah_watch_dropped", "sql_drop"}}
 
 // toldQuery says whether all of it is there as we make it: nobody else has a right to what is in the schema, and the triggers fire whatever session_replication_role says.
-const toldQuery = `SELECT EXISTS (SELECT FROM pg_catalog.pg_namespace WHERE nspname = '` + audit.TriggerSchema + `'),
+const toldQuery = `SELECT EXISTS (SELECT FROM pg_catalog.pg_language WHERE lanname = 'plpgsql'), EXISTS (SELECT FROM pg_catalog.pg_namespace WHERE nspname = '` + audit.TriggerSchema + `'),
 	EXISTS (SELECT FROM pg_catalog.pg_namespace n JOIN pg_catalog.pg_roles r ON r.oid = n.nspowner JOIN pg_catalog.pg_proc p ON p.pronamespace = n.oid JOIN pg_catalog.pg_roles o ON o.oid = p.proowner
 		WHERE n.nspname = '` + audit.TriggerSchema + `' AND r.rolsuper AND n.nspacl IS NULL AND p.proname = 'tell' AND p.pronargs = 0 AND o.rolsuper AND p.prosrc = $1 AND NOT p.prosecdef
 			AND p.prorettype = 'event_trigger'::pg_catalog.regtype AND p.prolang = (SELECT oid FROM pg_catalog.pg_language WHERE lanname = 'plpgsql') AND p.proconfig = '{search_path=pg_catalog}'
@@ -56,10 +56,11 @@ func OwnFunction(oid string) string {
 
 // tells has the triggers of a database in place, or away.
 func (o *Options) tells(ctx context.Context, in *pgx.Conn, database string, do doing, wanted bool) error {
-	var there, whole bool
-	if err := in.QueryRow(ctx, toldQuery, tell).Scan(&there, &whole); err != nil {
+	var speaks, there, whole bool
+	if err := in.QueryRow(ctx, toldQuery, tell).Scan(&speaks, &there, &whole); err != nil {
 		return failed(err)
 	}
+	wanted = wanted && speaks // somebody has taken PL/pgSQL away: then log_statement has to do
 	if wanted == there && (whole || !wanted) {
 		return nil
 	}
