@@ -21,7 +21,12 @@ UNION ALL SELECT 'member', pg_catalog.pg_get_userbyid(roleid) || ' to ' || pg_ca
 UNION ALL SELECT 'setting', concat_ws(' in ', coalesce(r.rolname, 'all roles'), d.datname), s.xmin, pg_catalog.array_to_string(s.setconfig, ', ')
   FROM pg_catalog.pg_db_role_setting s LEFT JOIN pg_catalog.pg_roles r ON r.oid = s.setrole LEFT JOIN pg_catalog.pg_database d ON d.oid = s.setdatabase
 UNION ALL SELECT 'database', datname::text, xmin, pg_catalog.pg_get_userbyid(datdba)::text FROM pg_catalog.pg_database
-UNION ALL SELECT 'parameter', parname, xmin, paracl::text FROM pg_catalog.pg_parameter_acl`
+UNION ALL SELECT 'parameter', parname, xmin, paracl::text FROM pg_catalog.pg_parameter_acl
+UNION ALL SELECT 'subscription', d.datname || ' ' || s.subname, s.xmin, pg_catalog.concat_ws(' ', 'of', pg_catalog.array_to_string(s.subpublications, ','), CASE WHEN NOT s.subenabled THEN 'disabled' END)
+  FROM pg_catalog.pg_subscription s JOIN pg_catalog.pg_database d ON d.oid = s.subdbid`
+
+// form counts how often what is read has changed: a look of one form is not compared with one of another, as what is only read now would seem to be new.
+const form = "2 "
 
 // local are those of one database. PostgreSQL's own functions are one row: the newest of them, and a hash over all.
 const local = `
@@ -35,6 +40,8 @@ UNION ALL SELECT 'language', lanname::text, xmin, CASE WHEN lanpltrusted THEN 't
 UNION ALL SELECT 'server', srvname::text, xmin, '' FROM pg_catalog.pg_foreign_server
 UNION ALL SELECT 'user mapping', pg_catalog.pg_get_userbyid(m.umuser) || ' ' || s.srvname, m.xmin, '' FROM pg_catalog.pg_user_mapping m JOIN pg_catalog.pg_foreign_server s ON s.oid = m.umserver
 UNION ALL SELECT 'publication', pubname::text, xmin, CASE WHEN puballtables THEN 'all tables' ELSE '' END FROM pg_catalog.pg_publication
+UNION ALL SELECT 'published', p.pubname || ' ' || r.prrelid::pg_catalog.regclass, r.xmin, '' FROM pg_catalog.pg_publication_rel r JOIN pg_catalog.pg_publication p ON p.oid = r.prpubid
+UNION ALL SELECT 'published', p.pubname || ' ' || r.pnnspid::pg_catalog.regnamespace, r.xmin, 'the whole schema' FROM pg_catalog.pg_publication_namespace r JOIN pg_catalog.pg_publication p ON p.oid = r.pnpubid
 UNION ALL SELECT 'policy', p.polname || ' ' || p.polrelid::pg_catalog.regclass, p.xmin, '' FROM pg_catalog.pg_policy p
 UNION ALL SELECT 'default rights', pg_catalog.pg_get_userbyid(defaclrole) || ' ' || defaclnamespace || ' ' || defaclobjtype::text, xmin, defaclacl::text FROM pg_catalog.pg_default_acl`
 
@@ -53,13 +60,14 @@ UNION ALL SELECT '` + judge.RowSlot + `', slot_name::text, pg_catalog.concat_ws(
 const serverGranted = `pg_catalog.has_table_privilege('pg_catalog.pg_hba_file_rules', 'SELECT') AND pg_catalog.has_function_privilege('pg_catalog.pg_hba_file_rules()', 'EXECUTE')
 	AND pg_catalog.has_table_privilege('pg_catalog.pg_file_settings', 'SELECT') AND pg_catalog.has_function_privilege('pg_catalog.pg_show_all_file_settings()', 'EXECUTE')`
 
-// Grants are what a role needs for Read: names and powers of roles, but not their passwords, and which user mappings there are, but not what stands in them,
+// Grants are what a role needs for Read: names and powers of roles, but not their passwords, and which user mappings and subscriptions there are, but not what stands in them,
 // and what the files of settings and of who may come in say. They are to be given in the database that is read: rights on shared catalogs, too, are a database's own.
 func Grants(role string) []string {
 	to := " TO " + pgx.Identifier{role}.Sanitize()
 	return []string{
 		"GRANT SELECT (oid, xmin, rolname, rolsuper, rolcreaterole, rolcreatedb, rolreplication, rolbypassrls, rolcanlogin) ON pg_catalog.pg_authid" + to,
 		"GRANT SELECT (oid, xmin, umuser, umserver) ON pg_catalog.pg_user_mapping" + to,
+		"GRANT SELECT (oid, xmin, subdbid, subname, subenabled, subpublications) ON pg_catalog.pg_subscription" + to,
 		"GRANT SELECT ON pg_catalog.pg_hba_file_rules, pg_catalog.pg_file_settings" + to,
 		"GRANT EXECUTE ON FUNCTION pg_catalog.pg_hba_file_rules(), pg_catalog.pg_show_all_file_settings()" + to,
 	}
@@ -68,7 +76,8 @@ func Grants(role string) []string {
 // Granted is an expression that says whether the role $1 has what Grants gives, in the database that is asked.
 const Granted = `(SELECT bool_and(has_column_privilege($1, c.oid, a.attname, 'SELECT')) FROM pg_catalog.pg_class c JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid
 	WHERE c.oid = 'pg_catalog.pg_authid'::regclass AND a.attname IN ('oid', 'xmin', 'rolname', 'rolsuper', 'rolcreaterole', 'rolcreatedb', 'rolreplication', 'rolbypassrls', 'rolcanlogin')
-	   OR c.oid = 'pg_catalog.pg_user_mapping'::regclass AND a.attname IN ('oid', 'xmin', 'umuser', 'umserver'))
+	   OR c.oid = 'pg_catalog.pg_user_mapping'::regclass AND a.attname IN ('oid', 'xmin', 'umuser', 'umserver')
+	   OR c.oid = 'pg_catalog.pg_subscription'::regclass AND a.attname IN ('oid', 'xmin', 'subdbid', 'subname', 'subenabled', 'subpublications'))
 	AND has_table_privilege($1, 'pg_catalog.pg_hba_file_rules', 'SELECT') AND has_function_privilege($1, 'pg_catalog.pg_hba_file_rules()', 'EXECUTE')
 	AND has_table_privilege($1, 'pg_catalog.pg_file_settings', 'SELECT') AND has_function_privilege($1, 'pg_catalog.pg_show_all_file_settings()', 'EXECUTE')`
 
@@ -84,6 +93,7 @@ func Read(ctx context.Context, conn *pgx.Conn, transactions []uint32) ([]*judge.
 			CASE WHEN pg_catalog.pg_is_in_recovery() THEN 'standby' ELSE pg_catalog.left(pg_catalog.pg_walfile_name(pg_catalog.pg_current_wal_lsn()), 8) END`).Scan(&at, &database, &times, &epoch); err != nil {
 			return err
 		}
+		epoch = form + epoch
 		var commits []time.Time
 		var of []uint32
 		if times && len(transactions) > 0 {

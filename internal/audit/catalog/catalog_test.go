@@ -111,7 +111,7 @@ func TestWhatIsChangedBehindTheLogsBack(t *testing.T) {
 	open := session()
 	do(open, "CREATE ROLE staff", "CREATE ROLE clerk LOGIN PASSWORD 'x'", "GRANT staff TO clerk", "ALTER ROLE clerk SET work_mem = '8MB'", "GRANT SET ON PARAMETER log_min_duration_statement TO clerk",
 		"CREATE FUNCTION one() RETURNS int LANGUAGE sql AS 'SELECT 1'", "CREATE TABLE t(a int)", "ALTER TABLE t ENABLE ROW LEVEL SECURITY", "CREATE POLICY mine ON t USING (true)", "CREATE EXTENSION IF NOT EXISTS pg_trgm",
-		"ALTER DEFAULT PRIVILEGES GRANT SELECT ON TABLES TO staff", "CREATE PUBLICATION p FOR TABLE t", "CREATE DATABASE other", "TRUNCATE t", "VACUUM FULL", "DROP FUNCTION one()", "CREATE ROLE gone", "DROP ROLE gone",
+		"ALTER DEFAULT PRIVILEGES GRANT SELECT ON TABLES TO staff", "CREATE PUBLICATION p FOR TABLE t", "CREATE TABLE t2(a int)", "CREATE TABLE t3(a int)", "ALTER PUBLICATION p ADD TABLE t2, t3", "CREATE SUBSCRIPTION taken CONNECTION 'dbname=x' PUBLICATION p WITH (connect = false)", "CREATE DATABASE other", "TRUNCATE t", "VACUUM FULL", "DROP FUNCTION one()", "CREATE ROLE gone", "DROP ROLE gone",
 		"BEGIN", "SAVEPOINT a", "CREATE ROLE sub1", "SAVEPOINT b", "CREATE ROLE sub2", "RELEASE b", "COMMIT",
 		"DO $$ BEGIN BEGIN CREATE ROLE sub3; EXCEPTION WHEN others THEN NULL; END; END $$",
 		"BEGIN", "CREATE ROLE never", "ROLLBACK")
@@ -131,17 +131,17 @@ func TestWhatIsChangedBehindTheLogsBack(t *testing.T) {
 	if found := look(); len(found) > 0 {
 		t.Errorf("what was done openly is not explained: %v", found)
 	}
-	do(open, "DROP POLICY mine ON t", "REVOKE staff FROM clerk", "ALTER ROLE clerk RESET ALL", "ALTER ROLE staff RENAME TO crew", "DROP PUBLICATION p", "DROP EXTENSION pg_trgm")
+	do(open, "DROP POLICY mine ON t", "REVOKE staff FROM clerk", "ALTER ROLE clerk RESET ALL", "ALTER ROLE staff RENAME TO crew", "ALTER PUBLICATION p DROP TABLE t2", "DROP TABLE t3", "ALTER SUBSCRIPTION taken SET (slot_name = NONE)", "DROP SUBSCRIPTION taken", "CREATE TABLE t4(a int)", "DROP EXTENSION pg_trgm")
 	if found := look(); len(found) > 0 {
 		t.Errorf("what was taken away openly is not explained: %v", found)
 	}
 
 	hidden := session()
-	do(hidden, "SET pgaudit.log = 'none'", "CREATE ROLE ghost SUPERUSER LOGIN", "CREATE FUNCTION trap() RETURNS int LANGUAGE sql AS 'SELECT 1'", "GRANT crew TO monitor", "ALTER ROLE monitor SET search_path = 'a'", "DROP ROLE sub3", "RESET pgaudit.log",
+	do(hidden, "SET pgaudit.log = 'none'", "CREATE ROLE ghost SUPERUSER LOGIN", "CREATE FUNCTION trap() RETURNS int LANGUAGE sql AS 'SELECT 1'", "GRANT crew TO monitor", "ALTER ROLE monitor SET search_path = 'a'", "DROP ROLE sub3", "ALTER PUBLICATION p ADD TABLE t4", "CREATE SUBSCRIPTION leak CONNECTION 'dbname=x' PUBLICATION p WITH (connect = false)", "RESET pgaudit.log",
 		"UPDATE pg_catalog.pg_authid SET rolcreaterole = true WHERE rolname = 'sub1'",
 		"ALTER ROLE clerk PASSWORD 'rotated' BYPASSRLS")
-	want := []string{"catalog.unexplained function public.trap()", "catalog.unexplained member crew to monitor", "catalog.unexplained role clerk", "catalog.unexplained role ghost",
-		"catalog.unexplained role sub1", "catalog.unexplained setting monitor", "catalog.vanished role sub3"}
+	want := []string{"catalog.unexplained function public.trap()", "catalog.unexplained member crew to monitor", "catalog.unexplained published p t4", "catalog.unexplained role clerk", "catalog.unexplained role ghost",
+		"catalog.unexplained role sub1", "catalog.unexplained setting monitor", "catalog.unexplained subscription postgres leak", "catalog.vanished role sub3"}
 	if found := look(); !slices.Equal(found, want) {
 		t.Errorf("behind the log's back: %q\nwant %q", found, want)
 	}

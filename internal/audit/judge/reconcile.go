@@ -77,6 +77,11 @@ func (j *Judge) enter(e *Event) {
 	case "revoke":
 		st.Dropped[where+"revoke"] = e.Time
 	case "alter":
+		if object == "publication" || object == "subscription" { // tables come and go with it
+			for _, name := range e.Names {
+				st.Dropped[where+bare(name)] = e.Time
+			}
+		}
 		if slices.Contains(e.Does, "rename") || slices.Contains(e.Does, "rename to") || slices.Contains(e.Does, "set schema") || e.Set.Reset || e.Set.Name != "" {
 			st.Dropped[where+e.Role.Name] = e.Time
 			st.Dropped[where] = e.Time
@@ -251,7 +256,7 @@ func (j *Judge) dropped(row *Row, since time.Time) bool {
 		return after("revoke") || after(group) || after(member)
 	case "setting", "parameter", "default rights":
 		return after("revoke") || after("")
-	case "user mapping", "policy":
+	case "user mapping", "policy", "published", "subscription":
 		return after("") || after(bare(name)) || slices.ContainsFunc(strings.Fields(name), after)
 	}
 	return after(bare(name)) || row.Type != "role" && after("")
