@@ -27,6 +27,8 @@ type commands struct {
 	Config kong.ConfigFlag `help:"${help_config}" placeholder:"FILE"`
 
 	Up           upCmd           `cmd:"" help:"${help_up}"`
+	Install      installCmd      `cmd:"" help:"${help_install_service}"`
+	Uninstall    uninstallCmd    `cmd:"" help:"${help_uninstall}"`
 	Init         initCmd         `cmd:"" help:"${help_init}"`
 	SetupLink    setupLinkCmd    `cmd:"" help:"${help_setup_link}"`
 	Password     passwordCmd     `cmd:"" help:"${help_password}"`
@@ -75,7 +77,7 @@ func (t *terminal) say(key string, args ...fault.Args) {
 
 // Main runs a command line and returns the exit code: 0 done, 1 failed, 2 wrong usage or input, 69 a part is away
 // (try again), 77 not allowed; as in sysexits.h where it has a code.
-func Main(args []string, in io.Reader, out, errs io.Writer) int {
+func Main(args []string, in io.Reader, out, errs io.Writer) (code int) {
 	open := func() *terminal {
 		return &terminal{in: in, out: out, err: errs, lang: lang.Match(langFlag(args), os.Getenv("LC_ALL"), os.Getenv("LC_MESSAGES"), os.Getenv("LANG"))}
 	}
@@ -85,6 +87,11 @@ func Main(args []string, in io.Reader, out, errs io.Writer) int {
 	ctx, cancel := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer cancel()
 	context.AfterFunc(ctx, cancel) // a second Ctrl-C ends at once
+	ctx, args, log, ended := service(ctx, args)
+	defer func() { ended(code) }()
+	if log != nil {
+		out, errs = log, log
+	}
 	t := open()
 
 	exited := -1

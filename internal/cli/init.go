@@ -77,7 +77,7 @@ func saveRoles(dir string, p pg.Prepared) error {
 	if err := os.WriteFile(temp, raw, 0o600); err != nil {
 		return err
 	}
-	return os.Rename(temp, rolesFile(dir))
+	return cluster.Rename(temp, rolesFile(dir))
 }
 
 // readRoles finds what init saved for the database of a DSN; nil where it saved nothing.

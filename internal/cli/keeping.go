@@ -148,7 +148,7 @@ func noteMade(dir, address string) error {
 		err = os.WriteFile(madeFile(dir)+".tmp", append(raw, '\n'), 0o600)
 	}
 	if err == nil {
-		err = os.Rename(madeFile(dir)+".tmp", madeFile(dir))
+		err = cluster.Rename(madeFile(dir)+".tmp", madeFile(dir))
 	}
 	if err != nil {
 		return fault.Wrap(err, fault.Forbidden, "cli.data_dir", fault.Args{"dir": dir})

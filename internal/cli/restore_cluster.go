@@ -119,9 +119,9 @@ func (c *restoreClusterCmd) Run(ctx context.Context, t *terminal) error {
 	}
 	t.say("cli.recover.quiet")
 	if secrets {
-		t.say("cli.recover.up", fault.Args{"dir": done.Dir})
+		t.say("cli.recover.up", fault.Args{"dir": cluster.Word(done.Dir)})
 	}
-	t.say("cli.recover.start", fault.Args{"command": in.Program("pg_ctl") + " -D " + done.Data + " -l " + filepath.Join(done.Dir, "log.txt") + " start"})
+	t.say("cli.recover.start", fault.Args{"command": cluster.Step{Argv: []string{in.Program("pg_ctl"), "-D", done.Data, "-l", filepath.Join(done.Dir, "log.txt"), "start"}}.String()})
 	return nil
 }
 

@@ -274,11 +274,11 @@ func (l *houseLock) announce(r runningHouse) error {
 	if err := os.WriteFile(l.file+".tmp", raw, 0o600); err != nil {
 		return err
 	}
-	return os.Rename(l.file+".tmp", l.file)
+	return cluster.Rename(l.file+".tmp", l.file)
 }
 
 func (l *houseLock) release() {
-	_ = os.Remove(l.file)
+	_ = cluster.Remove(l.file)
 	_ = l.unlock()
 }
 

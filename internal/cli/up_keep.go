@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 
+	"howdah/internal/cluster"
 	"howdah/internal/config"
 	"howdah/internal/fault"
 	"howdah/internal/keeper"
@@ -221,7 +222,7 @@ func (p *ownProgram) copyTo(path string) error {
 		err = os.Chtimes(temp.Name(), have.ModTime(), have.ModTime())
 	}
 	if err == nil {
-		err = os.Rename(temp.Name(), path)
+		err = cluster.Rename(temp.Name(), path)
 	}
 	return err
 }

@@ -321,7 +321,7 @@ func writeFile(path string, content []byte, a *Account) error {
 		err = a.own(tmp.Name())
 	}
 	if err == nil {
-		err = os.Rename(tmp.Name(), path)
+		err = Rename(tmp.Name(), path)
 	}
 	if err != nil {
 		return err

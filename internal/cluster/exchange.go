@@ -37,7 +37,7 @@ func (c *Cluster) Exchange(ctx context.Context, id, fresh, aside string) error {
 	steps := func() error {
 		if c.marked(from, id) {
 			if !exists(c.data()) {
-				return os.Rename(from, c.data())
+				return Rename(from, c.data())
 			}
 			if aside == "" {
 				return fault.New(fault.Conflict, "cluster.exchange_lost", fault.Args{"dir": from})
@@ -45,10 +45,10 @@ func (c *Cluster) Exchange(ctx context.Context, id, fresh, aside string) error {
 			if err := exchange(from, c.data()); !errors.Is(err, errors.ErrUnsupported) {
 				return err
 			}
-			if err := os.Rename(c.data(), to); err != nil {
+			if err := Rename(c.data(), to); err != nil {
 				return err
 			}
-			return os.Rename(from, c.data())
+			return Rename(from, c.data())
 		}
 		return nil
 	}
@@ -59,7 +59,7 @@ func (c *Cluster) Exchange(ctx context.Context, id, fresh, aside string) error {
 		return fault.New(fault.Conflict, "cluster.exchange_lost", fault.Args{"dir": from})
 	}
 	if exists(from) { // exchanged in one step: the old one lies there
-		if err := os.Rename(from, to); err != nil {
+		if err := Rename(from, to); err != nil {
 			return c.exchangeFault(err)
 		}
 	}
@@ -71,7 +71,7 @@ func (c *Cluster) Exchange(ctx context.Context, id, fresh, aside string) error {
 			return c.exchangeFault(err)
 		}
 	}
-	if err := os.Remove(filepath.Join(c.data(), freshName)); err != nil {
+	if err := Remove(filepath.Join(c.data(), freshName)); err != nil {
 		return c.exchangeFault(err)
 	}
 	return c.exchangeFault(syncDir(c.data()))

@@ -132,10 +132,10 @@ func init() {
 func usualPlaces() []string {
 	switch runtime.GOOS {
 	case "windows":
-		var places []string
+		places := registered()
 		for _, root := range []string{os.Getenv("ProgramW6432"), os.Getenv("ProgramFiles"), `C:\Program Files`} {
 			if root != "" {
-				places = append(places, filepath.Join(root, "PostgreSQL", "*", "bin"))
+				places = append(places, filepath.Join(root, "PostgreSQL", "*", "bin"), filepath.Join(root, "Howdah", "pgsql", "bin"))
 			}
 		}
 		return places

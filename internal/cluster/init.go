@@ -84,7 +84,7 @@ func (c *Cluster) Init(ctx context.Context) error {
 	}
 	// The data directory goes last: it alone says that there is a cluster. Secrets without it are written over next time.
 	for _, name := range []string{secretsName, dataName} {
-		if err := os.Rename(filepath.Join(tmp, name), c.path(name)); err != nil {
+		if err := Rename(filepath.Join(tmp, name), c.path(name)); err != nil {
 			return c.fileFault(err)
 		}
 	}

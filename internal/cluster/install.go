@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"regexp"
 	"runtime"
 	"slices"
@@ -24,12 +25,19 @@ type Step struct{ Argv []string }
 // plainWord needs no quotes in a shell.
 var plainWord = regexp.MustCompile(`^[A-Za-z0-9_@%+=:,./-]+$`)
 
+// Word is a word of a command as a person would type it into the shell of this system.
+func Word(word string) string { return Step{[]string{word}}.String() }
+
 // String is the command as a person would type it.
 func (s Step) String() string {
 	words := make([]string, len(s.Argv))
 	for i, word := range s.Argv {
-		if words[i] = word; !plainWord.MatchString(word) {
-			words[i] = "'" + strings.ReplaceAll(word, "'", `'\''`) + "'"
+		if words[i] = word; plainWord.MatchString(strings.ReplaceAll(word, string(filepath.Separator), "/")) {
+			continue
+		}
+		words[i] = "'" + strings.ReplaceAll(word, "'", `'\''`) + "'"
+		if runtime.GOOS == "windows" { // as programs there take their command line apart
+			words[i] = `"` + strings.ReplaceAll(word, `"`, `\"`) + `"`
 		}
 	}
 	return strings.Join(words, " ")

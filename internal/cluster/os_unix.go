@@ -22,6 +22,15 @@ const (
 // NativePath is a path as PostgreSQL's programs can take it: any, here.
 func NativePath(path string) string { return path }
 
+// Rename is os.Rename; on Windows it waits for those who have something of it open.
+func Rename(from, to string) error { return os.Rename(from, to) }
+
+// Remove is os.Remove; on Windows it waits in the same way.
+func Remove(name string) error { return os.Remove(name) }
+
+// registered: only Windows keeps a list of installations.
+func registered() []string { return nil }
+
 func unusable(string) bool { return false }
 
 // detach starts the command in a session of its own, so that Ctrl-C on our terminal and the end of it pass PostgreSQL by,

@@ -15,6 +15,7 @@ import (
 	"unsafe"
 
 	"golang.org/x/sys/windows"
+	"golang.org/x/sys/windows/registry"
 )
 
 const (
@@ -166,6 +167,51 @@ func tryLock(f *os.File) (bool, error) {
 		return false, nil
 	}
 	return err == nil, err
+}
+
+// registered are the folders of programs that PostgreSQL's installer has noted in the registry.
+func registered() []string {
+	all, err := registry.OpenKey(registry.LOCAL_MACHINE, `SOFTWARE\PostgreSQL\Installations`, registry.ENUMERATE_SUB_KEYS|registry.WOW64_64KEY)
+	if err != nil {
+		return nil
+	}
+	defer all.Close()
+	names, _ := all.ReadSubKeyNames(-1)
+	var bins []string
+	for _, name := range names {
+		one, err := registry.OpenKey(all, name, registry.QUERY_VALUE|registry.WOW64_64KEY)
+		if err != nil {
+			continue
+		}
+		if base, _, err := one.GetStringValue("Base Directory"); err == nil && base != "" {
+			bins = append(bins, filepath.Join(base, "bin"))
+		}
+		_ = one.Close()
+	}
+	return bins
+}
+
+// Rename is os.Rename, but waits for those who have something of it open at the moment: programs of PostgreSQL that outlive their server for an instant and stand in its
+// folder, a process of ours that reads the file, a virus scanner. Windows refuses meanwhile.
+func Rename(from, to string) error {
+	return whenFree(func() error { return os.Rename(from, to) })
+}
+
+// Remove is os.Remove, with the patience of Rename.
+func Remove(name string) error {
+	return whenFree(func() error { return os.Remove(name) })
+}
+
+func whenFree(change func() error) error {
+	again := time.NewTicker(20 * time.Millisecond)
+	defer again.Stop()
+	for began := time.Now(); ; <-again.C {
+		err := change()
+		inUse := errors.Is(err, windows.ERROR_SHARING_VIOLATION) || errors.Is(err, windows.ERROR_ACCESS_DENIED) || errors.Is(err, windows.ERROR_LOCK_VIOLATION)
+		if !inUse || time.Since(began) > time.Minute {
+			return err
+		}
+	}
 }
 
 // syncDir: Windows has no such call; NTFS journals its directories.

@@ -32,7 +32,7 @@ const (
 const startLog = "start.log"
 
 // runningName holds which version was started, as JSON; see Watch.
-const runningName = "running.json"
+const runningName = "started.json"
 
 type runningRecord struct {
 	PID     int    `json:"pid"`
@@ -63,7 +63,7 @@ func (c *Cluster) start(ctx context.Context, deliberate bool) error {
 	defer unlock()
 	hold := c.path(stoppedName)
 	if deliberate {
-		if err := os.Remove(hold); err != nil && !errors.Is(err, os.ErrNotExist) {
+		if err := Remove(hold); err != nil && !errors.Is(err, os.ErrNotExist) {
 			return c.fileFault(err)
 		}
 		defer c.poke()

@@ -157,6 +157,12 @@ func (w *watcher) upgraded(ctx context.Context, pid int, seen fs.FileInfo) bool 
 		return false
 	}
 	started := w.c.startedVersion(ctx, pid)
+	if started == "" { // this much is known of whatever runs
+		started = strconv.Itoa(dataMajor(w.c.data()))
+		if started == strconv.Itoa(installed.Major) && !replaced && !changed {
+			return false
+		}
+	}
 	if started == installed.Build && !replaced && !changed {
 		return false
 	}
@@ -165,7 +171,7 @@ func (w *watcher) upgraded(ctx context.Context, pid int, seen fs.FileInfo) bool 
 	return true
 }
 
-// startedVersion is what runs: as recorded by Start, or else as the running program says itself.
+// startedVersion is what runs: as recorded by Start, or else as the running program says itself; "" where nobody knows.
 func (c *Cluster) startedVersion(ctx context.Context, pid int) string {
 	var record runningRecord
 	if raw, err := os.ReadFile(c.path(runningName)); err == nil && json.Unmarshal(raw, &record) == nil && record.PID == pid {
@@ -176,7 +182,7 @@ func (c *Cluster) startedVersion(ctx context.Context, pid int) string {
 			return v.Build
 		}
 	}
-	return strconv.Itoa(dataMajor(c.data()))
+	return ""
 }
 
 // wait waits, until somebody calls Start or Stop here at the longest.

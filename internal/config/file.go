@@ -7,6 +7,8 @@ import (
 	"io/fs"
 	"maps"
 	"os"
+	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 
@@ -18,7 +20,21 @@ import (
 )
 
 // Files are read where they exist, the later ones first; --config names another.
-var Files = []string{"/etc/howdah/howdah.toml", "./howdah.toml"}
+var Files = []string{filepath.Join(SystemDir(), FileName), "./" + FileName}
+
+// FileName is what a configuration file is called.
+const FileName = "howdah.toml"
+
+// SystemDir is where the configuration of the machine's own Howdah is.
+func SystemDir() string {
+	if runtime.GOOS != "windows" {
+		return "/etc/howdah"
+	}
+	if dir := os.Getenv("ProgramData"); dir != "" {
+		return filepath.Join(dir, "Howdah")
+	}
+	return `C:\ProgramData\Howdah`
+}
 
 // Kind of a place that a value comes from.
 type Kind string

@@ -6,6 +6,7 @@ package doctor
 import (
 	"context"
 	"errors"
+	"runtime"
 	"slices"
 	"strings"
 	"time"
@@ -171,6 +172,14 @@ func (o *Options) Command(words ...string) string {
 func (x *exam) ours(words ...string) Step { return shell(x.Command(words...)) }
 
 func root(text string) Step { return Step{Step: check.Step{Shell: text}, Root: true} }
+
+// apt is a command for root and what follows it; nothing where the system is no kin of Debian's as far as one knows, since a wrong command is worse than none.
+func apt(command string, then ...Step) []Step {
+	if runtime.GOOS != "linux" {
+		return nil
+	}
+	return append([]Step{root(command)}, then...)
+}
 
 var restart = Step{Step: check.Step{Restart: true}}
 

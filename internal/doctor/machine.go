@@ -63,22 +63,22 @@ func (x *exam) programs() error {
 	in, err := x.installation()
 	if err != nil {
 		if f := fault.Of(err); f.Code == fault.NotFound {
-			x.find(keeper.Critical, f, root("apt-get install postgresql"))
+			x.find(keeper.Critical, f, apt("apt-get install postgresql")...)
 			return nil
 		}
 		return err
 	}
-	for _, name := range []string{"pg_dump", "pg_dumpall", "pg_restore", "psql", "pg_controldata"} {
+	for _, name := range []string{"pg_dump", "pg_dumpall", "pg_restore", "psql"} {
 		if _, err := exec.LookPath(in.Program(name)); err != nil {
-			x.find(keeper.Critical, fault.New(fault.NotFound, "doctor.program", fault.Args{"name": name, "dir": in.Bin}), root(fmt.Sprintf("apt-get install --reinstall postgresql-client-%d postgresql-%d", in.Version.Major, in.Version.Major)))
+			x.find(keeper.Critical, fault.New(fault.NotFound, "doctor.program", fault.Args{"name": name, "dir": in.Bin}), apt(fmt.Sprintf("apt-get install --reinstall postgresql-client-%d postgresql-%d", in.Version.Major, in.Version.Major))...)
 		}
 	}
 	if !in.PgAudit {
-		x.find(keeper.Warning, fault.New(fault.NotFound, "cluster.no_pgaudit"), root(fmt.Sprintf("apt-get install postgresql-%d-pgaudit", in.Version.Major)), restart)
+		x.find(keeper.Warning, fault.New(fault.NotFound, "cluster.no_pgaudit"), apt(fmt.Sprintf("apt-get install postgresql-%d-pgaudit", in.Version.Major), restart)...)
 	}
 	if x.Cluster != nil {
 		if have := x.Cluster.Status().Major; have != 0 && have != in.Version.Major {
-			x.find(keeper.Critical, fault.New(fault.Conflict, "cluster.wrong_major", fault.Args{"dir": x.Cluster.DataDir(), "data": have, "installed": in.Version.Major}), root(fmt.Sprintf("apt-get install postgresql-%d", have)))
+			x.find(keeper.Critical, fault.New(fault.Conflict, "cluster.wrong_major", fault.Args{"dir": x.Cluster.DataDir(), "data": have, "installed": in.Version.Major}), apt(fmt.Sprintf("apt-get install postgresql-%d", have))...)
 		}
 	}
 	if x.Program != "" {

@@ -14,6 +14,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"howdah/internal/cluster"
 	"howdah/internal/fault"
 	"howdah/internal/repo"
 	"howdah/internal/wal"
@@ -354,7 +355,7 @@ func (f *fetch) write(path string, content []byte, about *spooled) error {
 		}
 	}
 	if err == nil {
-		err = os.Rename(temp.Name(), path)
+		err = cluster.Rename(temp.Name(), path)
 	}
 	if err == nil && about != nil {
 		about.Size = int64(len(content))
@@ -430,7 +431,7 @@ func (f *fetch) take(name wal.Name, target string) bool {
 			return false
 		}
 	}
-	if os.Remove(path+".json") != nil || os.Rename(path, target) != nil {
+	if os.Remove(path+".json") != nil || cluster.Rename(path, target) != nil {
 		return false
 	}
 	return true

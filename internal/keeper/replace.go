@@ -196,7 +196,7 @@ func (r *Replacement) close(dir string) error {
 	if err := writeJSON(filepath.Join(dir, replacedName), r); err != nil {
 		return replaceFault(err, dir)
 	}
-	if err := os.Remove(filepath.Join(dir, replacementName)); err != nil {
+	if err := cluster.Remove(filepath.Join(dir, replacementName)); err != nil {
 		return replaceFault(err, dir)
 	}
 	return replaceFault(syncDir(dir), dir)
@@ -331,7 +331,7 @@ func SweepReplacements(ctx context.Context, c *cluster.Cluster, account *cluster
 
 // removeFresh removes a folder; the data directory in it loses what says that it is one first, so that nobody takes half of it for a whole.
 func removeFresh(folder string) error {
-	if err := os.Remove(filepath.Join(folder, restored, "global", "pg_control")); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	if err := cluster.Remove(filepath.Join(folder, restored, "global", "pg_control")); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return replaceFault(err, folder)
 	}
 	return replaceFault(os.RemoveAll(folder), folder)

@@ -587,7 +587,7 @@ func (x *recovery) finish(conf autoConf, timeline wal.Timeline) (*Recovered, err
 	if err := x.own(filepath.Join(x.to, recordName)); err != nil {
 		return nil, err
 	}
-	if err := os.Rename(x.data(), done.Data); err != nil {
+	if err := cluster.Rename(x.data(), done.Data); err != nil {
 		return nil, x.fault(err)
 	}
 	if err := syncDir(x.to); err != nil {

@@ -12,6 +12,7 @@ import (
 	"sync"
 	"time"
 
+	"howdah/internal/cluster"
 	"howdah/internal/fault"
 	"howdah/internal/repo"
 	"howdah/internal/wal"
@@ -196,7 +197,7 @@ func writeFile(path string, content []byte, durable bool) error {
 		err = closeErr
 	}
 	if err == nil {
-		err = os.Rename(temp.Name(), path)
+		err = cluster.Rename(temp.Name(), path)
 	}
 	if err == nil && durable {
 		err = syncDir(filepath.Dir(path))
