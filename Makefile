@@ -34,12 +34,16 @@ bench: howdah ## measure the chat room (some minutes; a quiet machine is best)
 packages: ## what people install: .deb (amd64, arm64), a zip for Windows, SBOMs and checksums, into dist/ (VERSION=1.2.3 names a release)
 	@GO="$(GO)" ./.ci/packages
 
-matrix: ## the tests of all that touches PostgreSQL on version 17, in a chroot of Debian's next release, and then make installed (as root; chroots are kept in the cache folder)
+matrix: ## the tests of all that touches PostgreSQL on version 17, in a chroot of Debian's next release, and then make installed and make windows (as root; chroots are kept in the cache folder)
 	@./.ci/matrix
 	@./.ci/installed
+	@./.ci/windows
 
 installed: ## the Debian package from nothing to purge, in chroots of Debian 12 and 13 (as root; some minutes)
 	@./.ci/installed
+
+windows: ## Howdah on Windows from nothing to uninstall, under Wine in a chroot of Debian 13 (as root; some minutes)
+	@GO="$(GO)" ./.ci/windows
 
 torture: ## kill everything at random, 300 rounds of most (some hours)
 	$(GO) test ./internal/torture -run 'TestTorture|TestARestoreInPlaceToAnyMoment' -torture.rounds=300 -timeout 6h -v
@@ -79,4 +83,4 @@ fuzz: ## every parser of outside bytes, half a minute each
 	$(GO) test ./internal/audit -run '^$$' -fuzz FuzzParseLine -fuzztime 30s
 	$(GO) test ./internal/audit -run '^$$' -fuzz FuzzMask -fuzztime 30s
 
-.PHONY: help up test deps check bench packages matrix installed torture bucket scenarios holdout pictures fuzz
+.PHONY: help up test deps check bench packages matrix installed windows torture bucket scenarios holdout pictures fuzz
