@@ -77,6 +77,9 @@ func (c *installCmd) steps(ctx context.Context, t *terminal) (steps []step, err 
 	raw, err := os.ReadFile(conf)
 	kept := err == nil // one that is there is a person's
 	if kept {
+		if !trusted(system) || !trusted(conf) {
+			return nil, fault.New(fault.Forbidden, "cli.install.foreign", fault.Args{"file": conf})
+		}
 		var has struct{ Data string }
 		if err := toml.Unmarshal(raw, &has); err != nil {
 			return nil, fault.Wrap(err, fault.Invalid, "cli.install.failed", fault.Args{"command": conf})
@@ -129,13 +132,28 @@ func (c *installCmd) steps(ctx context.Context, t *terminal) (steps []step, err 
 		command("sc.exe", "description", serviceName, "A chat room on PostgreSQL that keeps that PostgreSQL safe and watches over it"),
 		command("sc.exe", "failure", serviceName, "reset=", "86400", "actions=", "restart/2000/restart/10000/restart/60000"),
 		// The administrators (S-1-5-32-544), the system (S-1-5-18) and the service; nobody else, as ProgramData would have it.
+		command("icacls", system, "/setowner", "*S-1-5-32-544"), // anybody may have made a folder there before us
 		command("icacls", system, "/inheritance:r", "/grant:r", "*S-1-5-18:(OI)(CI)F", "*S-1-5-32-544:(OI)(CI)F", serviceAccount+":(OI)(CI)F"))
-	if !under(system, c.Data) {
+	if !kept && !under(system, c.Data) { // what stands in a file that the service may write gives nobody rights
 		steps = append(steps, command("icacls", c.Data, "/grant", serviceAccount+":(OI)(CI)F"))
 	}
 	steps = append(steps, command("sc.exe", "start", serviceName),
 		step{"howdah setup-link", func(ctx context.Context) error { return c.welcome(ctx, t) }})
 	return steps, nil
+}
+
+// trusted tells whether a file belongs to the administrators, to the system or to ourselves: anybody may make folders where the system's configuration is.
+func trusted(name string) bool {
+	security, err := windows.GetNamedSecurityInfo(name, windows.SE_FILE_OBJECT, windows.OWNER_SECURITY_INFORMATION)
+	if err != nil {
+		return false
+	}
+	owner, _, err := security.Owner()
+	if err != nil || owner == nil {
+		return false
+	}
+	user, err := windows.GetCurrentProcessToken().GetTokenUser()
+	return owner.IsWellKnown(windows.WinBuiltinAdministratorsSid) || owner.IsWellKnown(windows.WinLocalSystemSid) || err == nil && owner.Equals(user.User.Sid)
 }
 
 // under tells whether a folder is below another.
