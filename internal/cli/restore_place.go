@@ -289,7 +289,7 @@ func (c *keeping) again(command string) string {
 	if here, err := realPath("howdah-data"); err == nil && here == c.Data {
 		return command
 	}
-	return command + " --data " + c.Data
+	return command + " --data " + cluster.Word(c.Data)
 }
 
 // carryOut sees to it that a replacement is carried out: by the one who runs the house, or else by us.
