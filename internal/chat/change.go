@@ -50,14 +50,14 @@ func (r *Rooms) Edit(ctx context.Context, me account.Person, d Draft, seq int64)
 		if m.DeletedAt != nil {
 			return nil, fault.New(fault.Conflict, "chat.deleted")
 		}
-		p := &post{postKey: postKey{room: d.Room}, calls: candidates(body)}
+		p := &post{postKey: postKey{room: d.Room}, calls: candidates(body), callsAll: me.Role.AtLeast(account.Member)}
 		if err := r.resolve(ctx, tx, []*post{p}); err != nil {
 			return nil, err
 		}
 		var handles []string
-		people := []int64{}
+		people := append([]int64{}, p.called...)
 		for _, n := range p.mentions {
-			handles, people = append(handles, n.handle), append(people, n.id)
+			handles = append(handles, n.handle)
 		}
 		if _, err := tx.Exec(ctx, `UPDATE chat.message SET body = $3, mentions = $4, edited_at = clock_timestamp() WHERE room_id = $1 AND seq = $2`,
 			d.Room, seq, body, handles); err != nil {
@@ -66,12 +66,14 @@ func (r *Rooms) Edit(ctx context.Context, me account.Person, d Draft, seq int64)
 		if _, err := tx.Exec(ctx, `DELETE FROM chat.mention WHERE room_id = $1 AND seq = $2 AND person_id <> ALL($3)`, d.Room, seq, people); err != nil {
 			return nil, err
 		}
-		if _, err := tx.Exec(ctx, `INSERT INTO chat.mention (room_id, person_id, seq) SELECT $1, unnest($3::bigint[]), $2 ON CONFLICT DO NOTHING`,
+		if _, err := tx.Exec(ctx, `INSERT INTO chat.mention (room_id, person_id, seq) SELECT $1, c.id, $2 FROM unnest($3::bigint[]) AS c (id)
+			WHERE c.id = 0 OR EXISTS (SELECT FROM chat.member WHERE room_id = $1 AND person_id = c.id) ON CONFLICT DO NOTHING`,
 			d.Room, seq, people); err != nil {
 			return nil, err
 		}
-		if _, err := tx.Exec(ctx, `INSERT INTO chat.follow (room_id, thread, person_id, read_seq) SELECT x.room_id, x.thread, unnest($3::bigint[]), x.seq - 1
-			FROM chat.message x WHERE x.room_id = $1 AND x.seq = $2 AND x.thread IS NOT NULL ON CONFLICT DO NOTHING`, d.Room, seq, people); err != nil {
+		if _, err := tx.Exec(ctx, `INSERT INTO chat.follow (room_id, thread, person_id, read_seq) SELECT x.room_id, x.thread, n.person_id, x.seq - 1
+			FROM chat.message x JOIN chat.mention n ON n.room_id = x.room_id AND n.seq = x.seq AND n.person_id <> 0
+			WHERE x.room_id = $1 AND x.seq = $2 AND x.thread IS NOT NULL ON CONFLICT DO NOTHING`, d.Room, seq); err != nil {
 			return nil, err
 		}
 		return map[string]any{"before": m.Body}, nil

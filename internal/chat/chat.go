@@ -71,7 +71,7 @@ type Message struct {
 	By       Author
 	ClientID string
 	Body     string   // Markdown; "" when deleted
-	Mentions []string // the handles in Body that name somebody
+	Mentions []string // the handles in Body that name somebody, and the words in it that call everybody (see callsAll)
 	Edited   bool
 	Deleted  bool
 	Alert    *Alert // nil: it tells of no incident
@@ -178,8 +178,9 @@ const roomColumns = `
 	CASE WHEN m.role IS NULL THEN 0 ELSE (SELECT count(*) FROM (
 		SELECT FROM chat.message x WHERE x.room_id = r.id AND x.seq > m.read_seq AND x.author_id <> $1 AND x.deleted_at IS NULL AND ` + inRoom + ` LIMIT 1000) c) END::int,
 	CASE WHEN m.role IS NULL THEN 0 ELSE (SELECT count(*) FROM (
-		SELECT FROM chat.mention n JOIN chat.message x USING (room_id, seq)
-		WHERE n.room_id = r.id AND n.person_id = $1 AND n.seq > m.read_seq AND x.author_id <> $1 AND x.deleted_at IS NULL AND ` + inRoom + ` LIMIT 1000) c) END::int,
+		SELECT FROM (SELECT DISTINCT seq FROM chat.mention WHERE room_id = r.id AND person_id IN ($1, 0) AND seq > m.read_seq) n
+		JOIN chat.message x ON x.room_id = r.id AND x.seq = n.seq
+		WHERE x.author_id <> $1 AND x.deleted_at IS NULL AND ` + inRoom + ` LIMIT 1000) c) END::int,
 	CASE WHEN m.role IS NULL THEN 0 ELSE ` + threadUnread + ` END::int,
 	(SELECT count(*) FROM (SELECT FROM chat.member x WHERE x.room_id = r.id LIMIT 10000) c)::int,
 	o.id, o.handle, o.name`

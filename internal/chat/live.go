@@ -217,6 +217,19 @@ func (r *Rooms) Here(people []int64) map[int64]bool {
 	return here
 }
 
+// online are the people who have a page of the house open, at most 1000.
+func (r *Rooms) online() []int64 {
+	r.live.mu.Lock()
+	defer r.live.mu.Unlock()
+	ids := make([]int64, 0, min(len(r.live.people), 1000))
+	for id := range r.live.people {
+		if len(ids) < 1000 {
+			ids = append(ids, id)
+		}
+	}
+	return ids
+}
+
 // ToPerson hands something to every listener of a person: their other windows.
 func (r *Rooms) ToPerson(person int64, give func(Listener)) {
 	l := r.live

@@ -45,7 +45,9 @@ type post struct {
 	thread   int64 // the beginning of its thread; see aim
 	aloud    bool
 	calls    []candidate
+	callsAll bool // its author may call everybody
 	mentions []named
+	called   []int64 // people; everybody in the room is 0
 	replies  []Reply
 
 	outcome Receipt
@@ -111,13 +113,14 @@ func (r *Rooms) PostThen(me account.Person, d Draft, reply Reply) {
 		return
 	}
 	p := &post{
-		postKey: postKey{d.Room, me.ID, client},
-		by:      Author{me.ID, me.Handle, me.Name},
-		body:    body,
-		answers: d.Thread,
-		aloud:   d.Aloud,
-		calls:   candidates(body),
-		replies: []Reply{reply},
+		postKey:  postKey{d.Room, me.ID, client},
+		by:       Author{me.ID, me.Handle, me.Name},
+		body:     body,
+		answers:  d.Thread,
+		aloud:    d.Aloud,
+		calls:    candidates(body),
+		callsAll: me.Role.AtLeast(account.Member), // guests call by name
+		replies:  []Reply{reply},
 	}
 	if !r.posts.put(p) {
 		refuse(fault.New(fault.Unavailable, "chat.stopping"))
@@ -188,11 +191,12 @@ INSERT INTO chat.mention (room_id, person_id, seq)
 SELECT m.room_id, c.person_id, m.seq
 FROM unnest($1::bigint[], $2::bigint[], $3::uuid[], $4::bigint[]) AS c (room_id, author_id, client_id, person_id)
 JOIN chat.message m USING (room_id, author_id, client_id)
+WHERE c.person_id = 0 OR EXISTS (SELECT FROM chat.member i WHERE i.room_id = m.room_id AND i.person_id = c.person_id)
 ON CONFLICT DO NOTHING`
 
 // resolveMentions finds the longest handle at each @ that is a member's.
 const resolveMentions = `
-SELECT DISTINCT ON (c.ord, c.start) c.ord, p.id, p.handle
+SELECT DISTINCT ON (c.ord, c.start) c.ord, c.start, p.id, p.handle
 FROM unnest($1::int[], $2::int[], $3::bigint[], $4::text[]) AS c (ord, start, room_id, handle)
 JOIN account.person p ON p.handle = c.handle
 JOIN chat.member m ON m.room_id = c.room_id AND m.person_id = p.id
@@ -357,8 +361,10 @@ func (r *Rooms) columns(ctx context.Context, db *pg.Pool, batch []*post) (*colum
 		handles := make([]string, len(p.mentions))
 		for j, m := range p.mentions {
 			handles[j] = m.handle
+		}
+		for _, id := range p.called {
 			c.called.rooms, c.called.authors = append(c.called.rooms, p.room), append(c.called.authors, p.author)
-			c.called.clients, c.called.people = append(c.called.clients, p.client), append(c.called.people, m.id)
+			c.called.clients, c.called.people = append(c.called.clients, p.client), append(c.called.people, id)
 		}
 		c.mentions[i] = strings.Join(handles, " ")
 	}
@@ -523,7 +529,7 @@ func (r *Rooms) resolve(ctx context.Context, q pg.Queryer, batch []*post) error 
 	var roomIDs []int64
 	var handles []string
 	for i, p := range batch {
-		p.mentions = nil
+		p.mentions, p.called = nil, nil
 		for _, c := range p.calls {
 			ords, starts, roomIDs, handles = append(ords, int32(i)), append(starts, int32(c.start)), append(roomIDs, p.room), append(handles, c.handle)
 		}
@@ -535,13 +541,39 @@ func (r *Rooms) resolve(ctx context.Context, q pg.Queryer, batch []*post) error 
 	if err != nil {
 		return pg.Fault(err)
 	}
-	var ord int32
+	type place struct{ ord, start int32 }
+	var at place
 	var m named
-	_, err = pgx.ForEachRow(rows, []any{&ord, &m.id, &m.handle}, func() error {
-		batch[ord].mentions = addNamed(batch[ord].mentions, m)
+	taken := map[place]bool{}
+	_, err = pgx.ForEachRow(rows, []any{&at.ord, &at.start, &m.id, &m.handle}, func() error {
+		p := batch[at.ord]
+		taken[at] = true
+		if p.mentions = addNamed(p.mentions, m); !slices.Contains(p.called, m.id) {
+			p.called = append(p.called, m.id)
+		}
 		return nil
 	})
+	for i, p := range batch {
+		for _, c := range p.calls { // the longest at each place comes first
+			if at := (place{int32(i), int32(c.start)}); p.callsAll && callsAll[c.handle] != "" && !taken[at] {
+				taken[at] = true
+				p.mentions = addNamed(p.mentions, named{handle: c.handle})
+				if callsAll[c.handle] == "here" {
+					p.called = append(p.called, r.online()...)
+				} else {
+					p.called = append(p.called, 0)
+				}
+			}
+		}
+	}
 	return pg.Fault(err)
+}
+
+// callsAll are the words that call everybody in a room, or those of them who are here, in both languages and as other chats have them. Who
+// bears such a name is called by it where they are.
+var callsAll = map[string]string{
+	"room": "room", "all": "room", "everyone": "room", "channel": "room", "所有人": "room", "大家": "room",
+	"here": "here", "在線": "here", "在线": "here",
 }
 
 func addNamed(list []named, m named) []named {

@@ -69,7 +69,8 @@ type candidate struct {
 // maxMentions bounds how many people one message can call.
 const maxMentions = 50
 
-// candidates finds what may be mentions in a message, longest first at each place. Code (in backquotes) calls nobody.
+// candidates finds what may be mentions in a message, longest first at each place. Code (in backquotes) calls nobody, and what is quoted has
+// called already.
 func candidates(body string) []candidate {
 	if !strings.Contains(body, "@") {
 		return nil
@@ -77,12 +78,20 @@ func candidates(body string) []candidate {
 	var out []candidate
 	places := 0
 	before := ' '
-	code := false
+	code, quoted, begins := false, false, true // begins: only blanks so far on this line
 	for i, r := range body {
+		switch {
+		case r == '\n':
+			quoted, begins = false, true
+		case begins && r == '>':
+			quoted, begins = true, false
+		case r != ' ':
+			begins = false
+		}
 		switch {
 		case r == '`':
 			code = !code
-		case r == '@' && !code && !(isASCIIWord(before)) && places < maxMentions:
+		case r == '@' && !code && !quoted && !(isASCIIWord(before)) && places < maxMentions:
 			places++
 			rest := body[i+1:]
 			end, runes := 0, 0

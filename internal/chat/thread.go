@@ -112,7 +112,7 @@ SELECT DISTINCT ON (n.room_id, n.thread, n.person_id) n.* FROM (
 	JOIN chat.message x USING (room_id, author_id, client_id) JOIN chat.message o ON o.room_id = x.room_id AND o.seq = x.thread
 	UNION ALL
 	SELECT x.room_id, x.thread, n.person_id, x.seq - 1 FROM unnest($1::bigint[], $2::bigint[], $3::uuid[]) AS c (room_id, author_id, client_id)
-	JOIN chat.message x USING (room_id, author_id, client_id) JOIN chat.mention n ON n.room_id = x.room_id AND n.seq = x.seq WHERE x.thread IS NOT NULL
+	JOIN chat.message x USING (room_id, author_id, client_id) JOIN chat.mention n ON n.room_id = x.room_id AND n.seq = x.seq WHERE x.thread IS NOT NULL AND n.person_id <> 0
 ) n ORDER BY n.room_id, n.thread, n.person_id, n.seq
 ON CONFLICT DO NOTHING`
 )

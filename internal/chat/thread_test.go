@@ -222,3 +222,136 @@ func TestThreads(t *testing.T) {
 		}
 	}
 }
+
+// TestWordsThatCallEverybody: who is told by @room and @here, who may say it, and that what is quoted calls nobody again.
+func TestWordsThatCallEverybody(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t)
+	ctx := t.Context()
+	ann, bob, guest, out := h.person("ann", account.Member), h.person("bob", account.Member), h.person("guest", account.Guest), h.person("out", account.Member)
+	room := h.room(ann, Public, bob, guest)
+	mentions := func(who account.Person) int { return h.mine(who, room).Mentions }
+	body := func(seq int64) Message {
+		page, err := h.History(ctx, ann, room, Cursor{Around: seq, Limit: 1})
+		if err != nil || len(page.Messages) != 1 {
+			t.Fatal(page, err)
+		}
+		return page.Messages[0]
+	}
+	seq := h.say(ann, room, "@room and @bob, lunch!")
+	if m := body(seq).Mentions; mentions(bob) != 1 || mentions(guest) != 1 || mentions(ann) != 0 || len(m) != 2 {
+		t.Errorf("%d %d %d %v", mentions(bob), mentions(guest), mentions(ann), m)
+	}
+	// Guests call by name; code and quotations call nobody; Chinese needs no blank.
+	for _, quiet := range []string{"`@room`", "> @room said ann\n> @bob\n\nyes", "rooms@room.example"} {
+		h.say(ann, room, quiet)
+	}
+	h.say(guest, room, "@room hey")
+	if mentions(bob) != 1 {
+		t.Errorf("bob has %d", mentions(bob))
+	}
+	seq = h.say(ann, room, "@所有人吃飯了")
+	if m := body(seq).Mentions; mentions(bob) != 2 || len(m) != 1 || m[0] != "所有人" {
+		t.Errorf("%d %v", mentions(bob), m)
+	}
+	// Only who is here, and in the room.
+	ear := &silent{who: bob}
+	if _, err := h.Listen(ctx, ear); err != nil {
+		t.Fatal(err)
+	}
+	defer h.Unlisten(ear)
+	other := &silent{who: out}
+	if _, err := h.Listen(ctx, other); err != nil {
+		t.Fatal(err)
+	}
+	defer h.Unlisten(other)
+	seq = h.say(ann, room, "@here?")
+	if mentions(bob) != 3 || mentions(guest) != 2 || h.mine(out, room).Mentions != 0 {
+		t.Errorf("%d %d", mentions(bob), mentions(guest))
+	}
+	// An edit takes it back.
+	if _, err := h.Edit(ctx, ann, Draft{Room: room, ClientID: newID(), Body: "never mind"}, seq); err != nil {
+		t.Fatal(err)
+	}
+	if mentions(bob) != 2 {
+		t.Errorf("bob has %d", mentions(bob))
+	}
+	// Who bears the name is called by it, and nobody else.
+	all := h.person("here", account.Member)
+	if err := h.Join(ctx, all, room); err != nil {
+		t.Fatal(err)
+	}
+	h.say(ann, room, "@here is a person")
+	if mentions(bob) != 2 || mentions(all) != 1 {
+		t.Errorf("%d %d", mentions(bob), mentions(all))
+	}
+}
+
+type silent struct{ who account.Person }
+
+func (*silent) Deliver(*Delivery)        {}
+func (*silent) Ephemeral(*Whisper)       {}
+func (*silent) RoomsChanged()            {}
+func (*silent) Reset(string)             {}
+func (*silent) Away(error)               {}
+func (s *silent) Person() account.Person { return s.who }
+
+// TestEditsAreKeptAndDeletionsUndone: everybody who reads sees what was said before; who deleted takes it back, for a while.
+func TestEditsAreKeptAndDeletionsUndone(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t)
+	ctx := t.Context()
+	ann, bob, eve := h.person("ann", account.Member), h.person("bob", account.Member), h.person("eve", account.Member)
+	room := h.room(ann, Private, bob)
+	seq := h.say(bob, room, "one")
+	if v, err := h.Edits(ctx, ann, room, seq); err != nil || len(v) != 1 || v[0].Body != "one" {
+		t.Errorf("%+v, %v", v, err)
+	}
+	for _, words := range []string{"two", "three"} {
+		if _, err := h.Edit(ctx, bob, Draft{Room: room, ClientID: newID(), Body: words}, seq); err != nil {
+			t.Fatal(err)
+		}
+	}
+	v, err := h.Edits(ctx, ann, room, seq)
+	if err != nil || len(v) != 3 || v[0].Body != "one" || v[1].Body != "two" || v[2].Body != "three" || !v[1].At.After(v[0].At) || !v[2].At.After(v[1].At) {
+		t.Errorf("%+v, %v", v, err)
+	}
+	_, err = h.Edits(ctx, eve, room, seq)
+	h.wantFault(err, "chat.no_room")
+	_, err = h.Edits(ctx, ann, room, 1)
+	h.wantFault(err, "chat.no_message")
+
+	if again, err := h.Restore(ctx, bob, room, seq, newID()); err != nil || again.Seq != 0 {
+		t.Errorf("%+v, %v", again, err)
+	}
+	if _, err := h.Delete(ctx, bob, room, seq, newID()); err != nil {
+		t.Fatal(err)
+	}
+	_, err = h.Edits(ctx, ann, room, seq)
+	h.wantFault(err, "chat.deleted")
+	_, err = h.Restore(ctx, ann, room, seq, newID())
+	h.wantFault(err, "chat.not_deleter")
+	_, err = h.Restore(ctx, eve, room, seq, newID())
+	h.wantFault(err, "chat.no_room")
+	client := newID()
+	back, err := h.Restore(ctx, bob, room, seq, client)
+	if err != nil || back.Seq == 0 {
+		t.Fatal(back, err)
+	}
+	if again, err := h.Restore(ctx, bob, room, seq, client); err != nil || again.Seq != back.Seq {
+		t.Errorf("%+v, %v", again, err)
+	}
+	log := h.wholeLog(ann, room)
+	if last := log[len(log)-1]; last.Kind != Undeleted || last.Message.Body != "three" || last.Message.Deleted {
+		t.Errorf("%+v", last)
+	}
+	// What was deleted long ago, and what somebody else deleted since, is not theirs to bring back.
+	if _, err := h.Delete(ctx, bob, room, seq, newID()); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := h.db.App.Exec(ctx, `UPDATE chat.change SET at = at - interval '1 day' WHERE room_id = $1 AND kind = 'delete'`, room); err != nil {
+		t.Fatal(err)
+	}
+	_, err = h.Restore(ctx, bob, room, seq, newID())
+	h.wantFault(err, "chat.undo_over")
+}

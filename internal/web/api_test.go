@@ -103,6 +103,15 @@ func TestTheAPIFromFirstRoomToLast(t *testing.T) {
 	owner.must("PATCH", fmt.Sprintf("%s/messages/%d", path, seq), answer{"client_id": chat.NewID(), "body": "bye"})
 	bob.refused(403, "chat.not_author", "PATCH", fmt.Sprintf("%s/messages/%d", path, seq), answer{"client_id": chat.NewID(), "body": "mine"})
 	bob.refused(403, "chat.may_not_moderate", "DELETE", fmt.Sprintf("%s/messages/%d", path, seq), nil)
+	if list := bob.must("GET", fmt.Sprintf("%s/messages/%d/edits", path, seq), nil)["versions"].([]any); len(list) != 2 || list[1].(map[string]any)["body"] != "bye" {
+		t.Error(list)
+	}
+	if code, text, _ := bob.page(fmt.Sprintf("/room/%d/messages/%d/edits", room, seq)); code != 200 || !strings.Contains(text, "<p>bye</p>") || !strings.Contains(text, "hello <strong>") {
+		t.Error(code, text)
+	}
+	gus.must("DELETE", fmt.Sprintf("%s/messages/%d", path, seq), nil)
+	bob.refused(403, "chat.not_deleter", "POST", fmt.Sprintf("%s/messages/%d/undelete", path, seq), nil)
+	gus.must("POST", fmt.Sprintf("%s/messages/%d/undelete", path, seq), nil)
 	gus.must("DELETE", fmt.Sprintf("%s/messages/%d", path, seq), nil)
 	gus.must("PATCH", path, answer{"topic": "coffee"})
 	since := bob.must("GET", path+"/since?seq=0", nil)

@@ -79,6 +79,20 @@ type Thread struct {
 	ClientID  string // a fresh UUID, for the composer without scripts
 }
 
+// EditsPage ("edits") is all that a message has said.
+type EditsPage struct {
+	Chrome
+	Room, Seq int64
+	By        Person // zero: not known
+	Versions  []Version
+}
+
+// Version is what it said from a moment on.
+type Version struct {
+	At   time.Time
+	HTML template.HTML
+}
+
 // ThreadsPage ("threads") lists the threads that I follow.
 type ThreadsPage struct {
 	Chrome

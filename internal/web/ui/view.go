@@ -28,6 +28,7 @@ type line struct {
 	Back      *wayForm   // for a way back that I may choose
 	Marks     *marks     // what was put on it; nil: nothing
 	Foot      *foot      // what was answered to it; nil: nothing
+	Room      int64      // in which it stands
 	Within    int64      // the thread in which it stands, where that is not the page of the room
 }
 
@@ -38,6 +39,9 @@ func (l line) Anchor() string {
 	}
 	return fmt.Sprint("m", l.Seq)
 }
+
+// Edits is where one finds what it said before.
+func (l line) Edits() string { return fmt.Sprintf("/room/%d/messages/%d/edits", l.Room, l.Seq) }
 
 // Href is where it is found.
 func (l line) Href() string {
@@ -64,7 +68,7 @@ func (p RoomPage) Lines() []line {
 		if len(m.Reactions) > 0 && !m.Deleted {
 			l.Marks = p.marks(m)
 		}
-		l.Foot = p.foot(m)
+		l.Foot, l.Room = p.foot(m), p.Room.ID
 		date := at.Format(time.DateOnly)
 		if above == nil || above.At.In(p.zone()).Format(time.DateOnly) != date {
 			l.Day, l.Date = p.day(at), date
@@ -427,15 +431,15 @@ func hue(id int64) string { return "h" + strconv.FormatInt(((id%8)+8)%8, 10) }
 func modules(page string) []string {
 	switch page {
 	case "room":
-		return []string{"room.js", "page.js", "live.js", "outbox.js", "sidebar.js", "history.js", "line.js", "thread.js", "pending.js", "composer.js", "panel.js", "actions.js", "reactions.js", "alert.js", "way.js"}
+		return []string{"room.js", "page.js", "live.js", "outbox.js", "sidebar.js", "calls.js", "history.js", "line.js", "thread.js", "pending.js", "composer.js", "panel.js", "actions.js", "reactions.js", "alert.js", "way.js"}
 	case "watch":
-		return []string{"watch.js", "page.js", "live.js", "outbox.js", "sidebar.js", "parts.js"}
+		return []string{"watch.js", "page.js", "live.js", "outbox.js", "sidebar.js", "calls.js", "parts.js"}
 	case "time":
-		return []string{"time.js", "page.js", "live.js", "outbox.js", "sidebar.js", "parts.js"}
+		return []string{"time.js", "page.js", "live.js", "outbox.js", "sidebar.js", "calls.js", "parts.js"}
 	case "out":
 		return []string{"page.js"}
 	case "waiting":
 		return []string{"waiting.js", "page.js"}
 	}
-	return []string{"house.js", "page.js", "live.js", "outbox.js", "sidebar.js"}
+	return []string{"house.js", "page.js", "live.js", "outbox.js", "sidebar.js", "calls.js"}
 }

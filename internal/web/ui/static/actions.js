@@ -1,7 +1,7 @@
 // What can be done with one message. There is one toolbar, which moves to the line under the pointer, the finger or
 // the keyboard's focus, so that a long history is not a thousand stops for the Tab key.
 
-import { Refusal, byId, clone, data, t, within } from "./page.js"
+import { Refusal, api, byId, clone, data, t, within } from "./page.js"
 import * as composer from "./composer.js"
 import * as history from "./history.js"
 import { mine, seqOf } from "./line.js"
@@ -12,6 +12,7 @@ import * as thread from "./thread.js"
 
 const ROOM = data.room
 const SURE = 4000
+const UNDO = 15 * 60 * 1000 // as chat.UndoFor
 const lists = [byId("lines"), byId("thread-lines")]
 const bar = clone("t-actions")
 /** @type {HTMLElement | null} */
@@ -36,6 +37,7 @@ function move(next) {
   const gone = line.classList.contains("gone")
   const own = mine(line)
   button("reply").hidden = inThread(line) || !data.may?.post
+  button("quote").hidden = gone || !data.may?.post
   button("react").hidden = gone || !data.may?.post
   button("edit").hidden = gone || !own || !data.may?.post
   button("delete").hidden = gone || !(own || data.may?.deleteAny)
@@ -54,6 +56,9 @@ function calm() {
 /** @param {EventTarget | null} target @returns {HTMLElement | null} */
 const lineOf = (target) => (target instanceof Element ? target.closest("#lines > .msg, #thread-lines > .msg") : null)
 
+/** @param {HTMLElement} of */
+const linkTo = (of) => `${location.origin}/room/${ROOM}?${inThread(of) ? `thread=${thread.shown()}&` : ""}at=${seqOf(of)}`
+
 /** @param {HTMLElement} one */
 const inThread = (one) => one.parentElement?.id === "thread-lines"
 
@@ -68,13 +73,27 @@ async function act(pressed, of) {
       move(null)
       thread.answer(of)
       break
+    case "quote": {
+      move(null)
+      const name = within(of, ".who").textContent ?? ""
+      const time = within(of, "time").textContent ?? ""
+      try {
+        const said = (await history.bodyOf(seq)).split("\n").map((one) => "> " + one).join("\n")
+        const text = `> [${name.replace(/[[\]\\]/g, "")}, ${time}](${linkTo(of)}):\n${said}\n\n`
+        if (inThread(of)) thread.quote(text)
+        else composer.quote(text)
+      } catch (error) {
+        complain(error instanceof Refusal ? error.message : String(error))
+      }
+      break
+    }
     case "edit":
       move(null)
       if (inThread(of) && seq !== thread.shown()) thread.edit(seq)
       else composer.edit(seq)
       break
     case "link": {
-      const link = `${location.origin}/room/${ROOM}?${inThread(of) ? `thread=${thread.shown()}&` : ""}at=${seq}`
+      const link = linkTo(of)
       try {
         await navigator.clipboard.writeText(link)
         pressed.title = t("copied")
@@ -100,10 +119,38 @@ async function act(pressed, of) {
       of.focus({ preventScroll: true })
       try {
         await live.ask({ do: "delete", room: ROOM, seq, client_id: outbox.uuid() })
+        offerUndo(of)
       } catch (error) {
         complain(error instanceof Refusal ? error.message : String(error))
       }
   }
+}
+
+/** Lets who deleted a message bring it back for a while. @param {HTMLElement} of */
+function offerUndo(of) {
+  if (!data.may?.post) return
+  const body = within(of, ".body")
+  const place = () => {
+    if (!of.classList.contains("gone") || of.querySelector(".undo")) return
+    const undo = clone("t-undo")
+    body.append(undo)
+    undo.addEventListener("click", async () => {
+      of.focus({ preventScroll: true })
+      try {
+        await api("POST", `/rooms/${ROOM}/messages/${seqOf(of)}/undelete`)
+      } catch (error) {
+        complain(error instanceof Refusal ? [error.message, error.hint].join(" ") : String(error))
+      }
+    })
+    setTimeout(() => undo.remove(), UNDO)
+  }
+  if (of.classList.contains("gone")) return place()
+  const watch = new MutationObserver(() => { // the event that buries the line comes after the answer
+    if (!of.classList.contains("gone")) return
+    watch.disconnect()
+    place()
+  })
+  watch.observe(of, { attributeFilter: ["class"] })
 }
 
 /** @param {(why: string) => void} say */
@@ -121,6 +168,13 @@ export function start(say) {
       const target = /** @type {Element} */ (event.target)
       const pressed = target.closest("button")
       const of = lineOf(target)
+      const link = /** @type {HTMLAnchorElement | null} */ (target.closest(".body a"))
+      const key = /** @type {MouseEvent} */ (event)
+      if (link && !(key.ctrlKey || key.metaKey || key.shiftKey) && link.origin === location.origin && link.pathname.startsWith("/room/")) {
+        event.preventDefault() // a place in this house opens here
+        history.jump(link.href)
+        return
+      }
       if (pressed && of && bar.contains(pressed)) act(pressed, of)
       else if (of && !target.closest("a")) move(of) // a finger has no hover
     })

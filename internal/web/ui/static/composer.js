@@ -16,6 +16,44 @@ const touch = matchMedia("(pointer: coarse) and (hover: none)")
 /** @type {(why: string) => void} */
 let complain = () => {}
 
+/** Something that can be completed: what goes into the box, and how it is shown. @typedef {{text: string, sign: HTMLElement, name: string, note: string}} Offer */
+
+/** @param {string} [text] */
+function sign(text = "") {
+  const one = document.createElement("span")
+  one.className = "emoji"
+  one.ariaHidden = "true"
+  one.textContent = text
+  return one
+}
+
+/** @param {string} wanted @returns {Promise<Offer[]>} */
+async function people(wanted) {
+  const all = await panel.people()
+  const found = all
+    .filter((one) => one.id !== data.me?.id && (one.handle.toLowerCase().startsWith(wanted) || one.name.toLowerCase().includes(wanted)))
+    .slice(0, 6)
+    .map((person) => {
+      const face = within(clone("t-member"), ".face")
+      paint(face, person)
+      return { text: person.handle, sign: face, name: person.name, note: "@" + person.handle }
+    })
+  const calls = data.me?.role === "guest" || all.length < 3 ? [] : ["room", "here"].filter((one) => one.startsWith(wanted))
+  return [...found, ...calls.map((one) => ({ text: one, sign: sign("📣"), name: t("call." + one), note: "@" + one }))]
+}
+
+/** @param {string} wanted @returns {Promise<Offer[]>} */
+async function emoji(wanted) {
+  const names = await import("./emoji.js")
+  return names.find(wanted, 6).map((one) => ({ text: one.emoji, sign: sign(one.emoji), name: ":" + names.called(one, data.locale) + ":", note: "" }))
+}
+
+/** What is completed: after which characters, how many of them go, and what with. */
+const offers = [
+  { after: /(?:^|[^\p{L}\p{N}_@])@([\p{L}\p{N}_.-]{0,32})$/u, takes: 0, list: people },
+  { after: /(?:^|[^\p{L}\p{N}_:])[:：]((?:[\p{L}\p{N}_+-]{2,24}|\p{Script=Han}))$/u, takes: 1, list: emoji },
+]
+
 /** What a composer writes to: where its draft is kept, who takes its words, and the message that the arrow key edits.
  * @typedef {{draft: () => string, send: (text: string) => void, last: () => number, room: boolean}} Place */
 
@@ -143,6 +181,9 @@ export function make(form, place) {
     } else if (event.key === "Escape" && editing) {
       event.preventDefault()
       leave()
+    } else if (event.key === "Escape" && place.room && !box.value) {
+      event.preventDefault()
+      history.markRead()
     } else if (event.key === "ArrowUp" && !box.value && !editing) {
       const seq = place.last()
       if (!seq) return
@@ -153,36 +194,31 @@ export function make(form, place) {
 
   // ---- completing names ----
 
-  /** @type {import("./page.js").Person[]} */
+  /** @type {Offer[]} */
   let offered = []
   let chosen = 0
   let from = -1
 
   async function suggest() {
     const before = box.value.slice(0, box.selectionStart)
-    const found = /(?:^|[^\p{L}\p{N}_@])@([\p{L}\p{N}_.-]{0,32})$/u.exec(before)
+    const found = offers.find((one) => one.after.test(before))
     if (!found || box.selectionStart !== box.selectionEnd) return close()
-    const start = before.length - found[1].length
-    const wanted = found[1].toLowerCase()
-    const people = await panel.people()
+    const wanted = found.after.exec(before)?.[1] ?? ""
+    const list_ = await found.list(wanted.toLowerCase())
     if (box.value.slice(0, box.selectionStart) !== before) return // typed on meanwhile
-    offered = people
-      .filter((one) => one.id !== data.me?.id && (one.handle.toLowerCase().startsWith(wanted) || one.name.toLowerCase().includes(wanted)))
-      .slice(0, 6)
+    offered = list_
     if (offered.length === 0) return close()
-    from = start
+    from = before.length - wanted.length - found.takes
     chosen = 0
-    list.replaceChildren(...offered.map((person, i) => {
+    list.replaceChildren(...offered.map((offer, i) => {
       const item = document.createElement("li")
       item.id = list.id + "-" + i
       item.setAttribute("role", "option")
-      const face = within(clone("t-member"), ".face")
-      paint(face, person)
       const name = document.createElement("span")
-      name.textContent = person.name
-      const handle = document.createElement("small")
-      handle.textContent = "@" + person.handle
-      item.append(face, name, handle)
+      name.textContent = offer.name
+      const note = document.createElement("small")
+      note.textContent = offer.note
+      item.append(offer.sign, name, note)
       item.addEventListener("pointerdown", (event) => {
         event.preventDefault() // the box keeps the focus
         take(i)
@@ -208,9 +244,9 @@ export function make(form, place) {
 
   /** @param {number} i */
   function take(i) {
-    const person = offered[i]
-    if (!person) return
-    box.setRangeText(person.handle + " ", from, box.selectionStart, "end")
+    const offer = offered[i]
+    if (!offer) return
+    box.setRangeText(offer.text + " ", from, box.selectionStart, "end")
     close()
     changed()
     box.focus()
@@ -269,6 +305,13 @@ export function make(form, place) {
   })
   return {
     edit, back,
+    /** Puts a quotation above what is written. @param {string} text */
+    quote: (text) => {
+      leave()
+      write(text + box.value)
+      box.focus()
+      box.scrollTop = box.scrollHeight
+    },
     focus: () => box.focus({ preventScroll: true }),
     /** Another place: what is written here is that one's draft. */
     /** @param {() => void} change makes it the other place */
@@ -289,6 +332,8 @@ export const back = (text) => main?.back(text)
 /** @param {number} seq */
 export const edit = (seq) => main?.edit(seq)
 export const focus = () => main?.focus()
+/** @param {string} text */
+export const quote = (text) => main?.quote(text)
 
 /** @param {(why: string) => void} say how to tell the person that something did not work */
 export function start(say) {

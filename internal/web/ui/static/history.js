@@ -260,6 +260,14 @@ async function firstUnread() {
   button()
 }
 
+/** Goes to the place that a link of this house names: without leaving where it is in sight. @param {string} href */
+export function jump(href) {
+  const url = new URL(href)
+  const seq = Number(url.searchParams.get("at"))
+  if (url.pathname === "/room/" + ROOM && !url.searchParams.has("thread") && find(seq)) point(seq)
+  else location.assign(href)
+}
+
 /** Points out the message of the page's address. @param {number} seq */
 function point(seq) {
   const line = find(seq) ?? from(seq) // a place in the log may hold something else than a message
@@ -497,6 +505,19 @@ function see() {
     read = known
     live.send({ do: "read", room: ROOM, seq: known })
   }, 400)
+}
+
+/** All of the room is read, wherever one stands in it. */
+export function markRead() {
+  if (!data.self?.role) return
+  list.querySelector(".new")?.remove()
+  document.getElementById("unread")?.remove()
+  unseen = 0
+  read = known
+  live.send({ do: "read", room: ROOM, seq: known })
+  arrange()
+  newest().catch(() => {})
+  hint(t("read.all"))
 }
 
 /** @type {HTMLElement | null} */

@@ -1,6 +1,7 @@
 // What one line of the history looks like: a message, or something that happened in the room.
 
 import * as alert from "./alert.js"
+import { callsAll } from "./calls.js"
 import * as reactions from "./reactions.js"
 import * as way from "./way.js"
 import { clock, clone, data, dateKey, moment as inList, paint, t, whole, within } from "./page.js"
@@ -35,7 +36,9 @@ export function fill(line, message) {
   line.classList.remove("gone")
   within(line, ".body").innerHTML = markup.createHTML(message.html ?? "")
   pointOut(line)
-  within(line, ".edited").hidden = !message.edited
+  const edited = within(line, ".edited")
+  edited.hidden = !message.edited
+  edited.setAttribute("href", `/room/${data.room}/messages/${message.seq}/edits`)
   if (message.alert) alert.show(line, message.alert)
   if (message.way) way.show(line, message.way)
   reactions.show(line, message.reactions)
@@ -69,7 +72,7 @@ export function foot(line, replies) {
 export function pointOut(line) {
   for (const mention of line.querySelectorAll(".body .mention")) {
     const handle = (mention.textContent ?? "").slice(1).normalize("NFKC").toLowerCase()
-    mention.classList.toggle("mine", handle === data.me?.handle)
+    mention.classList.toggle("mine", handle === data.me?.handle || callsAll.has(handle))
   }
 }
 

@@ -1,6 +1,7 @@
 // The sidebar: my rooms with what is unread in them, the state of the connection, and the count in the title bar.
 
 import { byId, clone, data, paint, t, within } from "./page.js"
+import { callsAll } from "./calls.js"
 import * as live from "./live.js"
 
 /** @typedef {import("./page.js").Room} Room */
@@ -116,7 +117,8 @@ export function count(event) {
     }
     if (seen(room.id)) return
     room.unread = Math.min(1000, room.unread + 1)
-    if (message.mentions?.includes(data.me.handle) || room.kind === "direct") room.mentions++
+    const me = data.me.handle
+    if (message.mentions?.some((one) => one === me || callsAll.has(one)) || room.kind === "direct") room.mentions++
   } else {
     if (message && (message.thread || message.seq > room.read) && (event.kind === "restore" || event.by.id !== data.me?.id)) recount(room)
     return

@@ -199,6 +199,9 @@ function see() {
 /** @param {number} seq */
 export const edit = (seq) => writes?.edit(seq)
 
+/** @param {string} text */
+export const quote = (text) => writes?.quote(text)
+
 /** @param {(why: string) => void} say */
 export function start(say) {
   complain = say
