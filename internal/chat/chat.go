@@ -252,7 +252,8 @@ var errNoRoom = fault.New(fault.NotFound, "chat.no_room")
 type RoomMember struct {
 	Author
 	Role account.Role
-	Here bool // has a page of the house open
+	Here bool    // has a page of the house open
+	Away *string // says that they are away, and perhaps why; nil: does not
 }
 
 // Members lists who is in a room, by rank and name, at most 1000.
@@ -264,9 +265,10 @@ func (r *Rooms) Members(ctx context.Context, me account.Person, room int64) ([]R
 		ID           int64
 		Handle, Name string
 		Role         account.Role
+		Away         *string
 	}
 	found, err := pg.All[row](ctx, r.db, `
-		SELECT p.id, p.handle, p.name, m.role FROM chat.member m JOIN account.person p ON p.id = m.person_id
+		SELECT p.id, p.handle, p.name, m.role, p.away FROM chat.member m JOIN account.person p ON p.id = m.person_id
 		WHERE m.room_id = $1
 		ORDER BY array_position(ARRAY['owner','admin','member','guest'], m.role), lower(p.name), p.id LIMIT 1000`, room)
 	out := make([]RoomMember, 0, len(found))
@@ -276,7 +278,7 @@ func (r *Rooms) Members(ctx context.Context, me account.Person, room int64) ([]R
 	}
 	here := r.Here(ids)
 	for _, m := range found {
-		out = append(out, RoomMember{Author: Author{m.ID, m.Handle, m.Name}, Role: m.Role, Here: here[m.ID]})
+		out = append(out, RoomMember{Author: Author{m.ID, m.Handle, m.Name}, Role: m.Role, Here: here[m.ID], Away: m.Away})
 	}
 	return out, err
 }

@@ -295,12 +295,19 @@ func (l *live) poll() {
 		case <-timer.C:
 		case <-l.look:
 		}
-		if l.compare() != nil {
+		if l.compare() != nil || l.remind() != nil {
 			timer.Reset(pollAway)
 		} else {
 			timer.Reset(pollEvery)
 		}
 	}
+}
+
+// remind says what people wanted to be reminded of, at most one look late.
+func (l *live) remind() error {
+	ctx, cancel := context.WithTimeout(l.ctx, commitTimeout)
+	defer cancel()
+	return l.rooms.remind(ctx)
 }
 
 // compare wakes the loops that are behind, notices a restored database, and tells when the database goes or comes.

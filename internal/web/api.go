@@ -105,6 +105,9 @@ func (d *Door) apiMembers(v *visit) (any, error) {
 	out := make([]object, len(members))
 	for i, m := range members {
 		out[i] = object{"id": m.ID, "handle": m.Handle, "name": m.Name, "role": m.Role, "here": m.Here}
+		if m.Away != nil {
+			out[i]["away"] = *m.Away
+		}
 	}
 	return object{"members": out}, err
 }

@@ -128,6 +128,20 @@ func TestTheAPIFromFirstRoomToLast(t *testing.T) {
 	bob.must("GET", "/rooms/public", nil)
 	bob.must("GET", path+"/members", nil)
 	owner.must("DELETE", fmt.Sprintf("%s/members/%d", path, bob.id), nil)
+	if told := gus.must("POST", path+"/commands", answer{"client_id": chat.NewID(), "line": "/remind me in 2 hours to sing"}); !strings.Contains(told["message"].(string), "sing") || told["left"] != false {
+		t.Error(told)
+	}
+	if list := gus.must("GET", "/reminders", nil)["reminders"].([]any); len(list) != 1 {
+		t.Error(list)
+	}
+	gus.refused(404, "chat.no_command", "POST", path+"/commands", answer{"client_id": chat.NewID(), "line": "/dance"})
+	gus.must("POST", path+"/commands", answer{"client_id": chat.NewID(), "line": "/away lunch"})
+	if members := fmt.Sprint(owner.must("GET", path+"/members", nil)); !strings.Contains(members, "away:lunch") {
+		t.Error(members)
+	}
+	if _, text, _ := owner.page(fmt.Sprintf("/room/%d", room)); !strings.Contains(text, "away · lunch") {
+		t.Error("the page does not say who is away")
+	}
 	gus.must("POST", path+"/leave", nil)
 	owner.must("GET", "/people", nil)
 

@@ -61,6 +61,14 @@ var mentionsKey = parser.NewContextKey()
 // render makes a message's Markdown into HTML that holds nothing but the elements of Markdown. handles are the people
 // whom it names.
 func render(body string, handles []string) string {
+	// "/me waves" says what its author does.
+	if rest, did := strings.CutPrefix(body, "/me "); did && strings.TrimSpace(rest) != "" {
+		return `<div class="did">` + renderWords(strings.TrimSpace(rest), handles) + "</div>\n"
+	}
+	return renderWords(body, handles)
+}
+
+func renderWords(body string, handles []string) string {
 	if wordsOnly(body) {
 		return "<p>" + body + "</p>\n"
 	}

@@ -110,12 +110,19 @@ func (d *Door) fillRoom(v *visit, id, at int64) (ui.RoomPage, error) {
 		p.Events = append(p.Events, pageEvent(e))
 	}
 	for _, m := range members[:min(len(members), 200)] {
-		p.Members = append(p.Members, ui.Member{ID: m.ID, Handle: m.Handle, Name: m.Name, Role: string(m.Role), Here: m.Here})
+		p.Members = append(p.Members, ui.Member{ID: m.ID, Handle: m.Handle, Name: m.Name, Role: string(m.Role), Here: m.Here, Away: m.Away})
 	}
 	s := chat.Standing{House: me.Role, Kind: room.Kind, Room: room.Role}
 	p.May = ui.May{Post: chat.May(chat.Post, s), Join: chat.May(chat.Join, s), Leave: chat.May(chat.Leave, s), Invite: chat.May(chat.Invite, s),
 		Rename: chat.May(chat.Rename, s), Manage: chat.May(chat.SetRole, s), DeleteAny: chat.May(chat.Moderate, s), Answer: chat.May(chat.Respond, s)}
 	p.Roles = roleNames(chat.MayGive(s))
+	for _, c := range chat.Commands {
+		name := c.Name
+		if v.lang == lang.Chinese {
+			name = c.Chinese
+		}
+		p.Commands = append(p.Commands, ui.Command{Name: name, Other: c.Name, Use: v.lang.T("chat.command." + c.Name)})
+	}
 	return p, nil
 }
 
@@ -173,6 +180,10 @@ func (d *Door) roomPost(v *visit) error {
 	}
 	return d.inRoomAt(place, func(v *visit, room int64) error {
 		d.Stats.Posts.Add(1)
+		if line := v.field("body"); chat.IsCommand(line) {
+			_, err := d.rooms.Command(v.ctx(), speaker(v), room, line, v.field("client_id"))
+			return err
+		}
 		_, err := d.rooms.Post(v.ctx(), v.me(), chat.Draft{Room: room, ClientID: v.field("client_id"), Body: v.field("body"), Thread: thread, Aloud: v.field("aloud") != ""})
 		return err
 	})(v)

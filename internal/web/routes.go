@@ -113,6 +113,8 @@ func (d *Door) calls() []call {
 		{"POST /api/v1/rooms/{room}/messages/{seq}/undelete", d.apiRestore},
 		{"POST /api/v1/rooms/{room}/messages/{seq}/answer", d.apiAnswer},
 		{"POST /api/v1/rooms/{room}/messages/{seq}/back", d.apiBack},
+		{"POST /api/v1/rooms/{room}/commands", d.apiCommand},
+		{"GET /api/v1/reminders", d.apiReminders},
 		{"GET /api/v1/threads", d.apiThreads},
 		{"GET /api/v1/rooms/{room}/threads/{seq}", d.apiThread},
 		{"PUT /api/v1/rooms/{room}/threads/{seq}/read", d.apiReadThread},

@@ -184,6 +184,14 @@ type Member struct {
 	Name   string
 	Role   string // in the room
 	Here   bool
+	Away   *string // says that they are away, and perhaps why
+}
+
+// Command is a line that does something.
+type Command struct {
+	Name  string `json:"name"`
+	Other string `json:"other"` // its name in English
+	Use   string `json:"use"`
 }
 
 // May says what I may do in a room; the page shows no button that would be refused.
@@ -223,6 +231,7 @@ type RoomPage struct {
 	Body      string  // what was refused, for who has no scripts
 	ClientID  string  // a fresh UUID, for the composer without scripts
 	Thread    *Thread // nil: none is open
+	Commands  []Command
 }
 
 // SignInPage ("sign-in"): POST /sign-in {handle, password, next}.

@@ -407,6 +407,7 @@ func (p RoomPage) Data() map[string]any {
 	data["roles"] = p.Roles
 	data["limit"] = p.BodyLimit
 	data["self"] = p.Room
+	data["commands"] = p.Commands
 	if p.Thread != nil {
 		data["thread"], data["at"] = p.Thread.Seq, 0
 		data["reply"] = p.Thread.At

@@ -1,7 +1,7 @@
 // The composer: a text box that grows, keeps its draft, never sends while an input method composes, completes names.
 // The room has one, and a thread.
 
-import { Refusal, clone, data, paint, store, t, within } from "./page.js"
+import { Refusal, api, byId, clone, data, paint, store, t, within } from "./page.js"
 import * as history from "./history.js"
 import * as live from "./live.js"
 import * as outbox from "./outbox.js"
@@ -48,9 +48,15 @@ async function emoji(wanted) {
   return names.find(wanted, 6).map((one) => ({ text: one.emoji, sign: sign(one.emoji), name: ":" + names.called(one, data.locale) + ":", note: "" }))
 }
 
+/** @param {string} wanted @returns {Promise<Offer[]>} */
+const commands = async (wanted) => [...(data.commands ?? []), { name: "help", other: "說明", use: "" }]
+  .filter((one) => one.name.startsWith(wanted) || one.other.startsWith(wanted))
+  .map((one) => ({ text: one.name, sign: sign("/"), name: one.name, note: one.use }))
+
 /** What is completed: after which characters, how many of them go, and what with. */
 const offers = [
   { after: /(?:^|[^\p{L}\p{N}_@])@([\p{L}\p{N}_.-]{0,32})$/u, takes: 0, list: people },
+  { after: /^\/(\p{L}{0,20})$/u, takes: 0, list: commands },
   { after: /(?:^|[^\p{L}\p{N}_:])[:：]((?:[\p{L}\p{N}_+-]{2,24}|\p{Script=Han}))$/u, takes: 1, list: emoji },
 ]
 
@@ -324,6 +330,25 @@ export function make(form, place) {
   }
 }
 
+/** Whether a line does something instead of being said; chat.IsCommand has the same rule. @param {string} text */
+const isCommand = (text) => /^\/\p{L}+(\s|$)/u.test(text) && !/^\/me(\s|$)/i.test(text)
+
+/** Has a command done, and shows what came of it to who gave it. @param {string} line */
+async function command(line) {
+  const told = byId("told")
+  try {
+    const answer = await api("POST", `/rooms/${ROOM}/commands`, { client_id: outbox.uuid(), line })
+    if (answer.left) return location.assign("/")
+    told.classList.remove("bad")
+    within(told, "p").textContent = answer.message
+  } catch (error) {
+    told.classList.add("bad")
+    within(told, "p").textContent = error instanceof Refusal ? [error.message, error.hint].filter(Boolean).join(" ") : String(error)
+    main?.back(line)
+  }
+  told.hidden = false
+}
+
 /** The room's own. @type {ReturnType<typeof make> | null} */
 let main = null
 
@@ -347,10 +372,15 @@ export function start(say) {
   })
   const form = /** @type {HTMLFormElement | null} */ (document.getElementById("composer"))
   if (!form) return
+  within(byId("told"), "button").addEventListener("click", () => {
+    byId("told").hidden = true
+    main?.focus()
+  })
   main = make(form, {
     room: true,
     draft: () => `howdah.draft.${data.me?.id ?? 0}.${ROOM}`,
     send: (text) => {
+      if (isCommand(text)) return command(text)
       outbox.post(ROOM, text)
       history.newest().catch(() => {}) // offline in the past: the line waits in the outbox and shows up there
     },

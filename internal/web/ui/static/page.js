@@ -19,7 +19,8 @@
 /** @typedef {{post: boolean, manage: boolean, deleteAny: boolean, answer: boolean}} May */
 /** @typedef {{locale: string, me: Person | null, rooms: Room[] | null, epoch: string, room: number,
  *    texts: Record<string, string | Record<string, string>>, seq?: number, earlier?: boolean, later?: boolean, watch?: {seq: number, zone: string},
- *    at?: number, may?: May, roles?: string[] | null, limit?: number, self?: Room, thread?: number, reply?: number}} PageData */
+ *    at?: number, may?: May, roles?: string[] | null, limit?: number, self?: Room, thread?: number, reply?: number,
+ *    commands?: {name: string, other: string, use: string}[]}} PageData */
 
 const block = document.getElementById("page-data")
 

@@ -4,7 +4,7 @@ import { api, byId, clone, data, paint, t, within } from "./page.js"
 import * as live from "./live.js"
 import { label, rooms } from "./sidebar.js"
 
-/** @typedef {import("./page.js").Person & {here?: boolean}} Member */
+/** @typedef {import("./page.js").Person & {here?: boolean, away?: string}} Member */
 
 const ROOM = data.room
 const SHOWN = 5000 // how long "is typing" holds without news
@@ -42,6 +42,9 @@ async function show() {
     paint(within(item, ".face"), one)
     within(item, "b").textContent = one.name
     within(item, ".name small").textContent = "@" + one.handle
+    const away = within(item, ".away")
+    away.hidden = one.away === undefined
+    away.textContent = [t("away"), one.away].filter(Boolean).join(" · ")
     within(item, ".role").textContent = t("role." + one.role)
     const more = item.querySelector("details")
     if (!more) return item

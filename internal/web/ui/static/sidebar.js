@@ -161,6 +161,11 @@ export function start(isSeen) {
     show(room)
     total()
   })
+  document.addEventListener("keydown", (event) => {
+    if (event.key.toLowerCase() !== "k" || !(event.ctrlKey || event.metaKey) || event.shiftKey || event.altKey || event.isComposing) return
+    event.preventDefault()
+    import("./palette.js").then((palette) => palette.toggle(), () => {}) // fetched by who wants it
+  })
   const state = byId("state")
   const tell = () => {
     state.dataset.state = live.current()
