@@ -276,7 +276,12 @@ func TestEditAndDelete(t *testing.T) {
 	h := newHouse(t)
 	ann, bob := h.person("ann", account.Member), h.person("bob", account.Member)
 	room := h.room(ann, Public, bob)
-	seq := h.say(bob, room, "helo @ann")
+	post := Draft{Room: room, ClientID: newID(), Body: "helo @ann"}
+	posted, err := h.Post(t.Context(), bob, post)
+	if err != nil {
+		t.Fatal(err)
+	}
+	seq := posted.Seq
 	if r := h.mine(ann, room); r.Unread != 1 || r.Mentions != 1 {
 		t.Errorf("unread %d mentions %d", r.Unread, r.Mentions)
 	}
@@ -288,6 +293,9 @@ func TestEditAndDelete(t *testing.T) {
 	}
 	if again, err := h.Edit(t.Context(), bob, edit, seq); err != nil || again.Seq != first.Seq {
 		t.Errorf("retry of an edit: %v %v", again, err)
+	}
+	if again, err := h.Post(t.Context(), bob, post); err != nil || again.Seq != seq { // a retry that comes late calls nobody back
+		t.Errorf("retry of the post: %v %v", again, err)
 	}
 	if r := h.mine(ann, room); r.Unread != 1 || r.Mentions != 0 {
 		t.Errorf("after the edit: unread %d mentions %d", r.Unread, r.Mentions)

@@ -185,13 +185,14 @@ SELECT *, true FROM stored
 UNION ALL
 SELECT room_id, author_id, client_id, done_seq, done_at, false FROM post WHERE done_seq IS NOT NULL`
 
-// storeMentions adds who was called by the posts of a batch; again for a retry, without harm.
+// storeMentions adds who was called by the posts that this transaction stores. A retry of an older one adds nothing: it may have been edited since, and calls others now.
 const storeMentions = `
 INSERT INTO chat.mention (room_id, person_id, seq)
 SELECT m.room_id, c.person_id, m.seq
 FROM unnest($1::bigint[], $2::bigint[], $3::uuid[], $4::bigint[]) AS c (room_id, author_id, client_id, person_id)
 JOIN chat.message m USING (room_id, author_id, client_id)
-WHERE c.person_id = 0 OR EXISTS (SELECT FROM chat.member i WHERE i.room_id = m.room_id AND i.person_id = c.person_id)
+WHERE m.xmin = pg_current_xact_id()::xid
+  AND (c.person_id = 0 OR EXISTS (SELECT FROM chat.member i WHERE i.room_id = m.room_id AND i.person_id = c.person_id))
 ON CONFLICT DO NOTHING`
 
 // resolveMentions finds the longest handle at each @ that is a member's.
