@@ -148,6 +148,7 @@ func (c *Cluster) build(ctx context.Context, tmp string) error {
 		// are a database's own.
 		"GRANT SELECT (oid, xmin, rolname, rolsuper, rolcreaterole, rolcreatedb, rolreplication, rolbypassrls, rolcanlogin) ON pg_authid TO " + Watcher + ";\n\n" +
 		"GRANT SELECT (oid, xmin, umuser, umserver) ON pg_user_mapping TO " + Watcher + ";\n\n" +
+		"GRANT SELECT (oid, xmin, subdbid, subname, subenabled, subpublications) ON pg_subscription TO " + Watcher + ";\n\n" +
 		"GRANT SELECT ON pg_hba_file_rules, pg_file_settings TO " + Watcher + ";\n\n" +
 		"GRANT EXECUTE ON FUNCTION pg_hba_file_rules(), pg_show_all_file_settings() TO " + Watcher + ";\n\n"
 	if c.in.PgAudit {
