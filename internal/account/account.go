@@ -89,6 +89,9 @@ func (n *NewPerson) check() error {
 	if err != nil {
 		return err
 	}
+	if CallsAll(handle) != "" {
+		return fault.New(fault.Invalid, "account.handle_calls", fault.Args{"handle": handle})
+	}
 	name, err := Name(n.Name)
 	if err != nil {
 		return err
@@ -96,6 +99,16 @@ func (n *NewPerson) check() error {
 	n.Handle, n.Name = handle, name
 	return checkPassword(n.Password)
 }
+
+// callsAll are the words that call everybody in a room, or those of them who are here, in both languages and as other chats have them (and
+// web/ui/static/calls.js). Nobody is given such a handle; who has borne one since before that is called by it where they are.
+var callsAll = map[string]string{
+	"room": "room", "all": "room", "everyone": "room", "channel": "room", "所有人": "room", "大家": "room",
+	"here": "here", "在線": "here", "在线": "here",
+}
+
+// CallsAll tells whom a word behind an @ calls: "room", everybody in the room; "here", those of them who are here; "", at most one person.
+func CallsAll(handle string) string { return callsAll[handle] }
 
 // Handle brings a handle into its one form (NFKC, lower case) or says what is wrong with it: 2 to 32 letters, digits,
 // "-", "_" or "." of any script, beginning with a letter or digit.

@@ -177,6 +177,9 @@ func TestAnInviteHasEndsAndRanks(t *testing.T) {
 			func(context.Context, pgx.Tx, Person, Invite) error { return nil })
 		return err
 	}
+	for _, word := range []string{"Here", "@all", "所有人"} {
+		want(t, accept(word), "account.handle_calls")
+	}
 	want(t, accept("mem"), "account.handle_taken") // and costs no use
 	for i := range inviteUses {
 		if err := accept(fmt.Sprint("new", i)); err != nil {

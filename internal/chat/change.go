@@ -51,7 +51,20 @@ func (r *Rooms) Edit(ctx context.Context, me account.Person, d Draft, seq int64)
 			return nil, fault.New(fault.Conflict, "chat.deleted")
 		}
 		p := &post{postKey: postKey{room: d.Room}, calls: candidates(body), callsAll: me.Role.AtLeast(account.Member)}
-		if err := r.resolve(ctx, tx, []*post{p}); err != nil {
+		old := &post{postKey: p.postKey, calls: candidates(m.Body), callsAll: p.callsAll}
+		if err := r.resolve(ctx, tx, []*post{p, old}); err != nil {
+			return nil, err
+		}
+		if p.here && old.here { // those who were here then stay called, and nobody else is
+			type row struct{ ID int64 }
+			were, err := pg.All[row](ctx, tx, `SELECT person_id FROM chat.mention WHERE room_id = $1 AND seq = $2 AND person_id <> ALL($3)`, d.Room, seq, append([]int64{0}, old.called...))
+			if err != nil {
+				return nil, err
+			}
+			for _, one := range were {
+				p.called = append(p.called, one.ID)
+			}
+		} else if err := r.callHere(ctx, tx, []*post{p}); err != nil {
 			return nil, err
 		}
 		var handles []string

@@ -71,7 +71,7 @@ type Message struct {
 	By       Author
 	ClientID string
 	Body     string   // Markdown; "" when deleted
-	Mentions []string // the handles in Body that name somebody, and the words in it that call everybody (see callsAll)
+	Mentions []string // the handles in Body that name somebody, and the words in it that call everybody (see account.CallsAll)
 	Edited   bool
 	Deleted  bool
 	Alert    *Alert // nil: it tells of no incident
@@ -133,6 +133,11 @@ type Rooms struct {
 	tops  tops
 
 	searching chan struct{}
+	searchFor time.Duration // at most
+	searchers struct {
+		sync.Mutex
+		n map[int64]int // searches of each person that are under way, or wait for their turn
+	}
 	grown     chan struct{} // there is more to index
 	stopIndex func()
 
@@ -144,13 +149,14 @@ func (r *Rooms) Commits() int64 { return r.commits.Load() }
 
 // Open starts the lanes and loops; they live until Close, and take values but no cancellation from ctx. steady is a
 // pool opened with pg.Options.Steady: posts run on it. trouble (it may be nil) is told when the database goes away, with
-// the reason, and with nil when it is back: once each time.
+// the reason, and with nil when it is back: once each time. It is also told, once, of a reminder that cannot be said (chat.not_reminded).
 func Open(ctx context.Context, db, steady *pg.Pool, trouble func(error)) *Rooms {
 	ctx = context.WithoutCancel(ctx)
 	if trouble == nil {
 		trouble = func(error) {}
 	}
-	r := &Rooms{db: db, grown: make(chan struct{}, 1), searching: make(chan struct{}, mostSearching)}
+	r := &Rooms{db: db, grown: make(chan struct{}, 1), searching: make(chan struct{}, mostSearching), searchFor: searchFor}
+	r.searchers.n = map[int64]int{}
 	r.live = newLive(ctx, r, trouble)
 	r.posts = newLane(func(batch []*post) { r.commitPosts(ctx, steady, batch) })
 	r.reads = newLane(func(batch []*read) { r.commitReads(ctx, batch) })

@@ -2,7 +2,9 @@ package chat
 
 import (
 	"context"
+	"errors"
 	"regexp"
+	"slices"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -89,17 +91,31 @@ func Help(t func(key string, args ...fault.Args) string) string {
 }
 
 func (r *Rooms) doTopic(ctx context.Context, from Speaker, room int64, rest, _ string) (Told, error) {
+	if rest == "" { // a topic is taken away where the room is set up, and not by a line that was sent too soon
+		return Told{}, fault.New(fault.Invalid, "chat.command_use", fault.Args{"use": from.T("chat.command.topic")})
+	}
 	err := r.Rename(ctx, from.Person, room, nil, &rest)
 	return Told{Text: from.T("chat.told.topic")}, err
 }
 
+// maxInvited bounds how many people one command brings in.
+const maxInvited = 20
+
 func (r *Rooms) doInvite(ctx context.Context, from Speaker, room int64, rest, _ string) (Told, error) {
-	var names []string
+	var handles, names []string
 	for word := range strings.FieldsSeq(rest) {
 		handle, err := account.Handle(strings.TrimPrefix(word, "@"))
 		if err != nil {
 			return Told{}, err
 		}
+		if slices.Contains(handles, handle) {
+			continue
+		}
+		if handles = append(handles, handle); len(handles) > maxInvited {
+			return Told{}, fault.New(fault.TooLarge, "chat.many_invited", fault.Args{"limit": maxInvited})
+		}
+	}
+	for _, handle := range handles {
 		// Who may not invite learns nothing of who there is.
 		if err := r.CanInvite(ctx, from.Person, room); err != nil {
 			return Told{}, err
@@ -183,6 +199,9 @@ func (r *Rooms) doRemind(ctx context.Context, from Speaker, room int64, rest, cl
 		}
 		return Told{Text: from.T("chat.told.cancelled")}, pg.Fault(err)
 	}
+	if n := utf8.RuneCountInString(rest); n > maxReminded+100 { // when it is due may stand at its end: who looks for that there reads it many times
+		return Told{}, fault.New(fault.TooLarge, "chat.too_long", fault.Args{"n": n, "limit": maxReminded})
+	}
 	if word, after, _ := strings.Cut(rest, " "); strings.EqualFold(word, "me") {
 		rest = after
 	}
@@ -221,52 +240,82 @@ func (s Speaker) moment(at time.Time) string {
 	return at.In(s.Zone).Format(s.T("chat.moment"))
 }
 
-// remind says what is due. Each reminder is ended and said in one transaction, whoever of several nodes comes first.
+// remind says what is due, and what has failed of it.
 func (r *Rooms) remind(ctx context.Context) error {
-	for range 100 { // the rest at the next look
-		var room, person int64
-		err := r.db.InTx(ctx, func(tx pgx.Tx) error {
-			room, person = 0, 0
-			type row struct {
-				Person int64
-				Body   string
-				Client string
+	var failed []error
+	err := r.remindDue(ctx, func(_ int64, err error) { failed = append(failed, err) })
+	return errors.Join(append(failed, err)...)
+}
+
+// remindDue says what is due. Each reminder is ended and said in one transaction, whoever of several nodes comes first. One that fails is told of,
+// left for the next look, and stops no other; what is wrong with all of them is the error.
+func (r *Rooms) remindDue(ctx context.Context, failed func(reminder int64, err error)) error {
+	skip, busy := []int64{}, []int64{} // reminders, and people whose direct room somebody else locks
+	for range 100 {                    // the rest at the next look
+		one, err := r.remindOne(ctx, skip, busy)
+		switch {
+		case err == nil && one.id == 0:
+			return nil
+		case err == nil && one.room != 0:
+			r.live.tick(one.room)
+			r.live.tickPerson(one.person)
+		case err == nil: // ended, and nobody to say it to
+		case one.id == 0 || fault.Is(err, fault.Unavailable) && !fault.HasKey(err, "pg.busy"):
+			return err
+		default:
+			if skip = append(skip, one.id); fault.HasKey(err, "pg.busy") {
+				busy = append(busy, one.person)
 			}
-			due, found, err := pg.One[row](ctx, tx, `
-				UPDATE chat.reminder SET ended_at = now() WHERE id = (
-					SELECT id FROM chat.reminder WHERE ended_at IS NULL AND at <= now() ORDER BY at LIMIT 1 FOR UPDATE SKIP LOCKED)
-				RETURNING person_id AS person, body, client_id::text AS client`)
-			if err != nil || !found {
-				return err
-			}
-			them, found, err := pg.One[Author](ctx, tx, `SELECT id, handle, name FROM account.person WHERE id = $1 AND disabled_at IS NULL`, due.Person)
-			if err != nil || !found { // who cannot come in is reminded of nothing
-				return err
-			}
-			house, err := account.HouseIn(ctx, tx)
-			if err != nil {
-				return err
-			}
-			if room, err = houseRoom(ctx, tx, author(house), them); err != nil {
-				return err
-			}
-			person = them.ID
-			_, err = tx.Exec(ctx, `
-				WITH room AS (UPDATE chat.room SET seq = seq + 1 WHERE id = $1 RETURNING seq),
-				said AS (INSERT INTO chat.message (room_id, seq, author_id, client_id, at, body) SELECT $1, seq, $2, $3, clock_timestamp(), $4 FROM room RETURNING room_id, seq)
-				INSERT INTO chat.mention (room_id, person_id, seq) SELECT room_id, $5, seq FROM said`, room, house.ID, due.Client, due.Body, person)
+			failed(one.id, fault.Wrap(err, fault.Internal, "chat.not_reminded", fault.Args{"id": one.id}))
+		}
+	}
+	return nil
+}
+
+// reminded is what came of a reminder; id 0: none is due, room 0: it was not said.
+type reminded struct{ id, person, room int64 }
+
+func (r *Rooms) remindOne(ctx context.Context, skip, busy []int64) (one reminded, err error) {
+	ctx, cancel := context.WithTimeout(ctx, commitTimeout)
+	defer cancel()
+	err = r.db.InTx(ctx, func(tx pgx.Tx) error {
+		one = reminded{}
+		if _, err := tx.Exec(ctx, `SELECT set_config('lock_timeout', '2s', true)`); err != nil {
 			return pg.Fault(err)
-		})
+		}
+		type row struct {
+			ID, Person int64
+			Body       string
+			Client     string
+		}
+		due, found, err := pg.One[row](ctx, tx, `
+			UPDATE chat.reminder SET ended_at = now() WHERE id = (
+				SELECT id FROM chat.reminder WHERE ended_at IS NULL AND at <= now() AND id <> ALL($1) AND person_id <> ALL($2) ORDER BY at LIMIT 1 FOR UPDATE SKIP LOCKED)
+			RETURNING id, person_id AS person, body, client_id::text AS client`, skip, busy)
+		if err != nil || !found {
+			return err
+		}
+		one.id, one.person = due.ID, due.Person
+		them, found, err := pg.One[Author](ctx, tx, `SELECT id, handle, name FROM account.person WHERE id = $1 AND disabled_at IS NULL`, due.Person)
+		if err != nil || !found { // who cannot come in is reminded of nothing
+			return err
+		}
+		house, err := account.HouseIn(ctx, tx)
 		if err != nil {
 			return err
 		}
-		if room == 0 {
-			return nil
+		if one.room, err = houseRoom(ctx, tx, author(house), them); err != nil {
+			return err
 		}
-		r.live.tick(room)
-		r.live.tickPerson(person)
-	}
-	return nil
+		// What was said already, and came back as not said when the past was restored, is not said again.
+		_, err = tx.Exec(ctx, `
+			WITH room AS (UPDATE chat.room SET seq = seq + 1
+				WHERE id = $1 AND NOT EXISTS (SELECT FROM chat.message x WHERE x.room_id = $1 AND x.author_id = $2 AND x.client_id = $3) RETURNING seq),
+			said AS (INSERT INTO chat.message (room_id, seq, author_id, client_id, at, body) SELECT $1, seq, $2, $3, clock_timestamp(), $4 FROM room RETURNING room_id, seq)
+			INSERT INTO chat.mention (room_id, person_id, seq) SELECT room_id, $5, seq FROM said`, one.room, house.ID, due.Client, due.Body, one.person)
+		return pg.Fault(err)
+	})
+	return one, err
 }
 
 // houseRoom finds or makes the direct room of the house and somebody, and takes its lock.

@@ -49,6 +49,16 @@ func TestCommands(t *testing.T) {
 		t.Error(topic)
 	}
 	refused(bob, "/主題 咖啡", "chat.may_not_rename")
+	refused(ann, "/topic", "chat.command_use")
+	if topic := h.mine(ann, room).Topic; topic != "tea, and more" {
+		t.Error(topic)
+	}
+	var many strings.Builder
+	for i := range maxInvited + 1 {
+		fmt.Fprintf(&many, " @nobody%d", i)
+	}
+	refused(bob, "/invite"+many.String(), "chat.many_invited")
+	do(bob, "/invite"+strings.Repeat(" @BOB", 1000), "chat.told.invite")
 	refused(eve, "/invite @bob", "chat.may_not_invite")
 	do(bob, "/邀請 @eve", "chat.told.invite")
 	if h.mine(eve, room).Role != account.Member {
@@ -86,6 +96,7 @@ func TestCommands(t *testing.T) {
 	refused(bob, "/remind me in 2 hours", "chat.when")
 	refused(bob, "/remind me in 9000 days to x", "chat.too_far")
 	refused(bob, "/remind me in 2 hours "+strings.Repeat("字", 1001), "chat.too_long")
+	refused(bob, "/remind "+strings.Repeat("x ", 20000), "chat.too_long")
 
 	// A reminder is said once: not before its time, not again, whoever looks, and also when the house was down when it was due.
 	do(bob, "/remind me in 2 hours to call Ann", "chat.told.remind")
@@ -98,6 +109,11 @@ func TestCommands(t *testing.T) {
 		}
 	}
 	said := func() (n int) {
+		t.Helper()
+		// What is being said at the moment by those who look by themselves is said when their locks are gone.
+		if _, err := h.db.App.Exec(ctx, `SELECT FROM chat.reminder FOR SHARE`); err != nil {
+			t.Fatal(err)
+		}
 		if err := h.db.App.QueryRow(ctx, `SELECT count(*)::int FROM chat.message WHERE body LIKE 'chat.reminder%'`).Scan(&n); err != nil {
 			t.Fatal(err)
 		}
@@ -143,6 +159,56 @@ func TestCommands(t *testing.T) {
 	if err := h.remind(ctx); err != nil || said() != 2 {
 		t.Error(err, said())
 	}
+	// What keeps one from being said - somebody holds the room, its person is gone - keeps no other; and what was said is not said again
+	// though its reminder came back as if it had not been.
+	kim, joe := h.person("kim", account.Member), h.person("joe", account.Member)
+	if err := h.Join(ctx, kim, room); err != nil {
+		t.Fatal(err)
+	}
+	if err := h.Join(ctx, joe, room); err != nil {
+		t.Fatal(err)
+	}
+	do(joe, "/remind me in 1 minute to go", "chat.told.remind")
+	do(kim, "/remind me in 2 minutes to eat", "chat.told.remind")
+	do(bob, "/remind me in 1 minute to wait", "chat.told.remind")
+	if _, err := h.db.App.Exec(ctx, `UPDATE account.person SET disabled_at = now() WHERE id = $1`, joe.ID); err != nil {
+		t.Fatal(err)
+	}
+	hold, err := h.db.App.Begin(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer hold.Rollback(context.WithoutCancel(ctx)) //nolint:errcheck // committed by then
+	if _, err := hold.Exec(ctx, `SELECT FROM chat.room WHERE id = $1 FOR UPDATE`, direct.ID); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := h.db.App.Exec(ctx, `UPDATE chat.reminder SET ended_at = NULL, at = now() - interval '1 minute' WHERE about = 'call Bob' OR about = 'call Ann'`); err != nil {
+		t.Fatal(err)
+	}
+	due()
+	for left := 2; left != 0; { // whoever says them
+		if err := h.remind(ctx); err != nil && !fault.HasKey(err, "chat.not_reminded") {
+			t.Fatal(err)
+		}
+		if err := h.db.App.QueryRow(ctx, `SELECT count(*)::int FROM chat.reminder WHERE person_id IN ($1, $2) AND ended_at IS NULL`, kim.ID, joe.ID).Scan(&left); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := hold.Commit(ctx); err != nil {
+		t.Fatal(err)
+	}
+	for left := 1; left != 0; {
+		if err := h.remind(ctx); err != nil {
+			t.Log(err)
+		}
+		if err := h.db.App.QueryRow(ctx, `SELECT count(*)::int FROM chat.reminder WHERE ended_at IS NULL`).Scan(&left); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if said() != 4 {
+		t.Errorf("said %d", said())
+	}
+	h.wholeLog(bob, direct.ID)
 	do(eve, "/leave", "")
 	if r := h.mine(eve, room); r.Role != account.None {
 		t.Error(r)

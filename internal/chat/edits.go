@@ -17,8 +17,11 @@ type Version struct {
 	Body string
 }
 
-// mostVersions bounds one answer of Edits: the newest are given.
-const mostVersions = 200
+// What bounds one answer of Edits: the newest are given.
+const (
+	mostVersions     = 200
+	mostVersionBytes = 1 << 20
+)
 
 // Edits gives all that a message has said, oldest first, the last being what it says now. Who may read the room may read that: an edit
 // mends what was said, and hides nothing. What is deleted is out of sight in all its versions.
@@ -27,16 +30,22 @@ func (r *Rooms) Edits(ctx context.Context, me account.Person, room, seq int64) (
 		return nil, err
 	}
 	type row struct {
-		At, Said  time.Time
-		Body, Was string
-		Deleted   bool
+		At, Said time.Time
+		Body     string  // what it says now: only in the last
+		Was      *string // nil: left out
+		Edited   bool
+		Deleted  bool
 	}
 	// A change holds what was said before it: so each version was said at the change before, the first when the message was posted.
 	rows, err := pg.All[row](ctx, r.db, `
-		SELECT coalesce(c.at, x.at) AS at, x.at AS said, x.body, coalesce(c.detail->>'before', '') AS was, x.deleted_at IS NOT NULL AS deleted
+		SELECT coalesce(c.at, x.at), x.at, CASE WHEN coalesce(c.n, 1) = 1 THEN x.body ELSE '' END,
+		       CASE WHEN c.n <= $3 AND c.bytes <= $4 THEN c.was END, c.n IS NOT NULL, x.deleted_at IS NOT NULL
 		FROM chat.message x LEFT JOIN (
-			SELECT * FROM chat.change WHERE kind = 'edit' AND room_id = $1 AND message_seq = $2 ORDER BY seq DESC LIMIT $3) c ON true
-		WHERE x.room_id = $1 AND x.seq = $2 ORDER BY c.seq`, room, seq, mostVersions)
+			SELECT seq, at, was, row_number() OVER newer AS n, sum(octet_length(was)) OVER newer AS bytes FROM (
+				SELECT seq, at, coalesce(detail->>'before', '') AS was FROM chat.change
+				WHERE kind = 'edit' AND room_id = $1 AND message_seq = $2 ORDER BY seq DESC LIMIT $3 + 1) e
+			WINDOW newer AS (ORDER BY seq DESC)) c ON true
+		WHERE x.room_id = $1 AND x.seq = $2 ORDER BY c.seq`, room, seq, mostVersions, mostVersionBytes)
 	switch {
 	case err != nil:
 		return nil, err
@@ -47,13 +56,16 @@ func (r *Rooms) Edits(ctx context.Context, me account.Person, room, seq int64) (
 	}
 	out := []Version{{At: rows[0].Said}}
 	for _, one := range rows {
-		if one.At.Equal(one.Said) && one.Was == "" { // never edited
-			break
+		switch {
+		case !one.Edited:
+		case one.Was == nil: // what stands behind it is the oldest that is given
+			out[0].At = one.At
+		default:
+			out[len(out)-1].Body = *one.Was
+			out = append(out, Version{At: one.At})
 		}
-		out[len(out)-1].Body = one.Was
-		out = append(out, Version{At: one.At})
 	}
-	out[len(out)-1].Body = rows[0].Body
+	out[len(out)-1].Body = rows[len(rows)-1].Body
 	return out, nil
 }
 

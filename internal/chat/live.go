@@ -2,6 +2,8 @@ package chat
 
 import (
 	"context"
+	"maps"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -81,8 +83,9 @@ type live struct {
 func newLive(ctx context.Context, rooms *Rooms, told func(error)) *live {
 	l := &live{told: told, rooms: rooms, loops: map[int64]*loop{}, listeners: map[Listener]map[int64]*loop{}, people: map[int64]map[Listener]struct{}{}, look: make(chan struct{}, 1)}
 	l.ctx, l.cancel = context.WithCancel(ctx)
-	l.done.Add(1)
+	l.done.Add(2)
 	go l.poll()
+	go l.remindAll()
 	return l
 }
 
@@ -217,17 +220,11 @@ func (r *Rooms) Here(people []int64) map[int64]bool {
 	return here
 }
 
-// online are the people who have a page of the house open, at most 1000.
+// online are the people who have a page of the house open.
 func (r *Rooms) online() []int64 {
 	r.live.mu.Lock()
 	defer r.live.mu.Unlock()
-	ids := make([]int64, 0, min(len(r.live.people), 1000))
-	for id := range r.live.people {
-		if len(ids) < 1000 {
-			ids = append(ids, id)
-		}
-	}
-	return ids
+	return slices.AppendSeq(make([]int64, 0, len(r.live.people)), maps.Keys(r.live.people))
 }
 
 // ToPerson hands something to every listener of a person: their other windows.
@@ -295,7 +292,7 @@ func (l *live) poll() {
 		case <-timer.C:
 		case <-l.look:
 		}
-		if l.compare() != nil || l.remind() != nil {
+		if l.compare() != nil {
 			timer.Reset(pollAway)
 		} else {
 			timer.Reset(pollEvery)
@@ -303,11 +300,28 @@ func (l *live) poll() {
 	}
 }
 
-// remind says what people wanted to be reminded of, at most one look late.
-func (l *live) remind() error {
-	ctx, cancel := context.WithTimeout(l.ctx, commitTimeout)
-	defer cancel()
-	return l.rooms.remind(ctx)
+// remindAll says what people wanted to be reminded of, at most one look late. What keeps a reminder waiting keeps nothing else waiting; of one that
+// fails look after look is told once.
+func (l *live) remindAll() {
+	defer l.done.Done()
+	look := time.NewTicker(pollEvery)
+	defer look.Stop()
+	failed := map[int64]bool{}
+	for {
+		select {
+		case <-l.ctx.Done():
+			return
+		case <-look.C:
+		}
+		before := failed
+		failed = map[int64]bool{}
+		err := l.rooms.remindDue(l.ctx, func(id int64, err error) {
+			if failed[id] = true; !before[id] && l.ctx.Err() == nil {
+				l.told(err)
+			}
+		})
+		l.rooms.suspect(err)
+	}
 }
 
 // compare wakes the loops that are behind, notices a restored database, and tells when the database goes or comes.

@@ -48,6 +48,7 @@ type post struct {
 	callsAll bool // its author may call everybody
 	mentions []named
 	called   []int64 // people; everybody in the room is 0
+	here     bool    // calls those who are here: see callHere
 	replies  []Reply
 
 	outcome Receipt
@@ -347,6 +348,9 @@ func (r *Rooms) columns(ctx context.Context, db *pg.Pool, batch []*post) (*colum
 	if err := r.resolve(ctx, db, batch); err != nil {
 		return nil, err
 	}
+	if err := r.callHere(ctx, db, batch); err != nil {
+		return nil, err
+	}
 	n := len(batch)
 	c := &columns{rooms: make([]int64, n), authors: make([]int64, n), clients: make([]pgtype.UUID, n), bodies: make([]string, n), mentions: make([]string, n),
 		threads: make([]int64, n), aloud: make([]bool, n)}
@@ -530,7 +534,7 @@ func (r *Rooms) resolve(ctx context.Context, q pg.Queryer, batch []*post) error 
 	var roomIDs []int64
 	var handles []string
 	for i, p := range batch {
-		p.mentions, p.called = nil, nil
+		p.mentions, p.called, p.here = nil, nil, false
 		for _, c := range p.calls {
 			ords, starts, roomIDs, handles = append(ords, int32(i)), append(starts, int32(c.start)), append(roomIDs, p.room), append(handles, c.handle)
 		}
@@ -556,11 +560,11 @@ func (r *Rooms) resolve(ctx context.Context, q pg.Queryer, batch []*post) error 
 	})
 	for i, p := range batch {
 		for _, c := range p.calls { // the longest at each place comes first
-			if at := (place{int32(i), int32(c.start)}); p.callsAll && callsAll[c.handle] != "" && !taken[at] {
+			if at := (place{int32(i), int32(c.start)}); p.callsAll && account.CallsAll(c.handle) != "" && !taken[at] {
 				taken[at] = true
 				p.mentions = addNamed(p.mentions, named{handle: c.handle})
-				if callsAll[c.handle] == "here" {
-					p.called = append(p.called, r.online()...)
+				if account.CallsAll(c.handle) == "here" {
+					p.here = true
 				} else {
 					p.called = append(p.called, 0)
 				}
@@ -570,11 +574,34 @@ func (r *Rooms) resolve(ctx context.Context, q pg.Queryer, batch []*post) error 
 	return pg.Fault(err)
 }
 
-// callsAll are the words that call everybody in a room, or those of them who are here, in both languages and as other chats have them. Who
-// bears such a name is called by it where they are.
-var callsAll = map[string]string{
-	"room": "room", "all": "room", "everyone": "room", "channel": "room", "所有人": "room", "大家": "room",
-	"here": "here", "在線": "here", "在线": "here",
+// mostHere bounds how many people "@here" calls.
+const mostHere = 1000
+
+// callHere calls those who are in the room and have a page of the house open, where a resolved post calls them.
+func (r *Rooms) callHere(ctx context.Context, q pg.Queryer, batch []*post) error {
+	type row struct{ ID int64 }
+	rooms := map[int64][]row{}
+	var online []int64
+	for _, p := range batch {
+		if !p.here {
+			continue
+		}
+		here, known := rooms[p.room]
+		if !known {
+			if online == nil {
+				online = r.online()
+			}
+			var err error
+			if here, err = pg.All[row](ctx, q, `SELECT person_id FROM chat.member WHERE room_id = $1 AND person_id = ANY($2) LIMIT $3`, p.room, online, mostHere); err != nil {
+				return err
+			}
+			rooms[p.room] = here
+		}
+		for _, one := range here {
+			p.called = append(p.called, one.ID)
+		}
+	}
+	return nil
 }
 
 func addNamed(list []named, m named) []named {

@@ -47,7 +47,10 @@ const (
 	mostUnindexed = 50_000 // messages are looked through without an index
 	mostLooks     = 20_000 // messages are read for one answer
 	mostSearching = 6      // at a time
-	fewRooms      = 64     // are asked for in the index, where they have little of all that was said; else the others' messages are left out one by one
+	mostOfOne     = 2      // of them of one person
+	mostOpened    = 4      // parts of the index are read at once
+	searchFor     = 10 * time.Second
+	fewRooms      = 64 // are asked for in the index, where they have little of all that was said; else the others' messages are left out one by one
 )
 
 // Search finds messages in all rooms that me may read as things stand, newest first. What is found is exactly what Query.Match says of the messages as they
@@ -60,12 +63,19 @@ func (r *Rooms) Search(ctx context.Context, me account.Person, a Ask) (SearchAns
 	if a.Limit <= 0 {
 		a.Limit = 20
 	}
+	if !r.beginSearch(me.ID) {
+		return SearchAnswer{}, fault.New(fault.RateLimited, "search.at_once", fault.Args{"limit": mostOfOne})
+	}
+	defer r.endSearch(me.ID)
 	select { // a flood of searches leaves connections to those who read
 	case r.searching <- struct{}{}:
 		defer func() { <-r.searching }()
 	case <-ctx.Done():
 		return SearchAnswer{}, fault.Wrap(ctx.Err(), fault.Unavailable, "pg.busy")
 	}
+	asked := ctx
+	ctx, cancel := context.WithTimeout(asked, r.searchFor)
+	defer cancel()
 	var out SearchAnswer
 	err = pgx.BeginTxFunc(ctx, r.db, pgx.TxOptions{IsoLevel: pgx.RepeatableRead, AccessMode: pgx.ReadOnly}, func(tx pgx.Tx) error {
 		s := &seeker{tx: tx, query: q, limit: min(a.Limit, SearchLimit), until: newest, zone: cmp.Or(a.Zone, time.UTC)}
@@ -75,7 +85,29 @@ func (r *Rooms) Search(ctx context.Context, me account.Person, a Ask) (SearchAns
 		}
 		return err
 	})
+	if err != nil && ctx.Err() != nil && asked.Err() == nil {
+		err = fault.Wrap(err, fault.TooLarge, "search.slow", fault.Args{"limit": int(searchFor / time.Second)})
+	}
 	return out, pg.Fault(err)
+}
+
+// beginSearch tells whether somebody may search once more at the same time; who may calls endSearch.
+func (r *Rooms) beginSearch(person int64) bool {
+	r.searchers.Lock()
+	defer r.searchers.Unlock()
+	if r.searchers.n[person] >= mostOfOne {
+		return false
+	}
+	r.searchers.n[person]++
+	return true
+}
+
+func (r *Rooms) endSearch(person int64) {
+	r.searchers.Lock()
+	defer r.searchers.Unlock()
+	if r.searchers.n[person]--; r.searchers.n[person] == 0 {
+		delete(r.searchers.n, person)
+	}
 }
 
 // newest is behind every message.
@@ -315,7 +347,7 @@ func (s *seeker) tail(ctx context.Context) (hits []hit, err error) {
 	for _, g := range open {
 		rooms, posts, changes, tops = append(rooms, g.Room), append(posts, g.Posts), append(changes, g.Changes), append(tops, g.Top)
 	}
-	rows, err := s.tx.Query(ctx, unindexed, rooms, posts, changes, tops, int64(mostUnindexed)+1)
+	rows, err := s.tx.Query(ctx, `SELECT * FROM (`+unindexed+`) u LIMIT $5`, rooms, posts, changes, tops, int64(mostUnindexed)+1)
 	if err != nil {
 		return nil, err
 	}
@@ -366,7 +398,7 @@ func (s *seeker) candidates(ctx context.Context, n int) (out []search.Post, err 
 			}
 		}
 		if s.opened < len(s.parts) && (best == nil || s.parts[s.opened].LastAt >= newest.At) {
-			if err := s.open(ctx, max(2, s.opened)); err != nil {
+			if err := s.open(ctx, min(max(2, s.opened), mostOpened)); err != nil {
 				return nil, err
 			}
 			continue

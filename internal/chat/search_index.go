@@ -177,7 +177,7 @@ func indexSome(ctx context.Context, tx pgx.Tx, least int64) (more bool, err erro
 	return more, err
 }
 
-// unindexed are messages that stand: those after $2, up to $4, and what changed after $3 of those before. It wants arrays of rooms and these seqs, and how many at most.
+// unindexed are messages that stand: those after $2, up to $4, and what changed after $3 of those before. It wants arrays of rooms and these seqs, and how many at most of each room.
 const unindexed = `
 	SELECT m.room_id, m.seq, m.author_id, m.at, m.body
 	FROM unnest($1::bigint[], $2::bigint[], $4::bigint[]) AS g (room_id, posts, upto)

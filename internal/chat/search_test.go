@@ -215,3 +215,30 @@ func TestWhatIsFoundIsWhatALookAtAllMessagesFinds(t *testing.T) {
 }
 
 func (h *house) App() *pg.Pool { return h.db.App }
+
+// TestSearchesAreBounded: nobody holds all the searches, none goes on for ever, and others are not in the way of that.
+func TestSearchesAreBounded(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t)
+	ann, bob := h.person("ann", account.Member), h.person("bob", account.Member)
+	h.say(ann, h.room(ann, Public, bob), "tea")
+	ask := func(who account.Person) error {
+		_, err := h.Search(t.Context(), who, Ask{Text: "tea"})
+		return err
+	}
+	for range mostOfOne {
+		if !h.beginSearch(ann.ID) {
+			t.Fatal("refused")
+		}
+	}
+	h.wantFault(ask(ann), "search.at_once")
+	if err := ask(bob); err != nil {
+		t.Error(err)
+	}
+	h.endSearch(ann.ID)
+	if err := ask(ann); err != nil {
+		t.Error(err)
+	}
+	h.searchFor = 1
+	h.wantFault(ask(bob), "search.slow")
+}

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"slices"
+	"strings"
 	"testing"
 
 	"howdah/internal/account"
@@ -269,6 +270,19 @@ func TestWordsThatCallEverybody(t *testing.T) {
 	if mentions(bob) != 3 || mentions(guest) != 2 || h.mine(out, room).Mentions != 0 {
 		t.Errorf("%d %d", mentions(bob), mentions(guest))
 	}
+	// Other words to those who were here call nobody who is here since, and still those who have gone.
+	h.Unlisten(ear)
+	late := &silent{who: guest}
+	if _, err := h.Listen(ctx, late); err != nil {
+		t.Fatal(err)
+	}
+	defer h.Unlisten(late)
+	if _, err := h.Edit(ctx, ann, Draft{Room: room, ClientID: newID(), Body: "@在線, lunch?"}, seq); err != nil {
+		t.Fatal(err)
+	}
+	if mentions(bob) != 3 || mentions(guest) != 2 {
+		t.Errorf("%d %d", mentions(bob), mentions(guest))
+	}
 	// An edit takes it back.
 	if _, err := h.Edit(ctx, ann, Draft{Room: room, ClientID: newID(), Body: "never mind"}, seq); err != nil {
 		t.Fatal(err)
@@ -315,6 +329,17 @@ func TestEditsAreKeptAndDeletionsUndone(t *testing.T) {
 	v, err := h.Edits(ctx, ann, room, seq)
 	if err != nil || len(v) != 3 || v[0].Body != "one" || v[1].Body != "two" || v[2].Body != "three" || !v[1].At.After(v[0].At) || !v[2].At.After(v[1].At) {
 		t.Errorf("%+v, %v", v, err)
+	}
+	// A long one is given as far as it is not too much, from the newest back.
+	long := h.say(bob, room, "short")
+	for i := range 24 {
+		if _, err := h.Edit(ctx, bob, Draft{Room: room, ClientID: newID(), Body: fmt.Sprint(i, strings.Repeat("x", 47000))}, long); err != nil {
+			t.Fatal(err)
+		}
+	}
+	v, err = h.Edits(ctx, ann, room, long)
+	if want := mostVersionBytes / 47000; err != nil || len(v) != want+1 || !strings.HasPrefix(v[want].Body, "23x") || !strings.HasPrefix(v[0].Body, fmt.Sprint(23-want, "x")) || !v[0].At.Before(v[1].At) {
+		t.Errorf("%d versions, %v", len(v), err)
 	}
 	_, err = h.Edits(ctx, eve, room, seq)
 	h.wantFault(err, "chat.no_room")

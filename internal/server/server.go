@@ -271,6 +271,10 @@ func (s *Server) databaseTrouble(err error) {
 	if s.replacing.Load() != nil {
 		return // it is we who take it away
 	}
+	if fault.HasKey(err, "chat.not_reminded") {
+		s.options.Log.Error("a reminder cannot be said; it is tried again", "error", err)
+		return
+	}
 	if err != nil {
 		s.options.Log.Error("the database cannot be used; people are told to wait", "error", err)
 	} else {
