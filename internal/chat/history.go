@@ -50,6 +50,21 @@ func messages(ctx context.Context, q pg.Queryer, where string, args ...any) ([]M
 	return out, pg.Fault(err)
 }
 
+// Message reads one message of a room, be it in its page or in a thread.
+func (r *Rooms) Message(ctx context.Context, me account.Person, room, seq int64) (Message, error) {
+	if err := r.may(ctx, r.db, Read, me, room); err != nil {
+		return Message{}, err
+	}
+	found, err := messages(ctx, r.db, `x.room_id = $1 AND x.seq = $2`, room, seq)
+	if err != nil {
+		return Message{}, err
+	}
+	if len(found) == 0 {
+		return Message{}, fault.New(fault.NotFound, "chat.no_message")
+	}
+	return found[0], nil
+}
+
 // History reads a page of a room. Its cost does not depend on how much the room holds.
 func (r *Rooms) History(ctx context.Context, me account.Person, room int64, c Cursor) (Page, error) {
 	if c.Before < 0 || c.After < 0 || c.Around < 0 {

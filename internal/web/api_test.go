@@ -109,6 +109,10 @@ func TestTheAPIFromFirstRoomToLast(t *testing.T) {
 	if code, text, _ := bob.page(fmt.Sprintf("/room/%d/messages/%d/edits", room, seq)); code != 200 || !strings.Contains(text, "<p>bye</p>") || !strings.Contains(text, "hello <strong>") {
 		t.Error(code, text)
 	}
+	// A reply that stands only in its thread has a page of its edits as well, with who wrote it.
+	if code, text, _ := owner.page(fmt.Sprintf("/room/%d/messages/%d/edits", room, reply)); code != 200 || !strings.Contains(text, "so <em>I</em> say") || !strings.Contains(text, `<h2><span dir="auto">`) {
+		t.Error(code, text)
+	}
 	gus.must("DELETE", fmt.Sprintf("%s/messages/%d", path, seq), nil)
 	bob.refused(403, "chat.not_deleter", "POST", fmt.Sprintf("%s/messages/%d/undelete", path, seq), nil)
 	gus.must("POST", fmt.Sprintf("%s/messages/%d/undelete", path, seq), nil)

@@ -5,7 +5,6 @@ import (
 	"net/http"
 	"time"
 
-	"howdah/internal/chat"
 	"howdah/internal/web/ui"
 )
 
@@ -41,7 +40,7 @@ func (d *Door) editsPage(v *visit) error {
 	if err != nil {
 		return err
 	}
-	page, err := d.rooms.History(v.ctx(), v.me(), room, chat.Cursor{Around: seq, Limit: 1})
+	m, err := d.rooms.Message(v.ctx(), v.me(), room, seq)
 	if err != nil {
 		return err
 	}
@@ -49,12 +48,7 @@ func (d *Door) editsPage(v *visit) error {
 	if err != nil {
 		return err
 	}
-	p := ui.EditsPage{Chrome: c, Room: room, Seq: seq}
-	for _, m := range page.Messages {
-		if m.Seq == seq {
-			p.By = pagePerson(m.By)
-		}
-	}
+	p := ui.EditsPage{Chrome: c, Room: room, Seq: seq, By: pagePerson(m.By)}
 	for _, one := range versions {
 		p.Versions = append(p.Versions, ui.Version{At: one.At, HTML: template.HTML(render(one.Body, nil))}) //nolint:gosec // as in pageMessage
 	}
