@@ -16,13 +16,13 @@ type Further struct {
 	Reason Reason `json:"reason"`
 }
 
-// things are what rules found of which objects, as hashes, and when each was found last.
+// things are what rules found of which objects, as hashes, and when each was news last.
 type things map[uint32]time.Time
 
 const (
 	mostFurther = 20
-	mostThings  = 500             // what comes behind them is one
-	thingAgain  = 5 * time.Minute // the same thing is news again when it was not done for so long: it may have been undone meanwhile
+	mostThings  = 500       // what comes behind them is one
+	thingAgain  = time.Hour // the same thing is news again after so long: whoever answered the first may think that it is over, or has undone it
 )
 
 // news says whether a rule found something that the incident does not have, and takes it in. That somebody goes on trying what they are not allowed to is none.
@@ -41,12 +41,10 @@ func (i *Incident) news(rule string, e *Event) bool {
 	if i.Known == nil {
 		i.Known = things{}
 	}
-	if e.Time.After(at) {
-		i.Known[thing] = e.Time
-	}
 	if known && (tried || e.Time.Sub(at) < thingAgain) {
 		return false
 	}
+	i.Known[thing] = e.Time
 	i.Things++
 	return true
 }
