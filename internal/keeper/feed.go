@@ -30,6 +30,8 @@ type feed struct {
 const (
 	feedName   = "wal"     // the folder, in unfinished-restore
 	comingName = "coming"  // in there: names of what will come
+	fullName   = "full"    // in there: what comes next has no room, and nobody waits for it
+	nowName    = ".now"    // in there, behind the name of one that is under way, which has its room
 	makingName = "making"  // in there: what is being written
 	feedAgain  = ".again"  // behind the name of the last one, which PostgreSQL asks for twice
 	feedMost   = 512 << 20 // bytes that lie ready, at most
@@ -98,15 +100,18 @@ func (f *feed) name(i int) string {
 // feedTries are how often PostgreSQL's command looks for what will come, 50 ms apart: where we were killed, it goes on without us.
 const feedTries = 1200
 
-// command is the restore_command that takes what was brought, waits for what will come, and leaves all else to another command. What it does while it waits is the shell's own, but for sleep.
+// command is the restore_command that takes what was brought, waits for what will come, and leaves all else to another command. What it does while it waits is the shell's own, but for sleep. PostgreSQL begins with the
+// checkpoint, which may lie further ahead than there is room before it takes what lies ready: that is left to the other command as well. Who waited in vain has nobody wait again.
 func (f *feed) command(other string) string {
 	file := func(parts ...string) string { return word(filepath.Join(append([]string{f.dir}, parts...)...)) }
 	begin := ""
 	if f.x.plan.Timeline == 1 && f.first.Timeline == 1 { // which has no history; and a copy that writes into no archive may take any timeline as its own
 		begin = `case "%f" in *.history) exit 1;; esac; `
 	}
+	most := strconv.Itoa(feedTries)
 	ready, again := file()+`/"%f"`, file()+`/"%f`+feedAgain+`"`
-	return begin + `i=0; while [ -e ` + file(comingName) + `/"%f" ] && [ $i -lt ` + strconv.Itoa(feedTries) + ` ]; do i=$((i+1)); sleep 0.05; done; ` +
+	return begin + `i=0; while [ -e ` + file(comingName) + `/"%f" ] && { [ ! -e ` + file(comingName, fullName) + ` ] || [ -e ` + file(comingName) + `/"%f` + nowName + `" ]; } && [ $i -lt ` + most + ` ]; do i=$((i+1)); sleep 0.05; done; ` +
+		`if [ $i -ge ` + most + ` ]; then rm -rf ` + file(comingName) + `; fi; ` +
 		`if [ -e ` + ready + ` ]; then exec mv ` + ready + ` "%p"; elif [ -e ` + again + ` ]; then exec mv ` + again + ` "%p"; else exec ` + other + `; fi`
 }
 
@@ -117,7 +122,8 @@ func (f *feed) work(ctx context.Context) {
 		if i >= f.count {
 			return
 		}
-		err := f.await(ctx)
+		now := filepath.Join(f.dir, comingName, f.name(i)+nowName)
+		err := f.await(ctx, now)
 		if err == nil {
 			err = f.bring(ctx, f.name(i), "")
 		}
@@ -125,22 +131,27 @@ func (f *feed) work(ctx context.Context) {
 			err = f.bring(ctx, f.name(i), feedAgain)
 		}
 		_ = os.Remove(filepath.Join(f.dir, comingName, f.name(i))) // it is there, or will not be
+		_ = os.Remove(now)
 		if err != nil {
 			f.cancel()
 		}
 	}
 }
 
-// await waits until PostgreSQL has taken enough of what lies there.
-func (f *feed) await(ctx context.Context) error {
+// await waits until PostgreSQL has taken enough of what lies there, and says meanwhile that there is no room, and then that one is under way.
+func (f *feed) await(ctx context.Context, now string) error {
+	full := filepath.Join(f.dir, comingName, fullName)
 	again := time.NewTicker(20 * time.Millisecond)
 	defer again.Stop()
 	for {
 		entries, err := os.ReadDir(f.dir)
 		const folders = 2
 		if ready := len(entries) - folders; err != nil || ready == 0 || int64(ready)*int64(f.fetch.s.SegmentSize) < feedMost {
+			_ = os.WriteFile(now, nil, 0o600) // the folder may be gone: then nobody waits
+			_ = os.Remove(full)
 			return err
 		}
+		_ = os.WriteFile(full, nil, 0o600)
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
