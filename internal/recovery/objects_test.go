@@ -59,6 +59,12 @@ COMMENT ON VIEW report.open IS 'two deep'; GRANT SELECT ON report.open TO clerk;
 CREATE MATERIALIZED VIEW report.sums AS SELECT customer, sum(c) AS c FROM store."Order" GROUP BY 1; CREATE UNIQUE INDEX ON report.sums (customer);
 CREATE TABLE report.line (o int REFERENCES store."Order" ON DELETE CASCADE, n int DEFAULT nextval('store.number'), p int CHECK (store.price(p) > 0), lost store.state);
 COMMENT ON CONSTRAINT line_o_fkey ON report.line IS 'of an order';
+CREATE SEQUENCE public.seen;
+CREATE FUNCTION report.seen(n int) RETURNS boolean LANGUAGE plpgsql AS $$BEGIN PERFORM nextval('public.seen'); RETURN true; END$$;
+ALTER FUNCTION report.seen(int) OWNER TO clerk;
+CREATE DOMAIN report.small AS int CONSTRAINT small_seen CHECK (report.seen(VALUE)) CONSTRAINT small_known CHECK (VALUE > 0) NOT NULL;
+CREATE TABLE report.few (n report.small CONSTRAINT few_seen CHECK (report.seen(n)));
+INSERT INTO report.few SELECT generate_series(1, 3);
 CREATE VIEW report.line_now AS SELECT n FROM report.line;
 CREATE RULE quiet AS ON DELETE TO report.line DO ALSO NOTHING;
 INSERT INTO store.customer (name, at) SELECT 'c' || g, ROW('s', g)::store.place FROM generate_series(1, 300) g;
@@ -119,14 +125,16 @@ func TestWhatWasDroppedComesBackWithAllThatWentWithIt(t *testing.T) {
 	// Things.
 	things := s.accident(`DROP FUNCTION store.touch() CASCADE`, `DROP INDEX store."Order by price"`, `DROP VIEW store.open CASCADE`, `DROP SEQUENCE store.number CASCADE`,
 		`CREATE OR REPLACE FUNCTION store.price(n text) RETURNS int LANGUAGE sql IMMUTABLE AS 'SELECT 4'`, `DROP MATERIALIZED VIEW report.sums`, `DROP PROCEDURE store.clear`,
-		`ALTER TABLE report.line DROP COLUMN lost`, `ALTER DOMAIN store.cents DROP CONSTRAINT cents_check`)
+		`ALTER TABLE report.line DROP COLUMN lost`, `ALTER DOMAIN store.cents DROP CONSTRAINT cents_check`, `DROP FUNCTION report.seen CASCADE`)
 	after := state()
+	seen := s.ask(`SELECT last_value::text FROM public.seen`)
 	args := "text"
 	past := s.past(things, keeper.ObjectName{Kind: keeper.KindFunction, Schema: "store", Name: "touch"}, keeper.ObjectName{Kind: keeper.KindIndex, Schema: "store", Name: "Order by price"},
 		keeper.ObjectName{Kind: keeper.KindView, Schema: "store", Name: "open"}, keeper.ObjectName{Kind: keeper.KindView, Schema: "report", Name: "sums"},
 		keeper.ObjectName{Kind: keeper.KindSequence, Schema: "store", Name: "number"}, keeper.ObjectName{Kind: keeper.KindFunction, Schema: "store", Name: "price", Args: &args},
 		keeper.ObjectName{Kind: keeper.KindFunction, Schema: "store", Name: "clear"}, keeper.ObjectName{Kind: keeper.KindType, Schema: "store", Name: "state"},
-		keeper.ObjectName{Kind: keeper.KindType, Schema: "store", Name: "cents"})
+		keeper.ObjectName{Kind: keeper.KindType, Schema: "store", Name: "cents"},
+		keeper.ObjectName{Kind: keeper.KindFunction, Schema: "report", Name: "seen"})
 	options := recovery.Options{Live: s.live(), Database: "postgres", Mode: recovery.Objects, Now: time.Now(), Look: true}
 	shown, err := recovery.Apply(t.Context(), past, options)
 	if err != nil || len(shown.Objects) < 9 || len(shown.Left) != 1 || shown.Left[0] != "report.line.lost" {
@@ -157,7 +165,15 @@ func TestWhatWasDroppedComesBackWithAllThatWentWithIt(t *testing.T) {
 	if err := past.Close(t.Context()); err != nil {
 		t.Error(err)
 	}
-	s.exec(`DROP SCHEMA `+done.Schema(), `ALTER TABLE report.line ADD lost store.state`)
+	if now := s.ask(`SELECT last_value::text FROM public.seen`); now != seen { // VALIDATE CONSTRAINT is for those who trust it
+		t.Errorf("a function of somebody who is no superuser has seen the rows: called %s times, and now %s", seen, now)
+	}
+	slices.Sort(done.Loose)
+	if want := []string{`"report"."few": few_seen`, "report.small: small_seen", "store.cents: cents_check"}; !slices.Equal(done.Loose, want) {
+		t.Errorf("came back without a look at the rows: %q", done.Loose)
+	}
+	s.exec(`DROP SCHEMA `+done.Schema(), `ALTER TABLE report.line ADD lost store.state`, `ALTER TABLE report.few VALIDATE CONSTRAINT few_seen`, `ALTER DOMAIN report.small VALIDATE CONSTRAINT small_seen`,
+		`ALTER DOMAIN store.cents VALIDATE CONSTRAINT cents_check`)
 	same("things", state(), before)
 	counts()
 
@@ -175,7 +191,7 @@ func TestWhatWasDroppedComesBackWithAllThatWentWithIt(t *testing.T) {
 	if done, err = recovery.Apply(t.Context(), past, options); err != nil {
 		t.Fatal(err)
 	}
-	if len(done.Loose) != 1 || !slices.Equal(done.Left, []string{"report.line.lost"}) {
+	if len(done.Loose) != 2 || !slices.Equal(done.Left, []string{"report.line.lost"}) {
 		t.Errorf("loose: %v, left: %v", done.Loose, done.Left)
 	}
 	s.exec(`INSERT INTO store.day VALUES (1, 999)`)
@@ -197,7 +213,7 @@ func TestWhatWasDroppedComesBackWithAllThatWentWithIt(t *testing.T) {
 	if err := past.Close(t.Context()); err != nil {
 		t.Error(err)
 	}
-	s.exec(`DROP SCHEMA `+done.Schema(), `ALTER TABLE report.line ADD lost store.state`, `DELETE FROM report.line WHERE o = 99999`, `ALTER TABLE report.line VALIDATE CONSTRAINT line_o_fkey`)
+	s.exec(`DROP SCHEMA `+done.Schema(), `ALTER TABLE report.line ADD lost store.state`, `DELETE FROM report.line WHERE o = 99999`, `ALTER TABLE report.line VALIDATE CONSTRAINT line_o_fkey`, `ALTER TABLE report.line VALIDATE CONSTRAINT line_p_check`)
 	same("the schema", state(), before)
 	counts()
 

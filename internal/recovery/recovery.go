@@ -71,7 +71,7 @@ type Done struct {
 	Tables   []Table   `json:"tables"`
 	Objects  []Object  `json:"objects,omitempty"` // of the mode Objects: what came back beside the rows of tables
 	Left     []string  `json:"left,omitempty"`    // and what did not: columns of tables that are there
-	Loose    []string  `json:"loose,omitempty"`   // foreign keys of tables that are there, which came back without a check (NOT VALID)
+	Loose    []string  `json:"loose,omitempty"`   // foreign keys and checks of tables and domains that are there, which came back without a look at what is there (NOT VALID)
 	Rights   []Right   `json:"rights,omitempty"`  // that were given back
 	For      string    `json:"for,omitempty"`     // Options.For
 	Empty    []string  `json:"empty,omitempty"`   // unlogged tables that came back without rows
