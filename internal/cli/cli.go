@@ -135,10 +135,33 @@ func Main(args []string, in io.Reader, out, errs io.Writer) (code int) {
 		t.options = append(t.options, group.Name)
 	}
 	// Where the house is stands in a file that we may not read: elsewhere there would be another one, and it would be empty.
-	if _, said := os.LookupEnv(variable("data")); len(sources.Closed) > 0 && slices.Contains(t.options, "data") && !t.given["data"] && !t.given["config"] && !said {
+	if _, said := os.LookupEnv(variable("data")); len(sources.Closed) > 0 && slices.Contains(t.options, "data") && !t.given["data"] && !t.given["config"] && !said && !ofAdopted(parsed) {
 		return t.fail(fault.New(fault.Forbidden, "config.closed", fault.Args{"file": sources.Closed[0]}))
 	}
 	return t.fail(parsed.Run())
+}
+
+// ofAdopted tells whether a command is about an adopted cluster, whose folder says all about it. The house itself is never another one's.
+func ofAdopted(parsed *kong.Context) bool {
+	var c keeping
+	for _, flag := range parsed.Flags() {
+		value, _ := parsed.FlagValue(flag).(string)
+		switch flag.Name {
+		case "cluster":
+			c.Cluster = value
+		case "clusters":
+			c.Clusters = value
+		case "admin-dsn":
+			c.AdminDSN = value
+		case "listen":
+			return false
+		}
+	}
+	if c.Cluster == "" {
+		return false
+	}
+	known, _ := c.lookUp() // the command itself says what is wrong with it
+	return known != nil
 }
 
 // detail gives the commands that want more than a line of help what the catalogs have for them.

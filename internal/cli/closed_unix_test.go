@@ -12,6 +12,8 @@ import (
 
 	"howdah/internal/cli/clitest"
 	"howdah/internal/cluster"
+	"howdah/internal/keeper"
+	"howdah/internal/wal"
 )
 
 // TestAConfigurationThatMayNotBeReadIsNoEmptyHouse: a service that lost its right to it must not begin anew elsewhere.
@@ -53,6 +55,25 @@ func TestAConfigurationThatMayNotBeReadIsNoEmptyHouse(t *testing.T) {
 	}
 	if said, _ := run("status", "--data", filepath.Join(dir, "another")); strings.Contains(said, "may not be read") {
 		t.Error("another house is named, and it does not help:", said)
+	}
+	adopted := filepath.Join(dir, "clusters", "other")
+	if err := os.MkdirAll(adopted, 0o755); err != nil { //nolint:gosec // as above
+		t.Fatal(err)
+	}
+	known := &keeper.Adopted{Name: "other", Data: "/srv/other", Identity: wal.Identity{System: 7, Major: 15, SegmentSize: 1 << 20}}
+	if err := known.Save(adopted); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Chmod(keeper.AdoptedFile(adopted), 0o644); err != nil { //nolint:gosec // as above
+		t.Fatal(err)
+	}
+	if said, _ := run("status", "--cluster", "other", "--clusters", filepath.Dir(adopted)); strings.Contains(said, "howdah.toml may not be read") {
+		t.Error("an adopted cluster is named, and it does not help:", said)
+	}
+	for _, args := range [][]string{{"status", "--cluster", "unknown"}, {"up", "--cluster", "other"}} {
+		if said, code := run(append(args, "--clusters", filepath.Dir(adopted))...); code != 77 || !strings.Contains(said, "howdah.toml may not be read") {
+			t.Errorf("%v: %d %s", args, code, said)
+		}
 	}
 	if said, code := run("version"); code != 0 {
 		t.Error("what needs no house:", said)

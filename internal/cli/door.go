@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"net"
 	"strings"
 
 	"howdah/internal/fault"
@@ -18,6 +19,8 @@ func (c *upOptions) tls() (*server.TLS, error) {
 		return nil, nil
 	case files && auto:
 		return nil, fault.New(fault.Invalid, "server.tls_both")
+	case auto && c.PublicURL == "" && loopback(c.Listen): // with a public URL, somebody leads people on
+		return nil, fault.New(fault.Invalid, "server.tls_here", fault.Args{"listen": c.Listen})
 	case files && (c.TLSCert == "" || c.TLSKey == ""):
 		return nil, fault.New(fault.Invalid, "server.tls_half")
 	}
@@ -32,6 +35,13 @@ func (c *upOptions) tls() (*server.TLS, error) {
 		t.HTTPListen, t.HTTPMay = ":80", true
 	}
 	return t, nil
+}
+
+// loopback tells whether an address is for this machine alone.
+func loopback(address string) bool {
+	host, _, err := net.SplitHostPort(address)
+	ip := net.ParseIP(host)
+	return err == nil && (strings.EqualFold(host, "localhost") || ip != nil && ip.IsLoopback())
 }
 
 // localAddress is where the page is reached on this machine, whatever its public name is; told is that.

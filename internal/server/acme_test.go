@@ -184,6 +184,18 @@ func TestACertificateIsGotFromAnAuthority(t *testing.T) {
 	if n := strings.Count(r.log.String(), "nobody can come in by this name"); n != 1 {
 		t.Errorf("it was tried %d times", n)
 	}
+	// There is one kind of certificate, for whoever comes and whatever they offer.
+	modern := to(address+":5001", a.roots)
+	modern.Transport.(*http.Transport).TLSClientConfig.MinVersion = tls.VersionTLS13
+	if got, err := ask(t, modern, "GET", "https://chat.example.org:5001/sign-in", ""); err != nil || !got.TLS.PeerCertificates[0].Equal(first) {
+		t.Error("who speaks TLS 1.3 only:", err)
+	}
+	old := to(address+":5001", a.roots)
+	old.Transport.(*http.Transport).TLSClientConfig.MaxVersion = tls.VersionTLS12
+	old.Transport.(*http.Transport).TLSClientConfig.CipherSuites = []uint16{tls.TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256}
+	if _, err := ask(t, old, "GET", "https://chat.example.org:5001/", ""); err == nil {
+		t.Error("there is a certificate of another kind")
+	}
 	// The watchdog and howdah doctor come by no name of ours.
 	near := &http.Client{Transport: &http.Transport{DisableKeepAlives: true, TLSClientConfig: &tls.Config{InsecureSkipVerify: true, MinVersion: tls.VersionTLS12}}}
 	if health, err := ask(t, near, "GET", "https://"+address+":5001/healthz", ""); err != nil || health.StatusCode != http.StatusOK {

@@ -39,7 +39,7 @@ type Options struct {
 
 	Listen        string         // address of the public door
 	MetricsListen string         // address of /metrics; "" for none
-	PublicURL     string         // how people reach the door; "" is http://localhost and the port, or https:// and what the certificate names
+	PublicURL     string         // how people reach the door; "" is http://localhost and the port, or https:// and the one name in the certificate
 	TLS           *TLS           // nil: the door speaks plain HTTP
 	Proxies       []netip.Prefix // who may say for whom a request comes
 	Log           *slog.Logger
@@ -103,6 +103,11 @@ func Run(ctx context.Context, options Options) error {
 		return listenFault(err, options.Listen)
 	}
 	if s.url == "" {
+		if secured != nil {
+			if err := options.TLS.nameless(secured, listener.Addr()); err != nil {
+				return errors.Join(err, listener.Close())
+			}
+		}
 		s.url = doorURL(listener.Addr(), secured)
 	}
 	s.setHandler(web.Waiting(func() error { return s.why() }))

@@ -23,6 +23,7 @@ import (
 
 	"golang.org/x/crypto/acme"
 	"golang.org/x/crypto/acme/autocert"
+	"golang.org/x/net/idna"
 
 	"howdah/internal/fault"
 )
@@ -45,7 +46,7 @@ type TLS struct {
 // secured is what makes a door one of TLS.
 type secured struct {
 	config *tls.Config
-	host   string                          // that people come to; "" where the certificate names none
+	host   string                          // that people come to; "" where the certificate does not name exactly one
 	plain  func(http.Handler) http.Handler // around what answers plain HTTP
 	get    *gotten                         // nil: from files
 }
@@ -63,14 +64,18 @@ func (o *TLS) open(log *slog.Logger) (*secured, error) {
 			log.Error("browsers will warn people", "error", fault.New(fault.Conflict, "server.tls_time", fault.Args{"cert": o.CertFile, "from": leaf.NotBefore.Format(time.DateOnly), "to": leaf.NotAfter.Format(time.DateOnly)}))
 		}
 		host := ""
-		if at := slices.IndexFunc(leaf.DNSNames, func(name string) bool { return !strings.HasPrefix(name, "*") }); at >= 0 {
-			host = leaf.DNSNames[at]
+		if names := slices.DeleteFunc(slices.Clone(leaf.DNSNames), func(name string) bool { return strings.HasPrefix(name, "*") }); len(names) == 1 {
+			host = names[0]
 		}
 		return &secured{&tls.Config{MinVersion: tls.VersionTLS12, GetCertificate: files.get}, host, own, nil}, nil
 	}
 	g := &gotten{log: log, refused: map[string]refusal{}}
 	for _, domain := range o.Domains {
-		domain = strings.ToLower(strings.TrimSuffix(strings.TrimSpace(domain), "."))
+		written, err := idna.Lookup.ToASCII(strings.TrimSuffix(strings.TrimSpace(domain), ".")) // as it stands in a certificate, and in what browsers ask for
+		if err != nil {
+			return nil, fault.Wrap(err, fault.Invalid, "server.tls_domain", fault.Args{"domain": domain})
+		}
+		domain = written
 		if u, err := url.Parse("//" + domain); err != nil || u.Host != domain || !strings.Contains(domain, ".") || strings.Contains(domain, "*") || net.ParseIP(domain) != nil {
 			return nil, fault.New(fault.Invalid, "server.tls_domain", fault.Args{"domain": domain})
 		}
@@ -97,6 +102,7 @@ type certFiles struct {
 
 	mu      sync.Mutex
 	tried   [2]os.FileInfo
+	failed  time.Time // when they could not be used, as they are now; zero: they could
 	current *tls.Certificate
 }
 
@@ -134,10 +140,14 @@ func (c *certFiles) get(*tls.ClientHelloInfo) (*tls.Certificate, error) {
 		before := c.tried[i]
 		same = same && (file == nil) == (before == nil) && (file == nil || os.SameFile(file, before) && file.ModTime().Equal(before.ModTime()) && file.Size() == before.Size())
 	}
-	if !same {
+	if !same || !c.failed.IsZero() && time.Since(c.failed) >= time.Second { // a right to read them that comes later does not show in them
 		if err := c.load(); err != nil { // perhaps the second file comes in a moment
-			c.log.Warn("the certificate has changed and cannot be used; the one from before is kept", "error", err)
+			c.failed = time.Now()
+			if !same {
+				c.log.Warn("the certificate has changed and cannot be used; the one from before is kept", "error", err)
+			}
 		} else {
+			c.failed = time.Time{}
 			c.log.Info("a new certificate is used", "file", c.cert, "until", c.current.Leaf.NotAfter)
 		}
 	}
@@ -165,6 +175,9 @@ const leastPause, mostPause = 5 * time.Minute, 3 * time.Hour
 
 func (g *gotten) certificate(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
 	name := strings.ToLower(strings.TrimSuffix(hello.ServerName, "."))
+	if written, err := idna.Lookup.ToASCII(name); err == nil {
+		name = written
+	}
 	if !slices.Contains(g.domains, name) && fromHere(hello.Conn) {
 		return g.own, nil
 	}
@@ -177,7 +190,7 @@ func (g *gotten) certificate(hello *tls.ClientHelloInfo) (*tls.Certificate, erro
 	if known && time.Now().Before(refused.until) {
 		return nil, refused.err
 	}
-	certificate, err := g.manager.GetCertificate(hello)
+	certificate, err := g.manager.GetCertificate(oneKind(name))
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if err == nil {
@@ -194,13 +207,19 @@ func (g *gotten) certificate(hello *tls.ClientHelloInfo) (*tls.Certificate, erro
 	return nil, err
 }
 
+// oneKind asks for a name's certificate of the one kind that we have. The manager gets another one for who does not offer ECDSA with TLS 1.2, be it because
+// they speak only TLS 1.3: a try of its own that a stranger may cause, and that fails for all.
+func oneKind(name string) *tls.ClientHelloInfo {
+	return &tls.ClientHelloInfo{ServerName: name, CipherSuites: []uint16{tls.TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256},
+		SignatureSchemes: []tls.SignatureScheme{tls.ECDSAWithP256AndSHA256}, SupportedCurves: []tls.CurveID{tls.CurveP256}}
+}
+
 // keep gets the certificates before anybody asks, and tries again until they are there; from then on they are renewed by themselves.
 func (g *gotten) keep(ctx context.Context) {
 	for _, domain := range g.domains {
 		go func() {
 			for {
-				_, err := g.certificate(&tls.ClientHelloInfo{ServerName: domain, CipherSuites: []uint16{tls.TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256},
-					SignatureSchemes: []tls.SignatureScheme{tls.ECDSAWithP256AndSHA256}, SupportedCurves: []tls.CurveID{tls.CurveP256}})
+				_, err := g.certificate(&tls.ClientHelloInfo{ServerName: domain})
 				if err == nil {
 					g.log.Info("the certificate is there", "domain", domain)
 					return
@@ -269,7 +288,11 @@ func (s *Server) servePlain(ctx context.Context, o *TLS, secured *secured) (*htt
 		if !strings.HasPrefix(path, "/") {
 			path = "/"
 		}
-		http.Redirect(w, r, s.url+path, http.StatusMovedPermanently)
+		status := http.StatusFound // the certificate's name may be another one tomorrow, and browsers keep for ever what is permanent
+		if s.options.PublicURL != "" {
+			status = http.StatusMovedPermanently
+		}
+		http.Redirect(w, r, s.url+path, status)
 	})
 	answer := secured.plain(lead)
 	bare := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -283,6 +306,15 @@ func (s *Server) servePlain(ctx context.Context, o *TLS, secured *secured) (*htt
 	go func() { _ = plain.Serve(newDoorkeeper(listener, s.options.Log)) }() // ends with Shutdown
 	s.options.Log.Info("http is led to https", "address", listener.Addr().String())
 	return plain, nil
+}
+
+// nameless says that nobody on another machine would know by which name to come.
+func (o *TLS) nameless(secured *secured, at net.Addr) error {
+	tcp, ok := at.(*net.TCPAddr)
+	if secured.host != "" || ok && tcp.IP.IsLoopback() {
+		return nil
+	}
+	return fault.New(fault.Invalid, "server.tls_name", fault.Args{"cert": o.CertFile})
 }
 
 // listenFault says why an address cannot be listened at.

@@ -2,6 +2,7 @@ package server
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
@@ -33,7 +34,7 @@ import (
 )
 
 // issue makes a certificate that vouches for itself, and its key.
-func issue(t *testing.T, name string, until time.Time) (cert, key []byte) {
+func issue(t *testing.T, name string, until time.Time, more ...string) (cert, key []byte) {
 	t.Helper()
 	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
@@ -43,7 +44,7 @@ func issue(t *testing.T, name string, until time.Time) (cert, key []byte) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	template := &x509.Certificate{SerialNumber: serial, Subject: pkix.Name{CommonName: name}, DNSNames: []string{"*.example.org", name}, NotBefore: until.AddDate(0, -3, 0), NotAfter: until, IsCA: true, BasicConstraintsValid: true}
+	template := &x509.Certificate{SerialNumber: serial, Subject: pkix.Name{CommonName: name}, DNSNames: append([]string{"*.example.org", name}, more...), NotBefore: until.AddDate(0, -3, 0), NotAfter: until, IsCA: true, BasicConstraintsValid: true}
 	raw, err := x509.CreateCertificate(rand.Reader, template, template, private.Public(), private)
 	if err != nil {
 		t.Fatal(err)
@@ -176,7 +177,7 @@ func TestTheDoorSpeaksTLS(t *testing.T) {
 	}
 
 	led, err := ask(t, to(plain, nil), "GET", "http://chat.example.org/invite/x?y=1", "")
-	if err != nil || led.StatusCode != http.StatusMovedPermanently || led.Header.Get("Location") != r.url+"/invite/x?y=1" {
+	if err != nil || led.StatusCode != http.StatusFound || led.Header.Get("Location") != r.url+"/invite/x?y=1" {
 		t.Error(led, err)
 	}
 	if posted, err := ask(t, to(plain, nil), "POST", "http://chat.example.org/sign-in", "password=x"); err != nil || posted.StatusCode != http.StatusForbidden {
@@ -216,6 +217,8 @@ func TestACertificateThatCannotBeUsedIsRefusedAtTheStart(t *testing.T) {
 	dir := t.TempDir()
 	cert, key := filepath.Join(dir, "cert.pem"), filepath.Join(dir, "key.pem")
 	first, firstKey := issue(t, "chat.example.org", time.Now().AddDate(0, 2, 0))
+	several, severalKey := issue(t, "example.org", time.Now().AddDate(0, 2, 0), "chat.example.org")
+	star, starKey := issue(t, "*.chat.example.org", time.Now().AddDate(0, 2, 0))
 	_, otherKey := issue(t, "chat.example.org", time.Now().AddDate(0, 2, 0))
 	for _, c := range []struct {
 		name      string
@@ -227,6 +230,9 @@ func TestACertificateThatCannotBeUsedIsRefusedAtTheStart(t *testing.T) {
 		{"another's key", first, otherKey, Options{TLS: &TLS{CertFile: cert, KeyFile: key}}, "server.tls_pair"},
 		{"no PEM", []byte("x"), firstKey, Options{TLS: &TLS{CertFile: cert, KeyFile: key}}, "server.tls_pair"},
 		{"an address without TLS", first, firstKey, Options{PublicURL: "http://chat.example.org", TLS: &TLS{CertFile: cert, KeyFile: key}}, "server.tls_url"},
+		{"several names, and nobody says which", several, severalKey, Options{Listen: "0.0.0.0:0", TLS: &TLS{CertFile: cert, KeyFile: key}}, "server.tls_name"},
+		{"no name but a star", star, starKey, Options{Listen: "0.0.0.0:0", TLS: &TLS{CertFile: cert, KeyFile: key}}, "server.tls_name"},
+		{"no name in a domain's letters", nil, nil, Options{TLS: &TLS{Domains: []string{"聊 天.example.org"}}}, "server.tls_domain"},
 		{"a star", nil, nil, Options{TLS: &TLS{Domains: []string{"*.example.org"}}}, "server.tls_domain"},
 		{"an address", nil, nil, Options{TLS: &TLS{Domains: []string{"192.0.2.1"}}}, "server.tls_domain"},
 		{"a URL", nil, nil, Options{TLS: &TLS{Domains: []string{"https://chat.example.org"}}}, "server.tls_domain"},
@@ -237,9 +243,59 @@ func TestACertificateThatCannotBeUsedIsRefusedAtTheStart(t *testing.T) {
 			put(t, cert, c.cert)
 			put(t, key, c.key)
 		}
-		c.o.Listen, c.o.Log = "localhost:0", slog.New(slog.DiscardHandler)
+		c.o.Listen, c.o.Log = cmp.Or(c.o.Listen, "localhost:0"), slog.New(slog.DiscardHandler)
 		if err := Run(t.Context(), c.o); !fault.HasKey(err, c.fault) {
 			t.Errorf("%s: %v", c.name, err)
 		}
+	}
+}
+
+// TestACertificateThatCouldNotBeReadIsTriedAgain: what lets it be read, a right above all, need not change what a file looks like from outside.
+func TestACertificateThatCouldNotBeReadIsTriedAgain(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	first, firstKey := issue(t, "chat.example.org", time.Now().AddDate(0, 1, 0))
+	second, secondKey := issue(t, "chat.example.org", time.Now().AddDate(0, 2, 0))
+	var said bytes.Buffer
+	c := &certFiles{cert: filepath.Join(dir, "cert.pem"), key: filepath.Join(dir, "key.pem"), log: slog.New(slog.NewTextHandler(&said, nil))}
+	put(t, c.cert, first)
+	put(t, c.key, firstKey)
+	if err := c.load(); err != nil {
+		t.Fatal(err)
+	}
+	serves := func(want []byte) {
+		t.Helper()
+		block, _ := pem.Decode(want)
+		if got, err := c.get(nil); err != nil || !bytes.Equal(got.Certificate[0], block.Bytes) {
+			t.Error("it is not the right one:", err)
+		}
+	}
+	put(t, c.key, secondKey)
+	put(t, c.cert, bytes.Repeat([]byte{'x'}, len(second)))
+	serves(first)
+	info, err := os.Stat(c.cert)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.failed = c.failed.Add(-time.Second)
+	serves(first)
+	if err := os.WriteFile(c.cert, second, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Chtimes(c.cert, time.Time{}, info.ModTime()); err != nil {
+		t.Fatal(err)
+	}
+	c.failed = c.failed.Add(-time.Second)
+	serves(second)
+	if n := strings.Count(said.String(), "cannot be used"); n != 1 || !c.failed.IsZero() {
+		t.Errorf("%d times: %s", n, said.String())
+	}
+}
+
+func TestANameInOtherLettersIsWrittenAsInCertificates(t *testing.T) {
+	t.Parallel()
+	secured, err := (&TLS{Domains: []string{"聊天.Example.org."}, Cache: t.TempDir()}).open(slog.New(slog.DiscardHandler))
+	if err != nil || secured.host != "xn--rss932g.example.org" {
+		t.Fatal(secured, err)
 	}
 }
