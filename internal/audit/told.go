@@ -15,6 +15,12 @@ const (
 	TriggerPrefix   = TriggerSchema + ": "
 )
 
+// TriggerFailed is the Command of a record by which the function says that it could not tell what was changed; why stands in place of the object's name.
+const TriggerFailed = "FAILED"
+
+// Untranslated are the values of lc_messages, as a pattern for PostgreSQL and for Go, with which a line's context is in the words that it is known by. Letters count in either case.
+const Untranslated = `^((C|POSIX|en|English)([_.@-].*)?)?$`
+
 // Triggered is the Type of a record that an event trigger has written. It has no STATEMENT_ID.
 const Triggered = "EVENT"
 

@@ -2,9 +2,11 @@ package keeper
 
 import (
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 
+	"howdah/internal/audit"
 	"howdah/internal/cluster"
 )
 
@@ -22,6 +24,9 @@ func (o *AdoptOptions) classes() string {
 func (o *AdoptOptions) ours(name, value string) bool {
 	return o.Known != nil && slices.ContainsFunc(o.Known.Changes, func(c Change) bool { return c.Name == name && c.After == value })
 }
+
+// untranslated are the languages of messages in which the lines of event triggers are known for ours.
+var untranslated = regexp.MustCompile("(?i)" + audit.Untranslated)
 
 // logSteps are those by which PostgreSQL writes what the watch reads: its log as JSON lines beside what it writes now, who comes and goes, and by pgAudit or without it who changes roles, rights and objects.
 func (a *Adoption) logSteps(have map[string]configured, pgaudit bool, opt AdoptOptions, set func(name, value string, foreign bool)) {
@@ -48,7 +53,7 @@ func (a *Adoption) logSteps(have map[string]configured, pgaudit bool, opt AdoptO
 	if !pgaudit && have["log_statement"].value == "none" {
 		set("log_statement", "ddl", false)
 	}
-	a.Triggers = !pgaudit && (opt.Known == nil || !opt.Known.Triggers)
+	a.Triggers = !pgaudit && untranslated.MatchString(have["lc_messages"].value) && (opt.Known == nil || !opt.Known.Triggers)
 	if opt.Narrow {
 		return
 	}

@@ -4,6 +4,7 @@ package cover
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -126,18 +127,13 @@ func Apply(ctx context.Context, o Options) (Report, error) {
 		return report, nil
 	}
 	do := report.doing(ctx)
-	if err := o.rights(ctx, conn, do, loaded); err != nil {
-		return report, err
-	}
+	rights := o.rights(ctx, conn, do, loaded) // what cannot be done in one database keeps nothing else
 	owners, err := o.settle(ctx, conn, do, &report, loaded)
-	if err == nil {
-		err = o.everywhere(ctx, conn, func(in *pgx.Conn, database string) error { return o.tells(ctx, in, database, do, !loaded) })
+	if err == nil && loaded {
+		err = o.settleDatabase(ctx, conn, do, &report, owners)
 	}
-	if err != nil || !loaded {
-		return report, err
-	}
-	err = o.settleDatabase(ctx, conn, do, &report, owners)
-	return report, err
+	told := o.everywhere(ctx, conn, func(in *pgx.Conn, database string) error { return o.tells(ctx, in, database, do, !loaded) })
+	return report, errors.Join(rights, err, told)
 }
 
 // Watch gives the auditor its rights in every database, and no more: the settings of a PostgreSQL that is somebody else's are changed where they can be put back. It changes only what is not so
@@ -168,24 +164,16 @@ func Withdraw(ctx context.Context, o Options) error {
 	if err := conn.QueryRow(ctx, `SELECT EXISTS (SELECT FROM pg_roles WHERE rolname = $1)`, o.Auditor).Scan(&there); err != nil || !there {
 		return failed(err)
 	}
-	databases, err := databasesOf(ctx, conn)
-	if err != nil {
-		return err
-	}
-	for _, database := range databases {
-		in, err := o.connect(ctx, database)
-		if err != nil {
-			return err
-		}
+	err = o.everywhere(ctx, conn, func(in *pgx.Conn, _ string) error {
 		for _, right := range watched { // and not DROP OWNED BY: what somebody else has given it stays, and keeps the role from being dropped
-			if _, err = in.Exec(ctx, "REVOKE "+right.grant+" FROM "+quote(o.Auditor)); err != nil {
-				break
+			if _, err := in.Exec(ctx, "REVOKE "+right.grant+" FROM "+quote(o.Auditor)); err != nil {
+				return failed(err)
 			}
 		}
-		_ = in.Close(context.WithoutCancel(ctx))
-		if err != nil {
-			return failed(err)
-		}
+		return nil
+	})
+	if err != nil {
+		return err
 	}
 	if _, err := conn.Exec(ctx, "DROP ROLE "+quote(o.Auditor)); err != nil {
 		return failed(err)
@@ -193,9 +181,9 @@ func Withdraw(ctx context.Context, o Options) error {
 	return nil
 }
 
-// databasesOf are those that one can connect to, this one first.
+// databasesOf are those that one can connect to, this one first. One with the limit -2 is what a DROP DATABASE that was broken off has left.
 func databasesOf(ctx context.Context, conn *pgx.Conn) ([]string, error) {
-	rows, err := conn.Query(ctx, `SELECT datname::text FROM pg_database WHERE datallowconn ORDER BY datname = current_database() DESC, datname`)
+	rows, err := conn.Query(ctx, `SELECT datname::text FROM pg_database WHERE datallowconn AND datconnlimit <> -2 ORDER BY datname = current_database() DESC, datname`)
 	if err != nil {
 		return nil, failed(err)
 	}
@@ -265,59 +253,49 @@ func (o *Options) rights(ctx context.Context, conn *pgx.Conn, do doing, loaded b
 			return err
 		}
 	}
+	right := func(in *pgx.Conn, database string) error {
+		if objects {
+			for _, right := range watched {
+				var has bool
+				if err := in.QueryRow(ctx, "SELECT "+right.check, o.Auditor).Scan(&has); err != nil {
+					return failed(err)
+				}
+				if has {
+					continue
+				}
+				if err := do(in, database+": "+right.grant, "GRANT "+right.grant+" TO "+quote(o.Auditor)); err != nil {
+					return err
+				}
+			}
+		}
+		if !watcher || database != o.Database {
+			return nil
+		}
+		var has bool
+		if err := in.QueryRow(ctx, "SELECT "+catalog.Granted, o.Watcher).Scan(&has); err != nil {
+			return failed(err)
+		}
+		if has {
+			return nil
+		}
+		for _, grant := range catalog.Grants(o.Watcher) {
+			if err := do(in, database+": "+grant, grant); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
 	databases, err := databasesOf(ctx, conn)
 	if err != nil {
 		return err
 	}
+	var all []error
 	for _, database := range databases {
-		if !objects && database != o.Database {
-			continue
-		}
-		err := func() error {
-			in := conn
-			if database != "postgres" {
-				var err error
-				if in, err = o.connect(ctx, database); err != nil {
-					return err
-				}
-				defer func() { _ = in.Close(context.WithoutCancel(ctx)) }()
-			}
-			if objects {
-				for _, right := range watched {
-					var has bool
-					if err := in.QueryRow(ctx, "SELECT "+right.check, o.Auditor).Scan(&has); err != nil {
-						return failed(err)
-					}
-					if has {
-						continue
-					}
-					if err := do(in, database+": "+right.grant, "GRANT "+right.grant+" TO "+quote(o.Auditor)); err != nil {
-						return err
-					}
-				}
-			}
-			if !watcher || database != o.Database {
-				return nil
-			}
-			var has bool
-			if err := in.QueryRow(ctx, "SELECT "+catalog.Granted, o.Watcher).Scan(&has); err != nil {
-				return failed(err)
-			}
-			if has {
-				return nil
-			}
-			for _, grant := range catalog.Grants(o.Watcher) {
-				if err := do(in, database+": "+grant, grant); err != nil {
-					return err
-				}
-			}
-			return nil
-		}()
-		if err != nil {
-			return err
+		if objects || database == o.Database {
+			all = append(all, o.within(ctx, conn, database, right))
 		}
 	}
-	return nil
+	return errors.Join(all...)
 }
 
 // settle makes the settings of the system that are not so, and gives those that somebody else has made.

@@ -2,11 +2,13 @@ package cover
 
 import (
 	"context"
+	"errors"
 	"slices"
 
 	"github.com/jackc/pgx/v5"
 
 	"howdah/internal/audit"
+	"howdah/internal/fault"
 )
 
 // Where there is no pgAudit, two event triggers in every database tell of the objects that were changed, also inside functions and DO blocks, which log_statement does not see, and with their transaction.
@@ -17,18 +19,27 @@ DECLARE
   stack text;
   said text;
   asked text := '';
+  most int;
+  total bigint;
+  written int := 0;
 BEGIN
   GET DIAGNOSTICS stack = PG_CONTEXT;
   IF stack LIKE E'%\n%' AND stack NOT LIKE E'%\nSQL statement "%' THEN -- else what was done stands in the context, or in the line of log_statement
     asked := left(current_query(), 4000);
   END IF;
-  FOR said IN EXECUTE CASE WHEN tg_event = 'sql_drop' THEN
-      'SELECT $1::text[] || ARRAY[upper(object_type), object_identity] FROM pg_event_trigger_dropped_objects() WHERE NOT is_temporary
+  most := CASE WHEN length(current_query()) > 65536 THEN 20 ELSE 200 END; -- the log has the whole of the client's statement again with each line
+  FOR said, total IN EXECUTE CASE WHEN tg_event = 'sql_drop' THEN
+      'SELECT $1::text[] || ARRAY[upper(object_type), object_identity], count(*) OVER () FROM pg_event_trigger_dropped_objects() WITH ORDINALITY WHERE NOT is_temporary
         AND (original OR object_type IN (''table'', ''view'', ''materialized view'', ''foreign table'', ''function'', ''procedure'', ''aggregate'', ''schema'', ''policy'', ''server'', ''extension''))'
     ELSE
-      'SELECT $1::text[] || ARRAY[upper(object_type), object_identity] FROM pg_event_trigger_ddl_commands() WHERE NOT in_extension AND schema_name IS DISTINCT FROM ''pg_temp'''
-    END || ' LIMIT 200' USING ARRAY[tg_tag]
+      'SELECT $1::text[] || ARRAY[upper(object_type), object_identity], count(*) OVER () FROM pg_event_trigger_ddl_commands() WITH ORDINALITY WHERE NOT in_extension AND schema_name IS DISTINCT FROM ''pg_temp'''
+    END || ' ORDER BY object_type <> ''table'', ordinality LIMIT $2 + 1' USING ARRAY[tg_tag], most
   LOOP
+    IF most = 0 THEN -- the line behind the last
+      said := ARRAY[tg_tag, 'MORE', total - written || ' more']::text;
+    END IF;
+    most := most - 1;
+    written := written + 1;
     RAISE LOG 'howdah_watch: %', (SELECT string_agg(CASE WHEN f ~ E'[",\r\n]' THEN '"' || replace(f, '"', '""') || '"' ELSE coalesce(f, '') END, ',' ORDER BY n)
       FROM unnest(said::text[] || ARRAY[CASE WHEN current_user <> session_user THEN current_user::text ELSE '' END, asked]) WITH ORDINALITY AS u(f, n));
   END LOOP;
@@ -40,13 +51,36 @@ END
 // triggers are the event triggers, and what they are for.
 var triggers = [][2]string{{"howdah_watch_changed", "ddl_command_end"}, {"howdah_watch_dropped", "sql_drop"}}
 
-// toldQuery says whether all of it is there as we make it: nobody else has a right to what is in the schema, and the triggers fire whatever session_replication_role says.
-const toldQuery = `SELECT EXISTS (SELECT FROM pg_catalog.pg_language WHERE lanname = 'plpgsql'), EXISTS (SELECT FROM pg_catalog.pg_namespace WHERE nspname = '` + audit.TriggerSchema + `'),
-	EXISTS (SELECT FROM pg_catalog.pg_namespace n JOIN pg_catalog.pg_roles r ON r.oid = n.nspowner JOIN pg_catalog.pg_proc p ON p.pronamespace = n.oid JOIN pg_catalog.pg_roles o ON o.oid = p.proowner
-		WHERE n.nspname = '` + audit.TriggerSchema + `' AND r.rolsuper AND n.nspacl IS NULL AND p.proname = 'tell' AND p.pronargs = 0 AND o.rolsuper AND p.prosrc = $1 AND NOT p.prosecdef
-			AND p.prorettype = 'event_trigger'::pg_catalog.regtype AND p.prolang = (SELECT oid FROM pg_catalog.pg_language WHERE lanname = 'plpgsql') AND p.proconfig = '{search_path=pg_catalog}'
+// member is where pg_depend says that something belongs to the extension plpgsql: pg_dump then leaves it out, which otherwise nobody but a superuser could restore, and not into a database that has it already.
+const member = `d.deptype = 'e' AND d.refclassid = 'pg_catalog.pg_extension'::pg_catalog.regclass AND d.refobjid = (SELECT oid FROM pg_catalog.pg_extension WHERE extname = 'plpgsql')`
+
+// toldQuery says whether the triggers can be heard here - PostgreSQL translates the context by which their lines are known -, whether there is anything of them, whether the schema is somebody else's or holds something else, and
+// whether all of it is there as we make it: nobody else has a right to what is in the schema, and the triggers fire whatever session_replication_role says.
+const toldQuery = `WITH n AS (SELECT n.*, r.rolsuper FROM pg_catalog.pg_namespace n JOIN pg_catalog.pg_roles r ON r.oid = n.nspowner WHERE n.nspname = '` + audit.TriggerSchema + `'),
+	p AS (SELECT p.*, r.rolsuper FROM pg_catalog.pg_proc p JOIN n ON n.oid = p.pronamespace JOIN pg_catalog.pg_roles r ON r.oid = p.proowner
+		WHERE p.proname = 'tell' AND p.pronargs = 0 AND p.prorettype = 'event_trigger'::pg_catalog.regtype)
+	SELECT EXISTS (SELECT FROM pg_catalog.pg_language WHERE lanname = 'plpgsql') AND EXISTS (SELECT FROM pg_catalog.pg_extension WHERE extname = 'plpgsql')
+			AND pg_catalog.current_setting('lc_messages') ~* '` + audit.Untranslated + `',
+		EXISTS (SELECT FROM p),
+		EXISTS (SELECT FROM n WHERE NOT n.rolsuper OR EXISTS (SELECT FROM pg_catalog.pg_depend d WHERE d.refclassid = 'pg_catalog.pg_namespace'::pg_catalog.regclass AND d.refobjid = n.oid
+			AND NOT (d.classid = 'pg_catalog.pg_proc'::pg_catalog.regclass AND d.objid IN (SELECT oid FROM p)))),
+		EXISTS (SELECT FROM n, p WHERE n.nspacl IS NULL AND p.rolsuper AND p.prosrc = $1 AND NOT p.prosecdef AND p.prolang = (SELECT oid FROM pg_catalog.pg_language WHERE lanname = 'plpgsql')
+			AND p.proconfig = ARRAY['search_path=pg_catalog, pg_temp'] AND EXISTS (SELECT FROM pg_catalog.pg_depend d WHERE d.classid = 'pg_catalog.pg_namespace'::pg_catalog.regclass AND d.objid = n.oid AND ` + member + `)
+			AND EXISTS (SELECT FROM pg_catalog.pg_depend d WHERE d.classid = 'pg_catalog.pg_proc'::pg_catalog.regclass AND d.objid = p.oid AND ` + member + `)
 			AND (SELECT count(*) = 2 FROM pg_catalog.pg_event_trigger t WHERE t.evtfoid = p.oid AND t.evtenabled = 'A' AND t.evttags IS NULL
-				AND (t.evtname, t.evtevent) IN (('howdah_watch_changed', 'ddl_command_end'), ('howdah_watch_dropped', 'sql_drop'))))`
+				AND (t.evtname, t.evtevent) IN (('howdah_watch_changed', 'ddl_command_end'), ('howdah_watch_dropped', 'sql_drop'))
+				AND EXISTS (SELECT FROM pg_catalog.pg_depend d WHERE d.classid = 'pg_catalog.pg_event_trigger'::pg_catalog.regclass AND d.objid = t.oid AND ` + member + `)))`
+
+// awayQuery gives the commands by which what there is of ours goes, and nothing with it; the schema only where it is wholly ours.
+const awayQuery = `WITH n AS (SELECT oid FROM pg_catalog.pg_namespace WHERE nspname = '` + audit.TriggerSchema + `'),
+	p AS (SELECT p.oid FROM pg_catalog.pg_proc p JOIN n ON n.oid = p.pronamespace WHERE p.proname = 'tell' AND p.pronargs = 0 AND p.prorettype = 'event_trigger'::pg_catalog.regtype),
+	a AS (SELECT 1 AS at, 'pg_catalog.pg_event_trigger'::pg_catalog.regclass AS class, t.oid, pg_catalog.format('EVENT TRIGGER %I', t.evtname) AS what FROM pg_catalog.pg_event_trigger t
+			WHERE t.evtfoid IN (SELECT oid FROM p) OR t.evtname IN ('howdah_watch_changed', 'howdah_watch_dropped')
+		UNION ALL SELECT 2, 'pg_catalog.pg_proc'::pg_catalog.regclass, oid, 'FUNCTION ` + audit.TriggerFunction + `()' FROM p
+		UNION ALL SELECT 3, 'pg_catalog.pg_namespace'::pg_catalog.regclass, oid, 'SCHEMA ` + audit.TriggerSchema + `' FROM n)
+	SELECT c FROM a LEFT JOIN pg_catalog.pg_depend d ON d.classid = a.class AND d.objid = a.oid AND d.deptype = 'e' LEFT JOIN pg_catalog.pg_extension x ON x.oid = d.refobjid,
+		LATERAL (VALUES (1, pg_catalog.format('ALTER EXTENSION %I DROP ', x.extname) || what), (2, 'DROP ' || what || ' RESTRICT')) AS v(n, c)
+	WHERE CASE n WHEN 1 THEN x.oid IS NOT NULL ELSE a.at < 3 OR $1 END ORDER BY a.at, what, n`
 
 // OwnFunction is an expression that says whether a function, of which an expression gives the oid, is that of our triggers, as we make it.
 func OwnFunction(oid string) string {
@@ -54,26 +88,34 @@ func OwnFunction(oid string) string {
 		WHERE p.oid = ` + oid + ` AND n.nspname = '` + audit.TriggerSchema + `' AND p.proname = 'tell' AND o.rolsuper AND p.prosrc = ` + literal(tell) + `)`
 }
 
-// tells has the triggers of a database in place, or away.
+// tells has the triggers of a database in place, or away. A schema of that name that is somebody else's stays as it is.
 func (o *Options) tells(ctx context.Context, in *pgx.Conn, database string, do doing, wanted bool) error {
-	var speaks, there, whole bool
-	if err := in.QueryRow(ctx, toldQuery, tell).Scan(&speaks, &there, &whole); err != nil {
+	var heard, ours, strange, whole bool
+	if err := in.QueryRow(ctx, toldQuery, tell).Scan(&heard, &ours, &strange, &whole); err != nil {
 		return failed(err)
 	}
-	wanted = wanted && speaks // somebody has taken PL/pgSQL away: then log_statement has to do
-	if wanted == there && (whole || !wanted) {
+	wanted = wanted && heard // PL/pgSQL was taken away, or the lines would be taken for forged ones: then log_statement has to do
+	switch {
+	case strange && wanted:
+		return fault.New(fault.Conflict, "cover.strange", fault.Args{"database": database, "schema": audit.TriggerSchema})
+	case wanted && whole, !wanted && !ours:
 		return nil
 	}
 	return failed(pgx.BeginFunc(ctx, in, func(pgx.Tx) error { // do takes the connection that the transaction is on
-		var script []string
-		if there { // somebody else's, an older one, or one that was tampered with
-			script = append(script, "DROP SCHEMA "+audit.TriggerSchema+" CASCADE")
+		rows, err := in.Query(ctx, awayQuery, !strange)
+		if err != nil {
+			return err
+		}
+		script, err := pgx.CollectRows(rows, pgx.RowTo[string]) // an older one, one that was tampered with, or what is not wanted
+		if err != nil {
+			return err
 		}
 		if wanted {
-			script = append(script, "CREATE SCHEMA "+audit.TriggerSchema,
-				"CREATE FUNCTION "+audit.TriggerFunction+"() RETURNS event_trigger LANGUAGE plpgsql SET search_path = pg_catalog AS "+literal(tell))
+			const belongs = "ALTER EXTENSION plpgsql ADD "
+			script = append(script, "CREATE SCHEMA "+audit.TriggerSchema, belongs+"SCHEMA "+audit.TriggerSchema,
+				"CREATE FUNCTION "+audit.TriggerFunction+"() RETURNS event_trigger LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS "+literal(tell), belongs+"FUNCTION "+audit.TriggerFunction+"()")
 			for _, t := range triggers {
-				script = append(script, "CREATE EVENT TRIGGER "+t[0]+" ON "+t[1]+" EXECUTE FUNCTION "+audit.TriggerFunction+"()", "ALTER EVENT TRIGGER "+t[0]+" ENABLE ALWAYS")
+				script = append(script, "CREATE EVENT TRIGGER "+t[0]+" ON "+t[1]+" EXECUTE FUNCTION "+audit.TriggerFunction+"()", "ALTER EVENT TRIGGER "+t[0]+" ENABLE ALWAYS", belongs+"EVENT TRIGGER "+t[0])
 			}
 		}
 		for i, sql := range script {
@@ -119,26 +161,28 @@ func (r *Report) doing(ctx context.Context) doing {
 	}
 }
 
-// everywhere does something in each database, on this connection where it is that one's.
+// everywhere does something in each database, on this connection where it is that one's. One in which it fails does not keep the others from it.
 func (o *Options) everywhere(ctx context.Context, conn *pgx.Conn, each func(in *pgx.Conn, database string) error) error {
 	databases, err := databasesOf(ctx, conn)
 	if err != nil {
 		return err
 	}
+	var all []error
 	for _, database := range databases {
-		in := conn
-		if database != "postgres" {
-			if in, err = o.connect(ctx, database); err != nil {
-				return err
-			}
-		}
-		err = each(in, database)
-		if in != conn {
-			_ = in.Close(context.WithoutCancel(ctx))
-		}
-		if err != nil {
-			return err
-		}
+		all = append(all, o.within(ctx, conn, database, each))
 	}
-	return nil
+	return errors.Join(all...)
+}
+
+// within does something in a database.
+func (o *Options) within(ctx context.Context, conn *pgx.Conn, database string, each func(in *pgx.Conn, database string) error) error {
+	if database == "postgres" {
+		return each(conn, database)
+	}
+	in, err := o.connect(ctx, database)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = in.Close(context.WithoutCancel(ctx)) }()
+	return each(in, database)
 }

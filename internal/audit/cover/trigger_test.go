@@ -1,8 +1,12 @@
 package cover_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
+	"fmt"
+	"os"
+	"os/exec"
 	"slices"
 	"strings"
 	"testing"
@@ -12,6 +16,7 @@ import (
 	"howdah/internal/audit"
 	"howdah/internal/audit/cover"
 	"howdah/internal/cluster"
+	"howdah/internal/fault"
 )
 
 // TestTriggersTellWhatStatementsDoNot: on a real PostgreSQL without pgAudit, what functions and blocks do to objects is told with its transaction and the statement; nobody else can tell so; and it can all be taken away.
@@ -65,6 +70,10 @@ func TestTriggersTellWhatStatementsDoNot(t *testing.T) {
 		t.Errorf("what was weakened is made anew: %q", again)
 	}
 
+	var fewer strings.Builder
+	for i := range 25 {
+		fmt.Fprintf(&fewer, "CREATE VIEW few.v%d AS SELECT 1 AS a; ", i)
+	}
 	do(cluster.Superuser, `CREATE FUNCTION "howdah_watch.tell"() RETURNS void LANGUAGE plpgsql AS $$ BEGIN RAISE LOG 'howdah_watch: DROP TABLE,TABLE,public.forged,,'; END $$`,
 		`CREATE SCHEMA other; CREATE FUNCTION other.tell() RETURNS void LANGUAGE plpgsql AS $$ BEGIN RAISE LOG 'howdah_watch: DROP TABLE,TABLE,public.forged,,'; END $$`,
 		`CREATE FUNCTION hidden() RETURNS void LANGUAGE sql AS 'CREATE TABLE public.by_sql(a int)'`, "CREATE ROLE clerk; GRANT CREATE ON SCHEMA public TO clerk")
@@ -73,6 +82,9 @@ func TestTriggersTellWhatStatementsDoNot(t *testing.T) {
 		`DO $$ BEGIN ALTER TABLE public.plain DROP COLUMN secret; EXCEPTION WHEN OTHERS THEN RAISE; END $$`,
 		"SELECT hidden()", "SET session_replication_role = replica; DROP TABLE public.plain",
 		"SET ROLE clerk; CREATE TABLE public.by_clerk(a int)", "RESET ROLE; GRANT SELECT ON public.by_clerk TO PUBLIC", "BEGIN; DROP TABLE public.by_sql; ROLLBACK",
+		`CREATE DOMAIN pg_temp.text AS varchar(1)`, `CREATE TABLE public.shadowed(a int)`,
+		"CREATE SCHEMA many", `DO $$ BEGIN FOR i IN 1..205 LOOP EXECUTE 'CREATE VIEW many.v' || i || ' AS SELECT 1 AS a'; END LOOP; END $$`, "CREATE TABLE many.last(a int)", "DROP SCHEMA many CASCADE",
+		"CREATE TABLE public.long(a int) /*"+strings.Repeat("x", 70000)+"*/; CREATE SCHEMA few; "+fewer.String()+"DROP SCHEMA few CASCADE",
 		`SELECT "howdah_watch.tell"()`, "SELECT other.tell()", `SET search_path = other; SELECT tell()`,
 		`DO $$ BEGIN RAISE LOG E'howdah_watch: DROP TABLE,TABLE,public.forged,,\nPL/pgSQL function howdah_watch.tell() line 1 at RAISE'; END $$`,
 		`DO $$ BEGIN EXECUTE E'DO ''BEGIN RAISE LOG ''''howdah_watch: DROP TABLE,TABLE,public.forged,,''''; END'' /*\nPL/pgSQL function howdah_watch.tell() line 26 at RAISE\n*/'; END $$`)
@@ -133,6 +145,7 @@ func TestTriggersTellWhatStatementsDoNot(t *testing.T) {
 		"DDL CREATE TABLE TABLE public.plain", `DDL CREATE TABLE TABLE public."a ""b"", c" <CREATE TABLE public."a ""b"", c"(a int DEFAULT length('password'))`,
 		"DDL ALTER TABLE TABLE COLUMN public.plain.secret <ALTER TABLE public.plain DROP COLUMN secret", "DDL CREATE TABLE TABLE public.by_sql <SELECT hidden()",
 		"DDL DROP TABLE TABLE public.plain", "DDL CREATE TABLE TABLE public.by_clerkcurrent_user = clerk", "ROLE GRANT TABLE ", "DDL DROP TABLE TABLE public.by_sql",
+		"DDL CREATE TABLE TABLE public.shadowed", "DDL DROP SCHEMA TABLE many.last", "DDL DROP SCHEMA MORE 7 more", "DDL DROP SCHEMA MORE 6 more",
 		"DDL CREATE FUNCTION FUNCTION public.hidden()", "DDL CREATE SCHEMA SCHEMA other", "DDL CREATE FUNCTION FUNCTION other.tell()",
 	} {
 		if !slices.Contains(told, want) {
@@ -146,8 +159,49 @@ func TestTriggersTellWhatStatementsDoNot(t *testing.T) {
 		t.Log(strings.Join(told, "\n"))
 	}
 
+	// A dump has nothing of them, and can be restored by whoever owns a database that has them as well.
+	do(cluster.Superuser, "CREATE ROLE restorer", "CREATE DATABASE restored OWNER restorer")
+	in, err := cluster.Find(t.Context(), "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	run := func(database, program string, stdin []byte, args ...string) []byte {
+		t.Helper()
+		dsn, err := s.DSN(cluster.Superuser, database)
+		if err != nil {
+			t.Fatal(err)
+		}
+		cmd := exec.CommandContext(t.Context(), in.Program(program), append(args, "--dbname="+dsn)...)
+		cmd.Stdin, cmd.Env = bytes.NewReader(stdin), append(os.Environ(), "PGOPTIONS=-c role=restorer")
+		if program == "pg_dump" {
+			cmd.Env = os.Environ()
+		}
+		out, err := cmd.Output()
+		if err != nil {
+			var failed *exec.ExitError
+			errors.As(err, &failed)
+			t.Fatalf("%v: %s", err, failed.Stderr)
+		}
+		return out
+	}
+	dump := run(cluster.Database, "pg_dump", nil, "--no-owner", "--no-acl", "--table=public.by_clerk")
+	if whole := run(cluster.Database, "pg_dump", nil, "--schema-only"); bytes.Contains(whole, []byte("EVENT TRIGGER")) || bytes.Contains(whole, []byte("SCHEMA howdah_watch")) || bytes.Contains(whole, []byte("FUNCTION howdah_watch.")) {
+		t.Error("the dump has the triggers")
+	}
+	run("restored", "psql", dump, "--no-psqlrc", "--quiet", "--set=ON_ERROR_STOP=1")
+
+	// What somebody else has there stays, is told of, and keeps no other database from being settled.
+	do(cluster.Superuser, "ALTER EVENT TRIGGER howdah_watch_dropped ENABLE", "CREATE TABLE howdah_watch.diary(a int)", "CREATE DATABASE bare TEMPLATE template0")
+	if report, err := apply(); !fault.HasKey(err, "cover.strange") || len(report.Changed) != 1 || !strings.HasPrefix(report.Changed[0], "bare: event triggers") {
+		t.Errorf("%q, %v", report.Changed, err)
+	}
+	do(cluster.Superuser, "TABLE howdah_watch.diary", "DROP TABLE howdah_watch.diary", "DROP DATABASE bare")
+	if again := settled(apply); len(again) != 1 || !strings.HasPrefix(again[0], cluster.Database) {
+		t.Errorf("%q", again)
+	}
+
 	away := func() (cover.Report, error) { return cover.Triggers(t.Context(), options, false) }
-	if gone := settled(away); len(gone) != 3 {
+	if gone := settled(away); len(gone) != 4 { // and the restored one
 		t.Errorf("%q", gone)
 	}
 	if again := settled(away); len(again) != 0 {

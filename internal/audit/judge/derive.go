@@ -102,6 +102,10 @@ func (j *Judge) record(events []Event, base *Event, s *session, l *audit.Line) [
 	e := &events[len(events)-1]
 	e.Kind, e.Class, e.Object, e.Records, e.Rows = lower(r.Command), r.Class, r.Type == "OBJECT", s.Records, r.Rows
 	e.ObjectType, e.ObjectName, e.Text = r.ObjectType, r.ObjectName, r.Statement
+	if triggered && r.Command == audit.TriggerFailed {
+		e.Kind, e.ObjectName, e.Detail = Blinded, "", r.ObjectName
+		return events
+	}
 	if triggered {
 		j.triggered(e, s, l)
 		return events

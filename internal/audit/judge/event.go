@@ -30,6 +30,7 @@ const (
 	SettingChange = "setting.changed"     // a poll sees another value than before: Setting
 	HBAChange     = "hba.changed"         // pg_hba.conf reads otherwise than before: Detail is the new line
 	SlotMade      = "slot.made"           // a replication slot is there that was not: Object*, Detail is its type
+	Blinded       = "trigger.failed"      // an event trigger of ours could not tell what was changed: Detail is why
 	Canary        = "canary.missing"      // the watch's own harmless statement did not come back through the log
 )
 

@@ -16,7 +16,7 @@ type Field struct {
 
 // Fields are all that a rule sees of an event.
 var Fields = []Field{
-	{"kind", "PostgreSQL's command tag in lower case (create role, alter system, grant role, select), or login, login.failed, login.replication, error, record.forged, trail.gap, catalog.unexplained, catalog.vanished, setting.changed, hba.changed, canary.missing", func(e *Event) any { return &e.Kind }},
+	{"kind", "PostgreSQL's command tag in lower case (create role, alter system, grant role, select), or login, login.failed, login.replication, error, record.forged, trail.gap, catalog.unexplained, catalog.vanished, setting.changed, hba.changed, trigger.failed, canary.missing", func(e *Event) any { return &e.Kind }},
 	{"time", "when, UTC", func(e *Event) any { return &e.Time }},
 	{"actor.user.name", "login role", func(e *Event) any { return &e.Actor }},
 	{"actor.session.uid", "PostgreSQL's session id", func(e *Event) any { return &e.Session }},

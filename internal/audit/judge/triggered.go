@@ -49,6 +49,7 @@ func (j *Judge) echo(e *Event, s *session) []Verdict {
 	if i := j.Incident(s.Incident); i != nil && s.Alarmed.Equal(s.HeardAt) && !s.HeardAt.IsZero() {
 		told = i
 	}
+	s.Lost = slices.DeleteFunc(s.Lost, func(l audit.Loss) bool { return e.Time.Sub(l.At) > together })
 	s.Lost = completed(s.Lost, losses, s.HeardAt)
 	j.remember(e)
 	j.enter(e)

@@ -1,6 +1,7 @@
 package judge
 
 import (
+	"fmt"
 	"testing"
 	"time"
 
@@ -46,6 +47,10 @@ func TestAnEventTriggersWordIsNotASecondAct(t *testing.T) {
 	if i.Count <= count || len(i.TXIDs) != 2 || len(i.Losses) != 3 || i.Losses[2].TXID != 78 || len(i.Further) == 0 {
 		t.Errorf("%+v", i)
 	}
+	if v := line(audit.Line{TXID: 79, Context: "PL/pgSQL function howdah_watch.tell() line 40 at RAISE",
+		Audit: &audit.Record{Type: audit.Triggered, Class: "DDL", Command: audit.TriggerFailed, ObjectName: "division by zero", Rows: -1}}); len(v) != 1 || v[0].Rule != "watch.blinded" || v[0].Event.Detail != "division by zero" {
+		t.Errorf("a trigger that failed: %+v", v)
+	}
 	at := start.Add(time.Minute)
 	j.Reconcile(&Snapshot{At: at})
 	j.Reconcile(&Snapshot{At: at, Scope: "shop"})
@@ -58,5 +63,24 @@ func TestAnEventTriggersWordIsNotASecondAct(t *testing.T) {
 	}
 	if len(found) != 1 || found[0] != "watch.unexplained ghost" {
 		t.Errorf("%q", found)
+	}
+}
+
+// TestWhatTriggersTellIsForgottenInTime: a session that goes on for days does not fill up with what it destroyed long ago.
+func TestWhatTriggersTellIsForgottenInTime(t *testing.T) {
+	t.Parallel()
+	rules, err := LoadRules(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	j := New(rules, Options{})
+	s := &session{}
+	start := time.Date(2026, 9, 1, 3, 0, 0, 0, time.UTC)
+	for i := range mostLosses + 10 {
+		s.HeardAt = start.Add(time.Duration(i) * (together + time.Second))
+		j.echo(&Event{Kind: "drop table", Time: s.HeardAt, Status: Unknown, Echo: true, Triggered: true, ObjectType: "TABLE", ObjectName: fmt.Sprintf("cash.till%d", i), TXID: uint64(i + 1)}, s)
+	}
+	if len(s.Lost) != 1 || s.Lost[0].TXID != mostLosses+10 {
+		t.Errorf("%+v", s.Lost)
 	}
 }
