@@ -6,7 +6,6 @@ import (
 	"slices"
 	"strings"
 
-	"howdah/internal/audit"
 	"howdah/internal/cluster"
 )
 
@@ -26,7 +25,7 @@ func (o *AdoptOptions) ours(name, value string) bool {
 }
 
 // untranslated are the languages of messages in which the lines of event triggers are known for ours.
-var untranslated = regexp.MustCompile("(?i)" + audit.Untranslated)
+var untranslated = regexp.MustCompile(`(?i)^((C|POSIX|en|English)([_.@-].*)?)?$`) // package audit has it too, which is none of keeper's
 
 // logSteps are those by which PostgreSQL writes what the watch reads: its log as JSON lines beside what it writes now, who comes and goes, and by pgAudit or without it who changes roles, rights and objects.
 func (a *Adoption) logSteps(have map[string]configured, pgaudit bool, opt AdoptOptions, set func(name, value string, foreign bool)) {
