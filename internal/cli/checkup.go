@@ -3,11 +3,15 @@ package cli
 import (
 	"cmp"
 	"context"
+	"os"
+	"os/exec"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
 	"time"
 
+	"howdah/internal/cluster"
 	"howdah/internal/config"
 	"howdah/internal/doctor"
 	"howdah/internal/keeper"
@@ -50,7 +54,7 @@ func (c *upCmd) checkups(ctx context.Context, t *terminal, sources *config.Sourc
 		}
 		mu.Lock()
 		defer mu.Unlock()
-		report, at, failed, command = r, time.Now(), err, "sudo "+o.Command("doctor")
+		report, at, failed, command = r, time.Now(), err, asRoot(o.Command("doctor"))
 		close(done)
 		done = nil
 	}
@@ -81,6 +85,20 @@ func (c *upCmd) checkups(ctx context.Context, t *terminal, sources *config.Sourc
 		shown.Command = command
 		return shown, nil
 	}
+}
+
+// asRoot is a command of ours as somebody types it who may look at all of the machine: not every container has sudo, and Windows has no PATH to us.
+func asRoot(command string) string {
+	if runtime.GOOS == "windows" {
+		if own, err := os.Executable(); err == nil {
+			command = "& " + cluster.Word(own) + strings.TrimPrefix(command, "howdah")
+		}
+		return command
+	}
+	if _, err := exec.LookPath("sudo"); err == nil && os.Geteuid() != 0 {
+		return "sudo " + command
+	}
+	return command
 }
 
 // checkup puts a report into words.

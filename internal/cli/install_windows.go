@@ -77,7 +77,7 @@ func (c *installCmd) steps(ctx context.Context, t *terminal) (steps []step, err 
 	raw, err := os.ReadFile(conf)
 	kept := err == nil // one that is there is a person's
 	if kept {
-		if !trusted(system) || !trusted(conf) {
+		if !config.Trusted(system) || !config.Trusted(conf) {
 			return nil, fault.New(fault.Forbidden, "cli.install.foreign", fault.Args{"file": conf})
 		}
 		var has struct{ Data string }
@@ -111,15 +111,33 @@ func (c *installCmd) steps(ctx context.Context, t *terminal) (steps []step, err 
 	if !strings.EqualFold(own, program) {
 		steps = append(steps, step{"copy " + cluster.Word(own) + " " + cluster.Word(program), func(context.Context) error { return replaceProgram(own, program) }})
 	}
-	steps = append(steps, step{"mkdir " + cluster.Word(c.Data), func(context.Context) error {
-		return errors.Join(os.MkdirAll(system, 0o700), os.MkdirAll(c.Data, 0o700))
-	}})
-	if !kept {
-		text := fmt.Sprintf("# howdah config says what is in effect; howdah help up lists what else can stand here.\r\ndata = %s\r\nlisten = %s\r\n", quoteTOML(c.Data), quoteTOML(c.Listen))
-		if c.PgBin != "" {
-			text += "pg-bin = " + quoteTOML(c.PgBin) + "\r\n"
+	// The administrators (S-1-5-32-544), the system (S-1-5-18) and the service; nobody else, as ProgramData and the top of a disk would have it. All that a
+	// folder's maker allowed himself goes first, but for a folder in use: that would be everybody's for a moment.
+	ours := func(dir string, fresh bool) {
+		steps = append(steps, command("icacls", dir, "/setowner", "*S-1-5-32-544"))
+		if fresh {
+			steps = append(steps, command("icacls", dir, "/reset"))
 		}
-		steps = append(steps, step{"notepad " + cluster.Word(conf), func(context.Context) error { return os.WriteFile(conf, []byte(text), 0o600) }})
+		steps = append(steps, command("icacls", dir, "/inheritance:r", "/grant:r", "*S-1-5-18:(OI)(CI)F", "*S-1-5-32-544:(OI)(CI)F"))
+	}
+	apart := !kept && !under(system, c.Data) // what stands in a file that the service may write gives nobody rights
+	steps = append(steps, step{"mkdir " + cluster.Word(system), func(context.Context) error { return claim(system) }})
+	ours(system, !kept)
+	steps = append(steps, step{"mkdir " + cluster.Word(c.Data), func(context.Context) error {
+		if kept {
+			return os.MkdirAll(c.Data, 0o700)
+		}
+		if err := os.MkdirAll(filepath.Dir(c.Data), 0o700); err != nil {
+			return err
+		}
+		if err := claim(c.Data); err != nil || !apart {
+			return err
+		}
+		return vacant(c.Data)
+	}})
+	if apart {
+		ours(c.Data, true)
+		steps = append(steps, step{"dir " + cluster.Word(c.Data), func(context.Context) error { return vacant(c.Data) }}) // it was open until now
 	}
 	line := cluster.Word(program) + " " + asService + " up --config " + cluster.Word(conf)
 	if !strings.HasPrefix(line, `"`) {
@@ -131,29 +149,50 @@ func (c *installCmd) steps(ctx context.Context, t *terminal) (steps []step, err 
 	steps = append(steps,
 		command("sc.exe", "description", serviceName, "A chat room on PostgreSQL that keeps that PostgreSQL safe and watches over it"),
 		command("sc.exe", "failure", serviceName, "reset=", "86400", "actions=", "restart/2000/restart/10000/restart/60000"),
-		// The administrators (S-1-5-32-544), the system (S-1-5-18) and the service; nobody else, as ProgramData would have it.
-		command("icacls", system, "/setowner", "*S-1-5-32-544"), // anybody may have made a folder there before us
-		command("icacls", system, "/inheritance:r", "/grant:r", "*S-1-5-18:(OI)(CI)F", "*S-1-5-32-544:(OI)(CI)F", serviceAccount+":(OI)(CI)F"))
-	if !kept && !under(system, c.Data) { // what stands in a file that the service may write gives nobody rights
-		steps = append(steps, command("icacls", c.Data, "/grant", serviceAccount+":(OI)(CI)F"))
+		command("icacls", system, "/grant:r", serviceAccount+":(OI)(CI)F")) // known since it was made
+	if apart {
+		steps = append(steps, command("icacls", c.Data, "/grant:r", serviceAccount+":(OI)(CI)F"))
 	}
+	if !kept { // last: when it is there, all before is done
+		text := fmt.Sprintf("# howdah config says what is in effect; howdah help up lists what else can stand here.\r\ndata = %s\r\nlisten = %s\r\n", quoteTOML(c.Data), quoteTOML(c.Listen))
+		if c.PgBin != "" {
+			text += "pg-bin = " + quoteTOML(c.PgBin) + "\r\n"
+		}
+		steps = append(steps, step{"notepad " + cluster.Word(conf), func(context.Context) error {
+			f, err := os.OpenFile(conf, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600) // one that came meanwhile is not ours
+			if err != nil {
+				return err
+			}
+			_, err = f.WriteString(text)
+			return errors.Join(err, f.Close())
+		}})
+	}
+	steps = append(steps, command("icacls", conf, "/setowner", "*S-1-5-32-544")) // the service reads no other
 	steps = append(steps, command("sc.exe", "start", serviceName),
 		step{"howdah setup-link", func(ctx context.Context) error { return c.welcome(ctx, t) }})
 	return steps, nil
 }
 
-// trusted tells whether a file belongs to the administrators, to the system or to ourselves: anybody may make folders where the system's configuration is.
-func trusted(name string) bool {
-	security, err := windows.GetNamedSecurityInfo(name, windows.SE_FILE_OBJECT, windows.OWNER_SECURITY_INFORMATION)
-	if err != nil {
-		return false
+// claim makes a folder, or takes one that is there: no link, and nobody's but an administrator's, since anybody may make folders there.
+func claim(dir string) error {
+	err := os.Mkdir(dir, 0o700)
+	if !errors.Is(err, fs.ErrExist) {
+		return err
 	}
-	owner, _, err := security.Owner()
-	if err != nil || owner == nil {
-		return false
+	info, err := os.Lstat(dir)
+	if err == nil && (info.Mode().Type() != fs.ModeDir || !config.Trusted(dir)) {
+		err = fault.New(fault.Forbidden, "cli.install.foreign", fault.Args{"file": dir})
 	}
-	user, err := windows.GetCurrentProcessToken().GetTokenUser()
-	return owner.IsWellKnown(windows.WinBuiltinAdministratorsSid) || owner.IsWellKnown(windows.WinLocalSystemSid) || err == nil && owner.Equals(user.User.Sid)
+	return err
+}
+
+// vacant tells whether nothing is in a folder.
+func vacant(dir string) error {
+	entries, err := os.ReadDir(dir)
+	if err == nil && len(entries) > 0 {
+		err = fault.New(fault.Conflict, "cli.install.occupied", fault.Args{"folder": dir})
+	}
+	return err
 }
 
 // under tells whether a folder is below another.

@@ -1,6 +1,8 @@
 package config
 
 import (
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -158,5 +160,27 @@ func TestSizesAreReadAsPeopleWriteThem(t *testing.T) {
 		if err := n.UnmarshalText([]byte(text)); (err != nil) != (want < 0) || err == nil && int64(n) != want {
 			t.Errorf("%q: %d, %v", text, n, err)
 		}
+	}
+}
+
+// TestAConfigurationOfTheSystemThatIsAnybodysIsRefused: on Windows, anybody may make a folder where it is, and it names programs that others run.
+func TestAConfigurationOfTheSystemThatIsAnybodysIsRefused(t *testing.T) {
+	file, was := filepath.Join(t.TempDir(), FileName), Files
+	defer func() { Files, trusted = was, Trusted }()
+	Files = []string{file}
+	if err := os.WriteFile(file, []byte("pg-bin = '/elsewhere'\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, own := range []string{filepath.Dir(file), file} {
+		trusted = func(name string) bool { return name != own }
+		var sources Sources
+		if _, err := sources.Open(file); !fault.HasKey(err, "config.foreign") || len(sources.Read) > 0 {
+			t.Errorf("%s is anybody's: %v", own, err)
+		}
+	}
+	trusted = func(string) bool { return true }
+	var sources Sources
+	if _, err := sources.Open(file); err != nil || len(sources.Read) != 1 {
+		t.Error(err)
 	}
 }

@@ -62,7 +62,11 @@ type Sources struct {
 	used   map[string]Origin
 }
 
-// Open reads those of the files that exist. What one says that this account may not read is not known: it is in Closed.
+// trusted stands in for Trusted in tests.
+var trusted = Trusted
+
+// Open reads those of the files that exist. What one says that this account may not read is not known: it is in Closed. The system's own is refused where
+// it may be anybody's.
 func (s *Sources) Open(files ...string) (kong.Option, error) {
 	var all []kong.Resolver
 	for _, name := range files {
@@ -76,6 +80,10 @@ func (s *Sources) Open(files ...string) (kong.Option, error) {
 		}
 		if err != nil {
 			return nil, fault.Wrap(err, fault.Invalid, "config.syntax", fault.Args{"message": err.Error()})
+		}
+		if name == Files[0] && (!trusted(filepath.Dir(name)) || !trusted(name)) { // it is open, so that nobody puts another in its place
+			f.Close()
+			return nil, fault.New(fault.Forbidden, "config.foreign", fault.Args{"file": name})
 		}
 		r, err := s.Load(f)
 		f.Close()
