@@ -10,11 +10,9 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
-	"howdah/internal/account"
 	"howdah/internal/audit"
 	"howdah/internal/chat"
 	"howdah/internal/cluster"
-	"howdah/internal/pg"
 	"howdah/internal/pg/pgtest"
 )
 
@@ -31,14 +29,7 @@ func TestWhatGoesOnAfterAnAnswerIsToldAnew(t *testing.T) {
 		t.Fatal(err)
 	}
 	db := pgtest.New(t)
-	rooms := chat.Open(t.Context(), db.App, db.Steady, nil)
-	t.Cleanup(rooms.Close)
-	me := account.Person{Handle: "olive", Name: "Olive", Role: account.Owner}
-	if err := db.App.QueryRow(t.Context(), `INSERT INTO account.person (handle, name, role, password_hash) VALUES ('olive', 'Olive', 'owner', 'x') RETURNING id`).Scan(&me.ID); err != nil {
-		t.Fatal(err)
-	}
-	s.pools = []*pg.Pool{db.App}
-	s.rooms.Store(rooms)
+	olive := newOnlooker(t, s, db.App, db.Steady)
 	speak := func() error {
 		w.asked = time.Time{} // it is time to listen again
 		for id, was := range w.told {
@@ -47,23 +38,6 @@ func TestWhatGoesOnAfterAnAnswerIsToldAnew(t *testing.T) {
 		}
 		_, err := w.speak(t.Context())
 		return err
-	}
-	said := func() (room int64, found []chat.Message) {
-		t.Helper()
-		mine, err := rooms.Mine(t.Context(), me)
-		if err != nil || len(mine) != 1 {
-			t.Fatal(mine, err)
-		}
-		page, err := rooms.History(t.Context(), me, mine[0].ID, chat.Cursor{})
-		if err != nil {
-			t.Fatal(err)
-		}
-		for _, m := range page.Messages {
-			if m.Alert != nil {
-				found = append(found, m)
-			}
-		}
-		return mine[0].ID, found
 	}
 	start := time.Now().UTC().Add(-time.Hour).Truncate(time.Millisecond)
 	number := int64(0)
@@ -79,19 +53,19 @@ func TestWhatGoesOnAfterAnAnswerIsToldAnew(t *testing.T) {
 	if err := speak(); err != nil {
 		t.Fatal(err)
 	}
-	room, messages := said()
+	room, messages := olive.alerts()
 	if len(messages) != 1 || !strings.Contains(messages[0].Body, "kim") || !strings.Contains(messages[0].Body, "lee") {
 		t.Fatalf("both are one incident, and both are named: %+v", messages)
 	}
 	// It is answered while the next one is read: what is not known to be answered is told anew all the same.
-	if _, err := rooms.Answer(t.Context(), me, chat.AnswerDraft{Room: room, Seq: messages[0].Seq, ClientID: chat.NewID(), What: chat.Acknowledged}); err != nil {
+	if _, err := olive.rooms.Answer(t.Context(), olive.Person, chat.AnswerDraft{Room: room, Seq: messages[0].Seq, ClientID: chat.NewID(), What: chat.Acknowledged}); err != nil {
 		t.Fatal(err)
 	}
 	act("anna", 2*time.Second, forever("kim")) // more of the same
 	if err := speak(); err != nil {
 		t.Fatal(err)
 	}
-	if _, messages = said(); len(messages) != 1 || messages[0].Alert.State != chat.Acknowledged {
+	if _, messages = olive.alerts(); len(messages) != 1 || messages[0].Alert.State != chat.Acknowledged {
 		t.Fatalf("%+v", messages)
 	}
 	for n, name := range []string{"maya", "nora"} {
@@ -102,7 +76,7 @@ func TestWhatGoesOnAfterAnAnswerIsToldAnew(t *testing.T) {
 		if err := speak(); err != nil {
 			t.Fatal(err)
 		}
-		_, messages = said()
+		_, messages = olive.alerts()
 		if len(messages) != 2+n {
 			t.Fatalf("%s is not told anew: %+v", name, messages)
 		}
@@ -111,7 +85,7 @@ func TestWhatGoesOnAfterAnAnswerIsToldAnew(t *testing.T) {
 		if last.Alert.State != chat.AlertOpen || last.Alert.Part != 2+n || !strings.Contains(fresh, name) || strings.Contains(fresh, "kim") || !strings.Contains(before, "kim") || n == 1 != strings.Contains(fresh, "omar") {
 			t.Errorf("%+v", last)
 		}
-		if _, err := rooms.Answer(t.Context(), me, chat.AnswerDraft{Room: room, Seq: last.Seq, ClientID: chat.NewID(), What: chat.Acknowledged}); err != nil {
+		if _, err := olive.rooms.Answer(t.Context(), olive.Person, chat.AnswerDraft{Room: room, Seq: last.Seq, ClientID: chat.NewID(), What: chat.Acknowledged}); err != nil {
 			t.Fatal(err)
 		}
 		if err := speak(); err != nil {
@@ -141,7 +115,7 @@ func TestWhatGoesOnAfterAnAnswerIsToldAnew(t *testing.T) {
 		t.Error("nothing is said of an incident that cannot be told")
 	}
 	about := func(who string) bool {
-		_, messages := said()
+		_, messages := olive.alerts()
 		return slices.ContainsFunc(messages, func(m chat.Message) bool { return strings.Contains(m.Body, who) })
 	}
 	if about("mallory") || !about("zoe") {

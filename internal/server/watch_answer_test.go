@@ -11,11 +11,9 @@ import (
 	"testing"
 	"time"
 
-	"howdah/internal/account"
 	"howdah/internal/audit"
 	"howdah/internal/chat"
 	"howdah/internal/cluster"
-	"howdah/internal/pg"
 	"howdah/internal/pg/pgtest"
 )
 
@@ -31,18 +29,11 @@ func TestAnAnswerOutlivesADatabaseThatGoesBack(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	var rooms *chat.Rooms
-	me := account.Person{Handle: "olive", Name: "Olive", Role: account.Owner}
+	var olive *onlooker
 	move := func() { // to another database
 		t.Helper()
 		db := pgtest.New(t)
-		rooms = chat.Open(t.Context(), db.App, db.Steady, nil)
-		t.Cleanup(rooms.Close)
-		if err := db.App.QueryRow(t.Context(), `INSERT INTO account.person (handle, name, role, password_hash) VALUES ('olive', 'Olive', 'owner', 'x') RETURNING id`).Scan(&me.ID); err != nil {
-			t.Fatal(err)
-		}
-		s.pools = []*pg.Pool{db.App}
-		s.rooms.Store(rooms)
+		olive = newOnlooker(t, s, db.App, db.Steady)
 	}
 	speak := func() {
 		t.Helper()
@@ -50,18 +41,6 @@ func TestAnAnswerOutlivesADatabaseThatGoesBack(t *testing.T) {
 		if _, err := w.speak(t.Context()); err != nil {
 			t.Fatal(err)
 		}
-	}
-	said := func() (int64, []chat.Message) {
-		t.Helper()
-		mine, err := rooms.Mine(t.Context(), me)
-		if err != nil || len(mine) != 1 {
-			t.Fatal(mine, err)
-		}
-		page, err := rooms.History(t.Context(), me, mine[0].ID, chat.Cursor{})
-		if err != nil {
-			t.Fatal(err)
-		}
-		return mine[0].ID, slices.DeleteFunc(page.Messages, func(m chat.Message) bool { return m.Alert == nil }) // nor of the trail that cannot be written
 	}
 	move()
 	at := time.Now().UTC()
@@ -79,12 +58,12 @@ func TestAnAnswerOutlivesADatabaseThatGoesBack(t *testing.T) {
 	}
 	act("10.0.0.1", "ALTER ROLE kim VALID UNTIL 'infinity'")
 	act("10.9.0.1", "ALTER ROLE lee VALID UNTIL 'infinity'")
-	room, messages := said()
+	room, messages := olive.alerts()
 	if len(messages) != 2 || messages[0].Alert == nil {
 		t.Fatalf("%+v", messages)
 	}
 	first := messages[0]
-	if _, err := rooms.Answer(t.Context(), me, chat.AnswerDraft{Room: room, Seq: first.Seq, ClientID: chat.NewID(), What: chat.Muted, Days: 7, Cover: first.Alert.Cover.ID()}); err != nil {
+	if _, err := olive.rooms.Answer(t.Context(), olive.Person, chat.AnswerDraft{Room: room, Seq: first.Seq, ClientID: chat.NewID(), What: chat.Muted, Days: 7, Cover: first.Alert.Cover.ID()}); err != nil {
 		t.Fatal(err)
 	}
 	speak()
@@ -95,12 +74,12 @@ func TestAnAnswerOutlivesADatabaseThatGoesBack(t *testing.T) {
 	move()
 	speak()
 	speak()
-	room, messages = said()
+	room, messages = olive.alerts()
 	again := slices.IndexFunc(messages, func(m chat.Message) bool { return m.Alert.Incident == first.Alert.Incident })
 	if len(messages) != 2 || again < 0 || messages[again].Alert.State != chat.Muted || messages[again].Alert.Answers[0].By.Name != "Olive" || messages[1-again].Alert.State != chat.AlertOpen {
 		t.Fatalf("%+v", messages)
 	}
-	if _, err := rooms.Answer(t.Context(), me, chat.AnswerDraft{Room: room, Seq: messages[again].Seq, ClientID: chat.NewID(), What: chat.Reopened}); err != nil {
+	if _, err := olive.rooms.Answer(t.Context(), olive.Person, chat.AnswerDraft{Room: room, Seq: messages[again].Seq, ClientID: chat.NewID(), What: chat.Reopened}); err != nil {
 		t.Fatal(err)
 	}
 	speak()

@@ -13,11 +13,8 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"howdah/internal/account"
 	"howdah/internal/audit"
-	"howdah/internal/chat"
 	"howdah/internal/cluster"
-	"howdah/internal/pg"
 	"howdah/internal/pg/pgtest"
 	"howdah/internal/untested"
 )
@@ -48,15 +45,8 @@ func TestAFullDiskKeepsNoAlertWaiting(t *testing.T) {
 		}
 	})
 	db := pgtest.New(t)
-	rooms := chat.Open(t.Context(), db.App, db.Steady, nil)
-	t.Cleanup(rooms.Close)
-	me := account.Person{Handle: "olive", Name: "Olive", Role: account.Owner}
-	if err := db.App.QueryRow(t.Context(), `INSERT INTO account.person (handle, name, role, password_hash) VALUES ('olive', 'Olive', 'owner', 'x') RETURNING id`).Scan(&me.ID); err != nil {
-		t.Fatal(err)
-	}
 	s := newServer(Options{Cluster: c, Log: slog.New(slog.DiscardHandler), Lang: "en"})
-	s.pools = []*pg.Pool{db.App}
-	s.rooms.Store(rooms)
+	olive := newOnlooker(t, s, db.App, db.Steady)
 	watch := func() (stop func()) {
 		t.Helper()
 		w, err := newWatcher(s.watch)
@@ -72,18 +62,8 @@ func TestAFullDiskKeepsNoAlertWaiting(t *testing.T) {
 	}
 	said := func(part string) (n int) {
 		t.Helper()
-		mine, err := rooms.Mine(t.Context(), me)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if len(mine) == 0 {
-			return 0
-		}
-		page, err := rooms.History(t.Context(), me, mine[0].ID, chat.Cursor{})
-		if err != nil {
-			t.Fatal(err)
-		}
-		for _, m := range page.Messages {
+		_, messages := olive.sees()
+		for _, m := range messages {
 			if strings.Contains(m.Body, part) {
 				n++
 			}

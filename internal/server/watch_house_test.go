@@ -9,7 +9,6 @@ import (
 	"testing"
 	"time"
 
-	"howdah/internal/account"
 	"howdah/internal/audit"
 	"howdah/internal/chat"
 	"howdah/internal/cluster"
@@ -29,8 +28,6 @@ func TestWhatAnAdoptedClustersWatchFindsIsSaidAndAnsweredInTheHousesRoom(t *test
 		return c
 	}
 	db := pgtest.New(t)
-	rooms := chat.Open(t.Context(), db.App, db.Steady, nil)
-	t.Cleanup(rooms.Close)
 	s := newServer(Options{Cluster: folder(), Log: slog.New(slog.DiscardHandler), Lang: "en", Neighbours: NewNeighbours()})
 	s.pools = []*pg.Pool{db.App}
 	own, err := newWatcher(s.watch)
@@ -90,33 +87,9 @@ func TestWhatAnAdoptedClustersWatchFindsIsSaidAndAnsweredInTheHousesRoom(t *test
 	}
 	first, killFirst := begin()
 	act(first) // the house has no room yet
-	me := account.Person{Handle: "olive", Name: "Olive", Role: account.Owner}
-	if err := db.App.QueryRow(t.Context(), `INSERT INTO account.person (handle, name, role, password_hash) VALUES ('olive', 'Olive', 'owner', 'x') RETURNING id`).Scan(&me.ID); err != nil {
-		t.Fatal(err)
-	}
-	s.rooms.Store(rooms)
-	alerts := func() (room int64, found []chat.Message) {
-		t.Helper()
-		mine, err := rooms.Mine(t.Context(), me)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if len(mine) == 0 {
-			return 0, nil
-		}
-		page, err := rooms.History(t.Context(), me, mine[0].ID, chat.Cursor{})
-		if err != nil {
-			t.Fatal(err)
-		}
-		for _, m := range page.Messages {
-			if m.Alert != nil {
-				found = append(found, m)
-			}
-		}
-		return mine[0].ID, found
-	}
-	pgtest.Await(t, "the alert in the room", func() bool { _, found := alerts(); return len(found) > 0 })
-	room, found := alerts()
+	olive := newOnlooker(t, s, db.App, db.Steady)
+	pgtest.Await(t, "the alert in the room", func() bool { _, found := olive.alerts(); return len(found) > 0 })
+	room, found := olive.alerts()
 	if m := found[0]; len(found) != 1 || !strings.HasPrefix(m.Alert.Incident, "shop/") || !strings.Contains(m.Body, "PostgreSQL shop") || m.Alert.Cover == nil {
 		t.Fatalf("%+v", found)
 	}
@@ -125,7 +98,7 @@ func TestWhatAnAdoptedClustersWatchFindsIsSaidAndAnsweredInTheHousesRoom(t *test
 	}
 	pgtest.Await(t, "the queue to know that it was told", func() bool { return first.alerts.Load().States()[0].Waiting == 0 })
 
-	if _, err := rooms.Answer(t.Context(), me, chat.AnswerDraft{Room: room, Seq: found[0].Seq, ClientID: chat.NewID(), What: chat.Muted, Days: 7, Cover: found[0].Alert.Cover.ID()}); err != nil {
+	if _, err := olive.rooms.Answer(t.Context(), olive.Person, chat.AnswerDraft{Room: room, Seq: found[0].Seq, ClientID: chat.NewID(), What: chat.Muted, Days: 7, Cover: found[0].Alert.Cover.ID()}); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := own.speak(t.Context()); err != nil {
@@ -158,7 +131,7 @@ func TestWhatAnAdoptedClustersWatchFindsIsSaidAndAnsweredInTheHousesRoom(t *test
 	if len(third.answers) != 1 || answers != 1 {
 		t.Errorf("an answer was heard twice: %+v", third.answers)
 	}
-	if _, found := alerts(); len(found) != 1 || found[0].Alert.State != chat.Muted {
+	if _, found := olive.alerts(); len(found) != 1 || found[0].Alert.State != chat.Muted {
 		t.Errorf("%+v", found)
 	}
 }

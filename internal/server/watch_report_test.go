@@ -7,14 +7,11 @@ import (
 	"testing"
 	"time"
 
-	"howdah/internal/account"
 	"howdah/internal/audit"
 	"howdah/internal/audit/judge"
-	"howdah/internal/chat"
 	"howdah/internal/cluster"
 	"howdah/internal/keeper"
 	"howdah/internal/lang"
-	"howdah/internal/pg"
 	"howdah/internal/pg/pgtest"
 )
 
@@ -32,28 +29,12 @@ func TestADigestIsSaidOnceForEachTimeAndMadeUpWhenItWasMissed(t *testing.T) {
 	}
 	s := newServer(Options{Cluster: c, Log: slog.New(slog.DiscardHandler), Lang: "en", Digest: weekly})
 	db := pgtest.New(t)
-	rooms := chat.Open(t.Context(), db.App, db.Steady, nil)
-	t.Cleanup(rooms.Close)
-	me := account.Person{Handle: "olive", Name: "Olive", Role: account.Owner}
-	if err := db.App.QueryRow(t.Context(), `INSERT INTO account.person (handle, name, role, password_hash) VALUES ('olive', 'Olive', 'owner', 'x') RETURNING id`).Scan(&me.ID); err != nil {
-		t.Fatal(err)
-	}
-	s.pools = []*pg.Pool{db.App}
-	s.rooms.Store(rooms)
+	olive := newOnlooker(t, s, db.App, db.Steady)
 	digests := func() (said []string) {
 		t.Helper()
-		mine, err := rooms.Mine(t.Context(), me)
-		if err != nil {
-			t.Fatal(err)
-		}
-		for _, room := range mine {
-			page, err := rooms.History(t.Context(), me, room.ID, chat.Cursor{})
-			if err != nil {
-				t.Fatal(err)
-			}
-			for _, m := range page.Messages {
-				said = append(said, m.Body)
-			}
+		_, messages := olive.sees()
+		for _, m := range messages {
+			said = append(said, m.Body)
 		}
 		return said
 	}

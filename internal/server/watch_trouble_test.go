@@ -9,7 +9,6 @@ import (
 	"testing"
 	"time"
 
-	"howdah/internal/account"
 	"howdah/internal/chat"
 	"howdah/internal/cluster"
 	"howdah/internal/pg"
@@ -45,16 +44,9 @@ func TestACoverThatFailsIsSaidAndTriedAgain(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(db.Close)
-	rooms := chat.Open(t.Context(), db, db, nil)
-	t.Cleanup(rooms.Close)
-	me := account.Person{Handle: "olive", Name: "Olive", Role: account.Owner}
-	if err := db.QueryRow(t.Context(), `INSERT INTO account.person (handle, name, role, password_hash) VALUES ('olive', 'Olive', 'owner', 'x') RETURNING id`).Scan(&me.ID); err != nil {
-		t.Fatal(err)
-	}
 	var log journal
 	s := newServer(Options{Cluster: scratch.Cluster, Log: slog.New(slog.NewTextHandler(&log, nil)), Lang: "en"})
-	s.pools = []*pg.Pool{db}
-	s.rooms.Store(rooms)
+	olive := newOnlooker(t, s, db, db)
 	t.Cleanup(s.keeping.Wait)
 	w, err := newWatcher(s.watch)
 	if err != nil {
@@ -66,15 +58,8 @@ func TestACoverThatFailsIsSaidAndTriedAgain(t *testing.T) {
 		if _, err := w.speak(t.Context()); err != nil {
 			t.Fatal(err)
 		}
-		mine, err := rooms.Mine(t.Context(), me)
-		if err != nil || len(mine) != 1 {
-			t.Fatal(mine, err)
-		}
-		page, err := rooms.History(t.Context(), me, mine[0].ID, chat.Cursor{})
-		if err != nil {
-			t.Fatal(err)
-		}
-		return page.Messages
+		_, messages := olive.sees()
+		return messages
 	}
 
 	// Nothing is changed in a session that could not be noted for the house's own.

@@ -1,17 +1,15 @@
+//go:build !windows
+
 package cli
 
 import (
 	"os"
 	"path/filepath"
-	"runtime"
 	"testing"
 )
 
 // TestTheCommandOfThePageMachineIsOneThatCanBeTyped: where there is no sudo, there is none in it.
 func TestTheCommandOfThePageMachineIsOneThatCanBeTyped(t *testing.T) {
-	if runtime.GOOS == "windows" {
-		t.Skip("sudo is not of Windows")
-	}
 	dir := t.TempDir()
 	t.Setenv("PATH", dir)
 	if got := asRoot("howdah doctor"); got != "howdah doctor" {
