@@ -19,7 +19,7 @@ import (
 // that is not made). It needs root to create one.
 func EnsureAccount(ctx context.Context, name string) (*Account, error) {
 	var last error
-	// Another process may be making the same account, or hold the lock of /etc/passwd: look again, for two seconds.
+	// Somebody else may hold the lock of /etc/passwd: look again, for two seconds.
 	retry := time.NewTicker(100 * time.Millisecond)
 	defer retry.Stop()
 	for range 20 {
@@ -30,7 +30,7 @@ func EnsureAccount(ctx context.Context, name string) (*Account, error) {
 		if os.Geteuid() != 0 {
 			return nil, fault.New(fault.Forbidden, "cluster.account_rights", fault.Args{"account": name})
 		}
-		if last = addUser(ctx, name); last == nil {
+		if last = addOnce(ctx, name); last == nil {
 			continue
 		}
 		if errors.Is(last, exec.ErrNotFound) {
@@ -65,6 +65,23 @@ func lookup(name string) (*Account, error) {
 		return nil, fault.New(fault.Invalid, "cluster.root", fault.Args{"account": name})
 	}
 	return a, nil
+}
+
+// addOnce makes the account unless another process of ours has just done so. useradd looks whether an account is there before it takes the lock of
+// /etc/passwd, and replaces what it finds then: of two that run together, the later gives the account another number, with which nothing of the first is owned.
+func addOnce(ctx context.Context, name string) error {
+	etc, err := os.Open("/etc") // a folder that stays, where useradd exchanges its files
+	if err != nil {
+		return err
+	}
+	defer etc.Close()
+	if err := syscall.Flock(int(etc.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
+		return fmt.Errorf("lock of /etc: %w", err)
+	}
+	if a, err := lookup(name); a != nil || err != nil {
+		return err
+	}
+	return addUser(ctx, name)
 }
 
 func addUser(ctx context.Context, name string) error {

@@ -53,6 +53,15 @@ func TestMain(m *testing.M) {
 			return err
 		}))
 	}
+	if name := os.Getenv("HOWDAH_TEST_ACCOUNT"); name != "" {
+		os.Exit(play(func(ctx context.Context) error {
+			a, err := EnsureAccount(ctx, name)
+			if err == nil {
+				fmt.Println(a.UID, a.GID)
+			}
+			return err
+		}))
+	}
 	if os.Getenv("HOWDAH_TEST_DROP") != "" {
 		os.Exit(play(func(ctx context.Context) error {
 			if err := Drop(testAccount(ctx)); err != nil {
