@@ -343,6 +343,9 @@ func (a *Archive) firstAfter(ctx context.Context, l wal.Lineage, at wal.LSN, lim
 			return false
 		}
 		if m := moment(rec); rec.LSN >= at && !m.IsZero() {
+			if _, ok := rec.Checkpoint(); ok { // which tells whole seconds: it may be as late as that
+				m = m.Add(time.Second - 1)
+			}
 			return m.After(limit)
 		}
 	}
