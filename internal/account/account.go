@@ -57,9 +57,10 @@ type Person struct {
 	Theme     string // "", "light", "dark"
 	CreatedAt time.Time
 	Disabled  bool
+	Away      *string // says that they are away, and perhaps why; nil: does not
 }
 
-const personColumns = `p.id, p.handle, p.name, p.role, p.locale, p.theme, p.created_at, p.disabled_at IS NOT NULL`
+const personColumns = `p.id, p.handle, p.name, p.role, p.locale, p.theme, p.created_at, p.disabled_at IS NOT NULL, p.away`
 
 // Accounts is the door to everything in this package. It is safe for concurrent use.
 type Accounts struct {

@@ -40,6 +40,9 @@ func (r *Rooms) Edit(ctx context.Context, me account.Person, d Draft, seq int64)
 	if err != nil {
 		return Receipt{}, err
 	}
+	if d.Typed && IsCommand(body) {
+		return Receipt{}, fault.New(fault.Invalid, "chat.is_command")
+	}
 	return r.alter(ctx, me, d.Room, seq, d.ClientID, Edited, func(ctx context.Context, tx pgx.Tx, s Standing, m stored) (map[string]any, error) {
 		if m.AuthorID != me.ID {
 			return nil, fault.New(fault.Forbidden, "chat.not_author")

@@ -258,7 +258,7 @@ var errNoRoom = fault.New(fault.NotFound, "chat.no_room")
 type RoomMember struct {
 	Author
 	Role account.Role
-	Here bool    // has a page of the house open
+	Here bool    // has a page of the house open, and does not say that they are away
 	Away *string // says that they are away, and perhaps why; nil: does not
 }
 
@@ -284,7 +284,7 @@ func (r *Rooms) Members(ctx context.Context, me account.Person, room int64) ([]R
 	}
 	here := r.Here(ids)
 	for _, m := range found {
-		out = append(out, RoomMember{Author: Author{m.ID, m.Handle, m.Name}, Role: m.Role, Here: here[m.ID], Away: m.Away})
+		out = append(out, RoomMember{Author: Author{m.ID, m.Handle, m.Name}, Role: m.Role, Here: here[m.ID] && m.Away == nil, Away: m.Away})
 	}
 	return out, err
 }

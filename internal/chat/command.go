@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"time"
+	"unicode"
 	"unicode/utf8"
 
 	"github.com/jackc/pgx/v5"
@@ -36,7 +37,7 @@ type Told struct {
 	Left bool // they are no longer in the room
 }
 
-// Commands are all there are, in the order of help. "/me" is no command but a form of a message.
+// Commands are all there are, in the order of help. "/me waves" is no command but a form of a message (see Deed).
 var Commands = []Command{
 	{"topic", "主題", (*Rooms).doTopic},
 	{"invite", "邀請", (*Rooms).doInvite},
@@ -46,12 +47,33 @@ var Commands = []Command{
 	{"leave", "離開", (*Rooms).doLeave},
 }
 
-var commandLine = regexp.MustCompile(`^/(\p{L}+)(?:\s+([\s\S]*))?$`)
+// commandLine is a slash, or the full-width one of Chinese keyboards, and a word that ends with the text or with a blank of any script. outbox.js has the same.
+var commandLine = regexp.MustCompile(`^[/／](\p{L}+)(?:[\p{Z}\p{Cc}\x{FEFF}]+([\s\S]*))?$`)
 
-// IsCommand tells whether a line is meant to do something: "/usr/bin" is not.
-func IsCommand(line string) bool {
-	m := commandLine.FindStringSubmatch(strings.TrimSpace(line))
-	return m != nil && !strings.EqualFold(m[1], "me")
+func slashed(text string) (word, rest string, ok bool) {
+	text = strings.TrimLeft(text, "\r\n") // as cleanBody does
+	if !strings.HasPrefix(text, "/") && !strings.HasPrefix(text, "／") {
+		return "", "", false // nearly all that is said
+	}
+	m := commandLine.FindStringSubmatch(text)
+	if m == nil {
+		return "", "", false
+	}
+	return m[1], m[2], true
+}
+
+// IsCommand tells whether a text is meant to do something instead of being said, be there such a command or not. "/usr/bin" is not, nor is what begins with a
+// blank: so one says what looks like a command. outbox.js has the same rule.
+func IsCommand(text string) bool {
+	word, rest, ok := slashed(text)
+	return ok && !(strings.EqualFold(word, "me") && rest != "")
+}
+
+// Deed is what its author does in a message like "/me waves": "waves". ok: the text is such a message.
+func Deed(text string) (deed string, ok bool) {
+	word, rest, ok := slashed(text)
+	deed = strings.TrimSpace(rest)
+	return deed, ok && strings.EqualFold(word, "me") && deed != ""
 }
 
 // Command does what a line says. client is a UUID, the same in every retry, for those commands that would do something twice.
@@ -65,11 +87,15 @@ func (r *Rooms) Command(ctx context.Context, from Speaker, room int64, line, cli
 	if from.Zone == nil {
 		from.Zone = time.UTC
 	}
-	m := commandLine.FindStringSubmatch(strings.TrimSpace(line))
-	if m == nil {
-		return Told{}, fault.New(fault.Invalid, "chat.no_command", fault.Args{"name": line[:min(len(line), strings.IndexFunc(line+" ", func(r rune) bool { return r == ' ' || r == '\n' }))]})
+	line = strings.TrimSpace(line)
+	name, rest, ok := slashed(line)
+	if !ok {
+		return Told{}, fault.New(fault.Invalid, "chat.no_command", fault.Args{"name": line[:min(len(line), strings.IndexFunc(line+" ", unicode.IsSpace))]})
 	}
-	name, rest := strings.ToLower(m[1]), strings.TrimSpace(m[2])
+	name, rest = strings.ToLower(name), strings.TrimSpace(rest)
+	if name == "me" {
+		return Told{}, fault.New(fault.Invalid, "chat.command_use", fault.Args{"use": from.T("chat.command.me")})
+	}
 	if name == "help" || name == "說明" {
 		return Told{Text: Help(from.T)}, nil
 	}
@@ -154,6 +180,9 @@ func (r *Rooms) doBack(ctx context.Context, from Speaker, _ int64, _, _ string) 
 
 func (r *Rooms) setAway(ctx context.Context, me account.Person, note *string) error {
 	_, err := r.db.Exec(ctx, `UPDATE account.person SET away = $2 WHERE id = $1`, me.ID, note)
+	if err == nil {
+		r.live.tickPerson(me.ID) // their sockets read who they are again, and tell their rooms
+	}
 	return pg.Fault(err)
 }
 
@@ -202,6 +231,7 @@ func (r *Rooms) doRemind(ctx context.Context, from Speaker, room int64, rest, cl
 	if n := utf8.RuneCountInString(rest); n > maxReminded+100 { // when it is due may stand at its end: who looks for that there reads it many times
 		return Told{}, fault.New(fault.TooLarge, "chat.too_long", fault.Args{"n": n, "limit": maxReminded})
 	}
+	rest = strings.ReplaceAll(rest, "\u3000", " ") // the blank of Chinese keyboards
 	if word, after, _ := strings.Cut(rest, " "); strings.EqualFold(word, "me") {
 		rest = after
 	}

@@ -89,9 +89,23 @@ func TestCommands(t *testing.T) {
 	do(bob, "/help", "chat.command.remind")
 	refused(bob, "/dance", "chat.no_command")
 	refused(bob, "/usr/bin is a folder", "chat.no_command")
-	if IsCommand("/usr/bin is a folder") || IsCommand("/me waves") || IsCommand(" hello /topic") || !IsCommand("/topic") || !IsCommand("/主題 x") {
-		t.Error("what is a command")
+	for text, want := range map[string]bool{"/usr/bin is a folder": false, "/me waves": false, "/ME\u3000waves": false, " hello /topic": false, " /topic x": false, "//topic": false, "": false,
+		"/topic": true, "/主題 x": true, "／主題\u3000x": true, "\n/topic x": true, "/me": true, "/me  ": true, "/nothing-such": false, "/dance now": true} {
+		if IsCommand(text) != want {
+			t.Errorf("%q is a command: %t", text, !want)
+		}
 	}
+	if deed, ok := Deed("/me\u3000 waves\n"); !ok || deed != "waves" {
+		t.Errorf("%q %t", deed, ok)
+	}
+	refused(bob, "/me", "chat.command_use")
+	refused(bob, "／主題\u3000", "chat.command_use")
+	// What a person typed is done, or it is refused: nobody is shown it. A program says what it says.
+	typed := Draft{Room: room, ClientID: newID(), Body: "/remind me in 2 hours to see the doctor", Typed: true}
+	_, err := h.Post(ctx, bob, typed)
+	h.wantFault(err, "chat.is_command")
+	_, err = h.Edit(ctx, bob, typed, h.say(bob, room, "/healthz is down"))
+	h.wantFault(err, "chat.is_command")
 	refused(bob, "/remind me sometime to sing", "chat.when")
 	refused(bob, "/remind me in 2 hours", "chat.when")
 	refused(bob, "/remind me in 9000 days to x", "chat.too_far")

@@ -183,6 +183,16 @@ func (r *Rooms) View(who Listener, room int64) {
 	}
 }
 
+// Stirred tells the rooms of a listener that its person went away, or is back (see account.Person).
+func (r *Rooms) Stirred(who Listener) {
+	l := r.live
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, to := range l.listeners[who] {
+		to.send(stirred{who})
+	}
+}
+
 // Typing tells a room that somebody composes. It is passed on only when the listener follows the room as a member.
 func (r *Rooms) Typing(who Listener, room int64) {
 	l := r.live

@@ -24,7 +24,7 @@ type loop struct {
 	lastWave time.Time
 	waveDue  <-chan time.Time
 	subs     map[Listener]*sub
-	present  map[int64]int // person -> how many of their listeners follow
+	present  map[int64]int // person who is not away -> how many of their listeners follow
 	viewers  int
 	hereDue  <-chan time.Time
 }
@@ -35,6 +35,7 @@ type sub struct {
 	views   bool
 	primed  bool // false until what it missed has been delivered
 	left    bool // the person is not in the room: it hears nothing until they are back, or its door lets go of the room
+	present bool // counts among those who are here
 	listens Listener
 }
 
@@ -49,8 +50,9 @@ type (
 		who Listener
 		on  bool
 	}
-	typing struct{ who Listener }
-	grown  struct {
+	typing  struct{ who Listener }
+	stirred struct{ who Listener }
+	grown   struct {
 		posts  []*post // to be answered first
 		events []Event // what they are, when these are all new; else the loop reads
 	}
@@ -197,6 +199,10 @@ func (l *loop) take(word any) (read bool) {
 				}
 			}
 		}
+	case stirred:
+		if s := l.subs[w.who]; s != nil {
+			l.count(s)
+		}
 	case grown:
 		w.answer()
 		if len(w.events) == 0 {
@@ -259,7 +265,7 @@ func (l *loop) admit(s *sub) {
 	if s.views {
 		l.viewers++
 	}
-	l.arrive(s.listens.Person().ID, 1)
+	l.count(s)
 }
 
 // dismiss makes a follower one that hears nothing; again is harmless.
@@ -271,7 +277,16 @@ func (l *loop) dismiss(s *sub) {
 	if s.views {
 		l.viewers--
 	}
-	l.arrive(s.listens.Person().ID, -1)
+	l.count(s)
+}
+
+// count has a follower among those who are here where they are in the room and not away.
+func (l *loop) count(s *sub) {
+	person := s.listens.Person()
+	if now := !s.left && person.Away == nil; now != s.present {
+		s.present = now
+		l.arrive(person.ID, map[bool]int{true: 1, false: -1}[now])
+	}
 }
 
 // offer delivers events that follow the cursor to every primed follower. Who leaves is told that, and nothing after it;

@@ -24,6 +24,7 @@ type Draft struct {
 	Body     string // Markdown
 	Thread   int64  // a reply: seq of the message that it answers, or of another reply to that; 0: none
 	Aloud    bool   // a reply that shall stand in the room as well
+	Typed    bool   // by a person: what is a command (see IsCommand) is refused rather than shown to everybody
 }
 
 // Receipt says where a post stands in its room's log, for good.
@@ -106,6 +107,10 @@ func (r *Rooms) PostThen(me account.Person, d Draft, reply Reply) {
 	}
 	if d.Thread < 0 || d.Aloud && d.Thread == 0 {
 		refuse(fault.New(fault.Invalid, "chat.aloud"))
+		return
+	}
+	if d.Typed && IsCommand(body) {
+		refuse(fault.New(fault.Invalid, "chat.is_command"))
 		return
 	}
 	client, err := clientID(d.ClientID)
@@ -577,7 +582,7 @@ func (r *Rooms) resolve(ctx context.Context, q pg.Queryer, batch []*post) error 
 // mostHere bounds how many people "@here" calls.
 const mostHere = 1000
 
-// callHere calls those who are in the room and have a page of the house open, where a resolved post calls them.
+// callHere calls those who are in the room, have a page of the house open and do not say that they are away, where a resolved post calls them.
 func (r *Rooms) callHere(ctx context.Context, q pg.Queryer, batch []*post) error {
 	type row struct{ ID int64 }
 	rooms := map[int64][]row{}
@@ -592,7 +597,8 @@ func (r *Rooms) callHere(ctx context.Context, q pg.Queryer, batch []*post) error
 				online = r.online()
 			}
 			var err error
-			if here, err = pg.All[row](ctx, q, `SELECT person_id FROM chat.member WHERE room_id = $1 AND person_id = ANY($2) LIMIT $3`, p.room, online, mostHere); err != nil {
+			if here, err = pg.All[row](ctx, q, `SELECT m.person_id FROM chat.member m JOIN account.person p ON p.id = m.person_id
+				WHERE m.room_id = $1 AND m.person_id = ANY($2) AND p.away IS NULL LIMIT $3`, p.room, online, mostHere); err != nil {
 				return err
 			}
 			rooms[p.room] = here

@@ -193,7 +193,16 @@ func (d *Door) apiPost(v *visit) (any, error) {
 		return nil, err
 	}
 	d.Stats.Posts.Add(1)
-	return receipt(d.rooms.Post(v.ctx(), v.me(), chat.Draft{Room: room, ClientID: in.ClientID, Body: in.Body, Thread: in.Thread, Aloud: in.Aloud}))
+	return receipt(d.rooms.Post(v.ctx(), v.me(), chat.Draft{Room: room, ClientID: in.ClientID, Body: in.Body, Thread: in.Thread, Aloud: in.Aloud, Typed: v.typed()}))
+}
+
+func (d *Door) apiMessage(v *visit) (any, error) {
+	room, seq, err := v.numbers("room", "seq")
+	if err != nil {
+		return nil, err
+	}
+	m, err := d.rooms.Message(v.ctx(), v.me(), room, seq)
+	return toMessage(m), err
 }
 
 func (d *Door) apiEdit(v *visit) (any, error) {
@@ -205,7 +214,7 @@ func (d *Door) apiEdit(v *visit) (any, error) {
 	if err := v.body(&in); err != nil {
 		return nil, err
 	}
-	return receipt(d.rooms.Edit(v.ctx(), v.me(), chat.Draft{Room: room, ClientID: in.ClientID, Body: in.Body}, seq))
+	return receipt(d.rooms.Edit(v.ctx(), v.me(), chat.Draft{Room: room, ClientID: in.ClientID, Body: in.Body, Typed: v.typed()}, seq))
 }
 
 func (d *Door) apiDelete(v *visit) (any, error) {

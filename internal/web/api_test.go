@@ -86,6 +86,9 @@ func TestTheAPIFromFirstRoomToLast(t *testing.T) {
 	}
 	gus.must("PUT", fmt.Sprintf("%s/threads/%d/follow", path, seq), nil)
 	gus.must("DELETE", fmt.Sprintf("%s/threads/%d/follow", path, seq), nil)
+	if m := gus.must("GET", fmt.Sprintf("%s/messages/%d", path, reply), nil); m["body"] != "so *I* say" || m.num("thread") != seq {
+		t.Error(m)
+	}
 	// The pages show it without scripts, and a link to a reply leads into its thread.
 	if code, text, _ := owner.page(fmt.Sprintf("/room/%d?thread=%d", room, seq)); code != 200 || !strings.Contains(text, "so <em>I</em> say") || !strings.Contains(text, fmt.Sprintf(`id="t%d"`, reply)) || strings.Contains(text, fmt.Sprintf(`id="m%d"`, reply)) {
 		t.Error(code, text)

@@ -71,7 +71,10 @@ type eventJSON struct {
 
 func toPerson(a chat.Author) personJSON { return personJSON{a.ID, a.Handle, a.Name} }
 
-func toMe(p account.Person) personJSON { return personJSON{p.ID, p.Handle, p.Name} }
+// toMe is who listens, for their own pages.
+func toMe(p account.Person) object {
+	return object{"id": p.ID, "handle": p.Handle, "name": p.Name, "away": p.Away != nil}
+}
 
 func toRoom(r chat.Room) roomJSON {
 	out := roomJSON{r.ID, r.Kind, r.Name, r.Topic, r.Seq, r.Read, r.Unread, r.Mentions, r.Threads, r.Role, r.Members, nil}

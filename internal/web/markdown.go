@@ -17,6 +17,7 @@ import (
 	"github.com/yuin/goldmark/util"
 
 	"howdah/internal/account"
+	"howdah/internal/chat"
 )
 
 // markdown is CommonMark (0.31) as a chat wants it: without raw HTML (it is shown as the text that it is), headings and
@@ -62,8 +63,8 @@ var mentionsKey = parser.NewContextKey()
 // whom it names.
 func render(body string, handles []string) string {
 	// "/me waves" says what its author does.
-	if rest, did := strings.CutPrefix(body, "/me "); did && strings.TrimSpace(rest) != "" {
-		return `<div class="did">` + renderWords(strings.TrimSpace(rest), handles) + "</div>\n"
+	if deed, did := chat.Deed(body); did {
+		return `<div class="did">` + renderWords(deed, handles) + "</div>\n"
 	}
 	return renderWords(body, handles)
 }

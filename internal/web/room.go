@@ -109,6 +109,11 @@ func (d *Door) fillRoom(v *visit, id, at int64) (ui.RoomPage, error) {
 	for _, e := range history.Events {
 		p.Events = append(p.Events, pageEvent(e))
 	}
+	for _, m := range members {
+		if m.Here {
+			p.Here++
+		}
+	}
 	for _, m := range members[:min(len(members), 200)] {
 		p.Members = append(p.Members, ui.Member{ID: m.ID, Handle: m.Handle, Name: m.Name, Role: string(m.Role), Here: m.Here, Away: m.Away})
 	}
@@ -174,16 +179,22 @@ func (d *Door) roomPost(v *visit) error {
 	if err != nil {
 		return err
 	}
+	if err := v.form(); err != nil {
+		return err
+	}
+	if line := v.field("body"); chat.IsCommand(line) {
+		room, err := v.number("room")
+		if err != nil {
+			return err
+		}
+		return d.roomCommand(v, room, thread, line)
+	}
 	place := ""
 	if thread != 0 {
 		place = fmt.Sprint("?thread=", thread)
 	}
 	return d.inRoomAt(place, func(v *visit, room int64) error {
 		d.Stats.Posts.Add(1)
-		if line := v.field("body"); chat.IsCommand(line) {
-			_, err := d.rooms.Command(v.ctx(), speaker(v), room, line, v.field("client_id"))
-			return err
-		}
 		_, err := d.rooms.Post(v.ctx(), v.me(), chat.Draft{Room: room, ClientID: v.field("client_id"), Body: v.field("body"), Thread: thread, Aloud: v.field("aloud") != ""})
 		return err
 	})(v)

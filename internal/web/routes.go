@@ -105,6 +105,7 @@ func (d *Door) calls() []call {
 		{"DELETE /api/v1/rooms/{room}/members/{person}", d.apiRemoveMember},
 		{"GET /api/v1/rooms/{room}/messages", d.apiMessages},
 		{"POST /api/v1/rooms/{room}/messages", d.apiPost},
+		{"GET /api/v1/rooms/{room}/messages/{seq}", d.apiMessage},
 		{"PATCH /api/v1/rooms/{room}/messages/{seq}", d.apiEdit},
 		{"DELETE /api/v1/rooms/{room}/messages/{seq}", d.apiDelete},
 		{"PUT /api/v1/rooms/{room}/messages/{seq}/reactions/{emoji}", d.apiReact(true)},

@@ -32,6 +32,7 @@ type socket struct {
 	conn    net.Conn
 	person  atomic.Pointer[account.Person]
 	session int64
+	typed   bool // a person's page, and no program
 	lang    lang.Locale
 	heard   atomic.Int64 // when the other side was last heard of, Unix seconds
 	posting atomic.Int32 // posts under way
@@ -84,7 +85,7 @@ func (d *Door) live(w http.ResponseWriter, r *http.Request) {
 		return // it has answered
 	}
 	_ = conn.SetDeadline(time.Time{})
-	s := &socket{door: d, conn: conn, direct: newDirectWriter(conn), session: v.session.ID, lang: v.lang}
+	s := &socket{door: d, conn: conn, direct: newDirectWriter(conn), session: v.session.ID, typed: v.typed(), lang: v.lang}
 	me := v.me()
 	s.person.Store(&me)
 	s.heard.Store(time.Now().Unix())
@@ -370,7 +371,7 @@ func (s *socket) take(ctx context.Context, raw []byte) {
 		s.post(o)
 		return
 	case "edit":
-		got, err = s.door.rooms.Edit(ctx, s.Person(), chat.Draft{Room: o.Room, ClientID: o.ClientID, Body: o.Body}, o.Seq)
+		got, err = s.door.rooms.Edit(ctx, s.Person(), chat.Draft{Room: o.Room, ClientID: o.ClientID, Body: o.Body, Typed: s.typed}, o.Seq)
 	case "delete":
 		got, err = s.door.rooms.Delete(ctx, s.Person(), o.Room, o.Seq, o.ClientID)
 	case "read":
@@ -428,7 +429,7 @@ func (s *socket) post(o order) {
 		return
 	}
 	s.door.Stats.Posts.Add(1)
-	s.door.rooms.PostThen(s.Person(), chat.Draft{Room: o.Room, ClientID: o.ClientID, Body: o.Body, Thread: o.Thread, Aloud: o.Aloud}, &posting{s, o.ID})
+	s.door.rooms.PostThen(s.Person(), chat.Draft{Room: o.Room, ClientID: o.ClientID, Body: o.Body, Thread: o.Thread, Aloud: o.Aloud, Typed: s.typed}, &posting{s, o.ID})
 }
 
 // posting is a post of a socket under way. Its answer travels with the echo, where the author follows the room.
@@ -586,7 +587,9 @@ func (s *socket) sync() {
 		s.conn.Close() // it comes back and says hello
 		return
 	}
-	s.person.Store(&me)
+	if before := s.person.Swap(&me); (before.Away == nil) != (me.Away == nil) {
+		s.door.rooms.Stirred(s)
+	}
 	now := make(map[int64]struct{}, len(rooms))
 	for _, r := range rooms {
 		now[r.ID] = struct{}{}
@@ -600,7 +603,7 @@ func (s *socket) sync() {
 		}
 	}
 	s.followed.rooms = now
-	s.offer(frame(object{"is": "rooms", "rooms": toRooms(rooms)}))
+	s.offer(frame(object{"is": "rooms", "me": toMe(me), "rooms": toRooms(rooms)}))
 }
 
 // markRead notes what was read and tells all windows of the person.

@@ -225,6 +225,7 @@ type RoomPage struct {
 	Seq       int64     // the room's seq as of reading Messages: live events continue from it
 	At        int64     // the message to show, from ?at=; 0 for the end
 	Members   []Member  // at most the first 200
+	Here      int       // members who are here now
 	Roles     []string  // that I may give in this room, highest first; empty when I may not
 	May       May
 	BodyLimit int     // bytes of UTF-8 that a message may have

@@ -38,7 +38,7 @@ func (p RoomPage) ThreadLines() []line {
 		if n := len(lines); n > 0 {
 			above := lines[n-1]
 			l.Day, l.Date = "", at.Format(time.DateOnly)
-			l.Continues = n > 1 && above.By.ID == m.By.ID && m.At.Sub(above.At) < together
+			l.Continues = n > 1 && above.By.ID == m.By.ID && m.At.Sub(above.At) < together && !m.deed()
 		}
 		lines = append(lines, l)
 	}

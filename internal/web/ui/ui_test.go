@@ -77,6 +77,7 @@ func talk(n int) []Message {
 func roomPage(c Chrome, n int) RoomPage {
 	p := RoomPage{Chrome: c, Room: c.Rooms[0], Messages: talk(n), Earlier: true, Seq: 190, BodyLimit: 16384,
 		May:   May{Post: true, Leave: true, Invite: true, Rename: true, Manage: true, DeleteAny: true},
+		Here:  3,
 		Roles: []string{"admin", "member", "guest"}, ClientID: "5f3c52ee-6f2b-4c0a-9a53-c1f0a7ce0001"}
 	p.Title = "lobby"
 	for i, one := range people {

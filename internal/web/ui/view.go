@@ -78,12 +78,15 @@ func (p RoomPage) Lines() []line {
 			// Nothing is new when all of it is seen to be new: a divider above the first line of a page says nothing.
 			l.New = above != nil && (p.Me == nil || m.By.ID != p.Me.ID)
 		}
-		l.Continues = above != nil && l.Day == "" && !l.New && m.Thread == 0 && above.Saying+l.Saying == "" && above.By.ID == m.By.ID && m.At.Sub(above.At) < together
+		l.Continues = above != nil && l.Day == "" && !l.New && m.Thread == 0 && above.Saying+l.Saying == "" && above.By.ID == m.By.ID && m.At.Sub(above.At) < together && !m.deed()
 		lines = append(lines, l)
 		above = &lines[len(lines)-1]
 	}
 	return lines
 }
+
+// deed tells whether a message says what its author does ("/me waves"): it bears their name.
+func (m Message) deed() bool { return strings.HasPrefix(string(m.HTML), `<div class="did">`) }
 
 // alertForm is an alert as its message shows it; alert.js fills in the same.
 type alertForm struct {
@@ -359,17 +362,6 @@ func (p RoomPage) Nobody() memberEntry {
 		e.Roles = p.Roles
 	}
 	return e
-}
-
-// Here counts the members who are online.
-func (p RoomPage) Here() int {
-	n := 0
-	for _, m := range p.Members {
-		if m.Here {
-			n++
-		}
-	}
-	return n
 }
 
 // First and Last name the ends of the history on the page.

@@ -1,7 +1,7 @@
 // The composer: a text box that grows, keeps its draft, never sends while an input method composes, completes names.
 // The room has one, and a thread.
 
-import { Refusal, api, byId, clone, data, paint, store, t, within } from "./page.js"
+import { Refusal, clone, data, paint, store, t, within } from "./page.js"
 import * as history from "./history.js"
 import * as live from "./live.js"
 import * as outbox from "./outbox.js"
@@ -38,8 +38,10 @@ async function people(wanted) {
       paint(face, person)
       return { text: person.handle, sign: face, name: person.name, note: "@" + person.handle }
     })
-  const calls = data.me?.role === "guest" || all.length < 3 ? [] : ["room", "here"].filter((one) => one.startsWith(wanted))
-  return [...found, ...calls.map((one) => ({ text: one, sign: sign("📣"), name: t("call." + one), note: "@" + one }))]
+  const n = panel.others()
+  const calls = data.me?.role === "guest" || n.all < 2 ? [] : [
+    { text: "room", name: t("call.room", { n: n.all }), n: n.all }, { text: "here", name: t("call.here", { n: n.here }), n: n.here }]
+  return [...found, ...calls.filter((one) => one.n > 0 && one.text.startsWith(wanted)).map((one) => ({ ...one, sign: sign("📣"), note: "@" + one.text }))]
 }
 
 /** @param {string} wanted @returns {Promise<Offer[]>} */
@@ -56,7 +58,7 @@ const commands = async (wanted) => [...(data.commands ?? []), { name: "help", ot
 /** What is completed: after which characters, how many of them go, and what with. */
 const offers = [
   { after: /(?:^|[^\p{L}\p{N}_@])@([\p{L}\p{N}_.-]{0,32})$/u, takes: 0, list: people },
-  { after: /^\/(\p{L}{0,20})$/u, takes: 0, list: commands },
+  { after: /^[/／](\p{L}{0,20})$/u, takes: 0, list: commands },
   { after: /(?:^|[^\p{L}\p{N}_:])[:：]((?:[\p{L}\p{N}_+-]{2,24}|\p{Script=Han}))$/u, takes: 1, list: emoji },
 ]
 
@@ -69,7 +71,13 @@ export function make(form, place) {
   const mode = within(form, ".mode")
   const limit = within(form, ".limit")
   const list = within(form, ".suggest")
+  const told = within(/** @type {HTMLElement} */ (form.parentElement), ".told")
+  const change = within(mode, "span").textContent // what the mode says while a message is edited
 
+  /** What was in the box before a command came into it from elsewhere. @type {string | null} */
+  let aside = null
+  /** The command that was given last, while it is not known what became of it. */
+  let given = { line: "", id: "" }
   /** The message being edited, and what its box held before. @type {{seq: number, id: string, was: string, body: string} | null} */
   let editing = null
   let composed = 0 // when an input method last ended
@@ -85,7 +93,7 @@ export function make(form, place) {
 
   function changed() {
     grow()
-    if (!editing) {
+    if (!editing && aside === null) {
       if (box.value.trim()) store.set(place.draft(), box.value)
       else store.remove(place.draft())
     }
@@ -125,9 +133,11 @@ export function make(form, place) {
   /** @param {number} seq */
   async function edit(seq) {
     if (!seq) return
+    if (aside !== null) leave()
     try {
       const body = await history.bodyOf(seq)
       editing = { seq, id: outbox.uuid(), was: editing ? editing.was : box.value, body }
+      within(mode, "span").textContent = change
       mode.hidden = false
       write(body)
       box.focus()
@@ -136,26 +146,67 @@ export function make(form, place) {
     }
   }
 
-  /** Ends editing and brings back the draft. */
+  /** Ends editing, or a command from elsewhere, and brings back the draft. */
   function leave() {
-    if (!editing) return
-    const was = editing.was
-    editing = null
+    if (!editing && aside === null) return
+    const was = editing?.was ?? aside ?? ""
+    editing = aside = null
     mode.hidden = true
     write(was)
   }
 
+  /** Begins a command; what is in the box comes back after it. @param {string} text */
+  function begin(text) {
+    leave()
+    taken = true // the Enter that chose it may still be on its way
+    if (box.value.trim()) {
+      aside = box.value
+      within(mode, "span").textContent = t("aside")
+      mode.hidden = false
+    }
+    write(text)
+  }
+
+  /** Says something to who writes here, and to nobody else. @param {string} text @param {boolean} [bad] */
+  function tell(text, bad = false) {
+    told.classList.toggle("bad", bad)
+    within(told, "p").textContent = text
+    told.hidden = false
+  }
+
+  /** Has a command done. The same line, tried again after an answer that did not come, is the same command. @param {string} line */
+  async function command(line) {
+    if (given.line !== line) given = { line, id: outbox.uuid() }
+    try {
+      const answer = await outbox.command(ROOM, line, given.id)
+      given = { line: "", id: "" }
+      if (answer.left) return location.assign("/")
+      tell(answer.message)
+    } catch (error) {
+      const why = error instanceof Refusal ? [error.message, error.hint].filter(Boolean).join(" ") : String(error)
+      if (!(error instanceof Refusal) || !error.passing) given = { line: "", id: "" }
+      if (box.value.trim() || editing) return tell(t("not_done", { line, why }), true)
+      tell(why, true)
+      write(line)
+    }
+  }
+
   async function submit() {
-    const text = box.value.trim()
+    let text = box.value.trim()
     if (!text || !measure()) return
     if (!editing) {
-      place.send(text)
-      write("")
+      const order = outbox.isCommand(box.value)
+      if (!order && outbox.isCommand(text)) text = " " + text // a blank before it says it
+      if (!order) place.send(text)
+      if (aside === null) write("")
+      else leave()
+      if (order) command(text)
       typed = 0 // with the message the others forget that I was typing
       return
     }
     const edited = editing
     if (text === edited.body.trim()) return leave()
+    if (!outbox.isCommand(box.value) && outbox.isCommand(text)) text = " " + text
     const button = within(form, ".send")
     button.setAttribute("aria-busy", "true")
     try { // the same words keep the same client id, however often they are tried
@@ -184,13 +235,13 @@ export function make(form, place) {
       event.preventDefault()
       taken = true
       submit()
-    } else if (event.key === "Escape" && editing) {
+    } else if (event.key === "Escape" && (editing || aside !== null)) {
       event.preventDefault()
       leave()
     } else if (event.key === "Escape" && place.room && !box.value) {
       event.preventDefault()
       history.markRead()
-    } else if (event.key === "ArrowUp" && !box.value && !editing) {
+    } else if (event.key === "ArrowUp" && !box.value && !editing && aside === null) {
       const seq = place.last()
       if (!seq) return
       event.preventDefault()
@@ -303,14 +354,19 @@ export function make(form, place) {
   })
   box.addEventListener("blur", close)
   within(form, ".cancel").addEventListener("click", () => { leave(); box.focus() })
+  within(told, "button").addEventListener("click", () => {
+    told.hidden = true
+    box.focus()
+  })
+  box.addEventListener("begin", (event) => begin(/** @type {CustomEvent} */ (event).detail))
   addEventListener("storage", (event) => { // the draft of another tab, unless this one is being written in
-    if (event.key === place.draft() && !editing && document.activeElement !== box) {
+    if (event.key === place.draft() && !editing && aside === null && document.activeElement !== box) {
       box.value = event.newValue ?? ""
       grow()
     }
   })
   return {
-    edit, back,
+    edit, back, tell,
     /** Puts a quotation above what is written. @param {string} text */
     quote: (text) => {
       leave()
@@ -328,25 +384,6 @@ export function make(form, place) {
       fresh()
     },
   }
-}
-
-/** Whether a line does something instead of being said; chat.IsCommand has the same rule. @param {string} text */
-const isCommand = (text) => /^\/\p{L}+(\s|$)/u.test(text) && !/^\/me(\s|$)/i.test(text)
-
-/** Has a command done, and shows what came of it to who gave it. @param {string} line */
-async function command(line) {
-  const told = byId("told")
-  try {
-    const answer = await api("POST", `/rooms/${ROOM}/commands`, { client_id: outbox.uuid(), line })
-    if (answer.left) return location.assign("/")
-    told.classList.remove("bad")
-    within(told, "p").textContent = answer.message
-  } catch (error) {
-    told.classList.add("bad")
-    within(told, "p").textContent = error instanceof Refusal ? [error.message, error.hint].filter(Boolean).join(" ") : String(error)
-    main?.back(line)
-  }
-  told.hidden = false
 }
 
 /** The room's own. @type {ReturnType<typeof make> | null} */
@@ -372,19 +409,18 @@ export function start(say) {
   })
   const form = /** @type {HTMLFormElement | null} */ (document.getElementById("composer"))
   if (!form) return
-  within(byId("told"), "button").addEventListener("click", () => {
-    byId("told").hidden = true
-    main?.focus()
-  })
   main = make(form, {
     room: true,
     draft: () => `howdah.draft.${data.me?.id ?? 0}.${ROOM}`,
     send: (text) => {
-      if (isCommand(text)) return command(text)
       outbox.post(ROOM, text)
       history.newest().catch(() => {}) // offline in the past: the line waits in the outbox and shows up there
     },
     last: history.lastOfMine,
+  })
+  outbox.onDone((entry, told) => {
+    if (told.left && entry.room === ROOM) return location.assign("/")
+    main?.tell([entry.body, told.message].join("\n"))
   })
   if (!touch.matches && !data.at && !data.thread) main.focus()
 }

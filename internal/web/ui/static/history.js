@@ -2,7 +2,7 @@
 // at scroll position 0 (the box is laid out in reverse), so lines put on top move nothing; every other change holds
 // the line that is being read where it is.
 
-import { api, byId, clone, data, dayName, t, within } from "./page.js"
+import { Refusal, api, byId, clone, data, dayName, t, within } from "./page.js"
 import { saying } from "./alert.js"
 import { bury, fill, foot, link, mine, moment, pointOut, seqOf, stamp, system, together } from "./line.js"
 import * as live from "./live.js"
@@ -372,6 +372,7 @@ function replay(seq) {
 /** @param {RoomEvent} event @param {boolean} fresh heard just now */
 function apply(event, fresh) {
   const message = event.message
+  if (message && bodies.has(message.seq)) know(message) // also of a thread that is not open
   const answered = event.root && find(event.root.seq)
   if (answered && event.root) {
     const replies = event.root.replies
@@ -535,11 +536,11 @@ export function rove(line) {
 export async function bodyOf(seq) {
   const there = bodies.get(seq)
   if (there !== undefined) return there
-  /** @type {Page} */
-  const page = await api("GET", `/rooms/${ROOM}/messages?around=${seq}&limit=1`)
-  const body = page.messages.find((one) => one.seq === seq)?.body ?? ""
-  bodies.set(seq, body)
-  return body
+  /** @type {Message} */
+  const message = await api("GET", `/rooms/${ROOM}/messages/${seq}`) // a reply is in no page of the room
+  if (message.deleted) throw new Refusal("conflict", t("deleted"))
+  know(message)
+  return message.body ?? ""
 }
 
 /** The newest message that I wrote and did not delete, in the window; 0 while a newer one is on its way. */

@@ -1,7 +1,7 @@
 // What one line of the history looks like: a message, or something that happened in the room.
 
 import * as alert from "./alert.js"
-import { callsAll } from "./calls.js"
+import { callsHere, callsRoom } from "./calls.js"
 import * as reactions from "./reactions.js"
 import * as way from "./way.js"
 import { clock, clone, data, dateKey, moment as inList, paint, t, whole, within } from "./page.js"
@@ -72,7 +72,7 @@ export function foot(line, replies) {
 export function pointOut(line) {
   for (const mention of line.querySelectorAll(".body .mention")) {
     const handle = (mention.textContent ?? "").slice(1).normalize("NFKC").toLowerCase()
-    mention.classList.toggle("mine", handle === data.me?.handle || callsAll.has(handle))
+    mention.classList.toggle("mine", handle === data.me?.handle || callsRoom.has(handle) || callsHere.has(handle))
   }
 }
 
@@ -104,7 +104,7 @@ export const moment = (line) => Date.parse(/** @type {HTMLTimeElement} */ (withi
 /** @param {HTMLElement} above @param {HTMLElement} line */
 export function together(above, line) {
   return above.classList.contains("msg") && line.classList.contains("msg") &&
-    above.dataset.by === line.dataset.by && !line.querySelector(".answers") && moment(line) - moment(above) < TOGETHER
+    above.dataset.by === line.dataset.by && !line.querySelector(".answers, .body > .did") && moment(line) - moment(above) < TOGETHER
 }
 
 /** @param {RoomEvent} event */

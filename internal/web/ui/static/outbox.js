@@ -1,12 +1,15 @@
 // The outbox: what a person wrote is stored before it is sent, and stays until the server has it or the person lets go.
 // One entry is one key of localStorage, so that tabs never overwrite each other's. One tab of all sends.
 
-import { Refusal, data, store } from "./page.js"
+import { Refusal, api, data, store } from "./page.js"
 import * as live from "./live.js"
 
 /** @typedef {{client_id: string, room: number, body: string, at: number, thread?: number, aloud?: boolean, failed?: string, hint?: string}} Entry */
 
-const prefix = `howdah.outbox.${data.me?.id ?? 0}.`
+// Its number goes up whenever an entry says something that pages of before would leave out: a reply, sent by one that knows no threads, would stand in the
+// room. Such pages neither see nor send what is stored under a newer number; what they left is taken over when they are gone.
+const prefix = `howdah.outbox.v2.${data.me?.id ?? 0}.`
+const former = `howdah.outbox.${data.me?.id ?? 0}.`
 /** Entries that storage refused: they live as long as this page. @type {Map<string, Entry>} */
 const unstored = new Map()
 /** @type {Set<string>} */
@@ -15,6 +18,8 @@ const sending = new Set()
 const listeners = []
 /** @type {((entry: Entry, seq: number) => void)[]} */
 const sent = []
+/** @type {((entry: Entry, told: {message: string, left: boolean}) => void)[]} */
+const done = []
 let owner = false
 let last = 0
 let pause = 0
@@ -31,9 +36,24 @@ export function onSent(listener) {
   sent.push(listener)
 }
 
+/** Called when an entry was a command, and what came of it. @param {(entry: Entry, told: {message: string, left: boolean}) => void} listener */
+export function onDone(listener) {
+  done.push(listener)
+}
+
 function changed() {
   for (const listener of listeners) listener()
 }
+
+/** Whether a text does something instead of being said, be there such a command or not; chat.IsCommand has the same rule. @param {string} text */
+export function isCommand(text) {
+  const found = /^[\r\n]*[/／](\p{L}+)(?:[\p{Z}\p{Cc}\u{FEFF}]+([^]*))?$/u.exec(text)
+  return !!found && !(found[1].toLowerCase() === "me" && found[2])
+}
+
+/** Has a command done: the same id, again, does nothing twice. @param {number} room @param {string} line @param {string} id
+ * @returns {Promise<{message: string, left: boolean}>} */
+export const command = (room, line, id) => api("POST", `/rooms/${room}/commands`, { client_id: id, line })
 
 /** Everything not yet sent, oldest first. @param {number} [room] @returns {Entry[]} */
 export function entries(room) {
@@ -108,6 +128,14 @@ async function deliver(entry) {
   sending.add(entry.client_id)
   changed()
   try {
+    if (isCommand(entry.body)) { // left by a page that did not know it for one: nobody else is shown it
+      const told = await command(entry.room, entry.body, entry.client_id)
+      pause = 0
+      sending.delete(entry.client_id)
+      remove(entry.client_id)
+      for (const listener of done) listener(entry, told)
+      return flush()
+    }
     const answer = await live.ask({ do: "post", room: entry.room, client_id: entry.client_id, body: entry.body,
       ...(entry.thread ? { thread: entry.thread, aloud: !!entry.aloud } : {}) })
     pause = 0
@@ -136,6 +164,7 @@ async function deliver(entry) {
 /** Takes up the work: this tab sends when no other one does. */
 export function start() {
   addEventListener("storage", (event) => {
+    if (heir && event.key?.startsWith(former)) takeOver()
     if (event.key !== null && !event.key.startsWith(prefix)) return
     changed()
     flush()
@@ -146,24 +175,50 @@ export function start() {
   addEventListener("pageshow", (event) => { if (event.persisted) claim() })
   // A page that was left may stay in memory for a while, and its lock with it.
   addEventListener("pagehide", () => {
-    owner = false
+    owner = heir = false
     release()
+    renounce()
   })
 }
 
 let release = () => {}
+let renounce = () => {}
+let heir = false // no page of before can send any more
+
+/** Moves here what pages of before have left. */
+function takeOver() {
+  for (const key of store.keys(former)) {
+    const kept = store.get(key)
+    if (kept && store.set(prefix + key.slice(former.length), kept)) store.remove(key)
+  }
+  changed()
+  flush()
+}
+
+/** Waits for a lock, and holds it until the function that it hands over is called. @param {string} name @param {() => void} got @param {(end: () => void) => void} how */
+function hold(name, got, how) {
+  const patience = new AbortController()
+  how(() => patience.abort())
+  navigator.locks.request(name, { signal: patience.signal }, () => new Promise((end) => {
+    how(() => end(undefined))
+    got()
+  })).catch(() => { if (!patience.signal.aborted) got() })
+}
 
 function claim() {
+  const inherit = () => {
+    heir = true
+    takeOver()
+  }
   const own = () => {
     owner = true
     flush()
   }
   // Without locks every tab sends: the server knows a client id that it has seen, so nothing doubles.
-  if (!navigator.locks) return own()
-  const patience = new AbortController()
-  release = () => patience.abort()
-  navigator.locks.request(prefix + "owner", { signal: patience.signal }, () => new Promise((done) => {
-    release = () => done(undefined)
+  if (!navigator.locks) {
     own()
-  })).catch(() => { if (!patience.signal.aborted) own() })
+    return inherit()
+  }
+  hold(prefix + "owner", own, (end) => { release = end })
+  hold(former + "owner", inherit, (end) => { renounce = end })
 }

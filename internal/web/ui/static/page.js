@@ -1,6 +1,6 @@
 // What every page needs: its data, its texts, times in the person's zone, templates, and the JSON API.
 
-/** @typedef {{id: number, handle: string, name: string, role?: string}} Person */
+/** @typedef {{id: number, handle: string, name: string, role?: string, away?: boolean}} Person */
 /** @typedef {{id: number, kind: string, name: string, topic: string, seq: number, read: number, unread: number,
  *    mentions: number, threads: number, role: string, members: number, other?: Person}} Room */
 /** @typedef {{seq: number, at: string, by: Person, body?: string, html?: string, edited?: boolean, deleted?: boolean,
@@ -88,7 +88,7 @@ export const initial = (name) => (name.match(/[\p{L}\p{N}]/u)?.[0] ?? "?").toUpp
 /** A person's colour; view.go has the same rule. @param {number} id */
 export const hue = (id) => "h" + (((id % 8) + 8) % 8)
 
-/** @param {HTMLElement} face @param {Person} person */
+/** @param {HTMLElement} face @param {{id: number, name: string}} person */
 export function paint(face, person) {
   face.textContent = initial(person.name)
   face.className = face.className.replace(/\bh\d\b/, hue(person.id))

@@ -57,11 +57,9 @@ const ofCommand = (command) => ({
   name: "/" + command.name, note: command.use, kind: "command", sign: () => document.createElement("span"),
   go: () => {
     close()
-    const body = /** @type {HTMLTextAreaElement | null} */ (document.getElementById("body"))
-    if (!body) return
-    body.value = "/" + command.name + " "
-    body.focus()
-    body.dispatchEvent(new Event("input"))
+    const body = before?.matches(".composer textarea") ? before : document.getElementById("body")
+    body?.dispatchEvent(new CustomEvent("begin", { detail: "/" + command.name + " " })) // see composer.js: a draft stays
+    body?.focus()
   },
 })
 

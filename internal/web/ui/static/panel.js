@@ -4,7 +4,7 @@ import { api, byId, clone, data, paint, t, within } from "./page.js"
 import * as live from "./live.js"
 import { label, rooms } from "./sidebar.js"
 
-/** @typedef {import("./page.js").Person & {here?: boolean, away?: string}} Member */
+/** @typedef {Omit<import("./page.js").Person, "away"> & {here?: boolean, away?: string}} Member */
 
 const ROOM = data.room
 const SHOWN = 5000 // how long "is typing" holds without news
@@ -15,6 +15,7 @@ let members = null
 /** @type {Set<number> | null} */
 let here = null
 let online = 0
+const MOST = 1000 // members that the server lists
 let going = false // a form of this page leads elsewhere already
 /** @type {Map<number, {name: string, timer: number}>} */
 const typists = new Map()
@@ -31,6 +32,12 @@ export async function people() {
   }
 }
 
+/** How many others there are in the room, and of those who are here now: not away, with a page open. */
+export function others() {
+  const me = here ? here.has(data.me?.id ?? 0) : online > 0 && !data.me?.away
+  return { all: Math.max(0, Number(byId("members-count").textContent) - 1), here: Math.max(0, online - (me ? 1 : 0)) }
+}
+
 async function show() {
   const list = byId("member-list")
   const all = await people()
@@ -38,7 +45,7 @@ async function show() {
   list.replaceChildren(...all.map((one) => {
     const item = clone("t-member")
     item.dataset.person = String(one.id)
-    item.classList.toggle("here", here?.has(one.id) ?? false)
+    item.classList.toggle("here", here ? here.has(one.id) : one.here ?? false)
     paint(within(item, ".face"), one)
     within(item, "b").textContent = one.name
     within(item, ".name small").textContent = "@" + one.handle
@@ -57,7 +64,7 @@ async function show() {
     if (select) select.value = one.role ?? ""
     return item
   }))
-  byId("members-count").textContent = String(all.length)
+  if (all.length < MOST) byId("members-count").textContent = String(all.length)
 }
 
 function presence() {
@@ -65,8 +72,8 @@ function presence() {
   pill.hidden = online === 0
   pill.textContent = String(online)
   pill.title = t("here", { n: online })
-  for (const item of byId("member-list").children) {
-    item.classList.toggle("here", here?.has(Number(/** @type {HTMLElement} */ (item).dataset.person)) ?? false)
+  if (here) for (const item of byId("member-list").children) {
+    item.classList.toggle("here", here.has(Number(/** @type {HTMLElement} */ (item).dataset.person)))
   }
 }
 
@@ -123,8 +130,10 @@ export function start() {
   live.on("here", (frame) => {
     if (frame.room !== ROOM) return
     online = frame.count
-    if (frame.people) here = new Set(frame.people)
+    here = frame.people ? new Set(frame.people) : null // more than are named
+    members = null // who is away may have changed
     presence()
+    if (byId("members").matches(":popover-open")) show()
   })
   live.on("typing", (frame) => {
     if (frame.room !== ROOM || frame.person.id === data.me?.id) return

@@ -1,7 +1,7 @@
 // The sidebar: my rooms with what is unread in them, the state of the connection, and the count in the title bar.
 
 import { byId, clone, data, paint, t, within } from "./page.js"
-import { callsAll } from "./calls.js"
+import { callsHere, callsRoom } from "./calls.js"
 import * as live from "./live.js"
 
 /** @typedef {import("./page.js").Room} Room */
@@ -117,8 +117,8 @@ export function count(event) {
     }
     if (seen(room.id)) return
     room.unread = Math.min(1000, room.unread + 1)
-    const me = data.me.handle
-    if (message.mentions?.some((one) => one === me || callsAll.has(one)) || room.kind === "direct") room.mentions++
+    const { handle, away } = data.me // who is away is not here
+    if (message.mentions?.some((one) => one === handle || callsRoom.has(one) || !away && callsHere.has(one)) || room.kind === "direct") room.mentions++
   } else {
     if (message && (message.thread || message.seq > room.read) && (event.kind === "restore" || event.by.id !== data.me?.id)) recount(room)
     return
@@ -148,8 +148,12 @@ export function start(isSeen) {
   if (isSeen) seen = isSeen
   document.addEventListener("keydown", toSearch)
   total()
-  live.on("hello", (frame) => replace(frame.rooms))
-  live.on("rooms", (frame) => replace(frame.rooms))
+  for (const is of ["hello", "rooms"]) {
+    live.on(is, (frame) => {
+      if (data.me && frame.me) data.me.away = frame.me.away
+      replace(frame.rooms)
+    })
+  }
   live.on("event", count)
   live.on("read", (frame) => {
     const room = rooms.get(frame.room)
