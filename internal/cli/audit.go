@@ -186,7 +186,7 @@ func (c *auditReplayCmd) Run(ctx context.Context, t *terminal) error {
 	if err != nil {
 		return err
 	}
-	j := judge.New(rules, judge.Options{Owners: []string{cluster.Owner}, Apps: []string{cluster.App}, Marker: pg.MigrationName, Mask: audit.Mask})
+	j := judge.New(rules, judge.Options{Owners: []string{cluster.Owner}, Apps: []string{cluster.App}, Marker: pg.MigrationName, Mask: audit.Mask, House: judge.House{Database: cluster.Database, Tables: pg.Tables()}})
 	if c.Mutes != "" {
 		house, err := cluster.New(c.Mutes, cluster.Installation{}, cluster.Options{})
 		if err != nil {

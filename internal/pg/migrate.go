@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"regexp"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -22,6 +23,24 @@ var migrations embed.FS
 
 // MigrationName is the application_name of migrations: the watch knows them by it, and by the role.
 const MigrationName = "howdah migrate"
+
+// Tables are those that the migrations make, with their schemas.
+func Tables() []string {
+	tables := []string{versions}
+	names, _ := fs.Glob(migrations, "migrations/*.sql") // the pattern is sound, and what is embedded can be read
+	for _, name := range names {
+		raw, _ := fs.ReadFile(migrations, name)
+		for _, found := range makesTable.FindAllSubmatch(raw, -1) {
+			tables = append(tables, string(found[1]))
+		}
+	}
+	return tables
+}
+
+var makesTable = regexp.MustCompile(`(?m)^CREATE TABLE ([a-z_]+\.[a-z_]+)`)
+
+// versions is the table in which stands which migrations were made.
+const versions = "public.howdah_schema"
 
 // migrationLock is the key of the advisory lock under which one node migrates while the others wait.
 const migrationLock = 0x686f77646168 // "howdah"
@@ -52,7 +71,7 @@ func MigrateAfter(ctx context.Context, ownerDSN, appRole string, before func(ctx
 		return err
 	}
 	provider, err := goose.NewProvider(goose.DialectPostgres, db, source,
-		goose.WithSessionLocker(locker), goose.WithTableName("public.howdah_schema"), goose.WithDisableGlobalRegistry(true))
+		goose.WithSessionLocker(locker), goose.WithTableName(versions), goose.WithDisableGlobalRegistry(true))
 	if err != nil {
 		return err
 	}

@@ -50,6 +50,9 @@ type watch struct {
 	house      *House      // which an adopted cluster's watch speaks to; nil: there is none
 	neighbours *Neighbours // whom the answers to their incidents are told; nil: there are none
 
+	triggers  bool          // event triggers are to be in every database where there is no pgAudit
+	unsettled chan struct{} // the cover is to be settled again; of one
+
 	audits  atomic.Bool // pgAudit is loaded; else log_statement has to do
 	watched watched
 	own     ownSessions
@@ -63,8 +66,8 @@ type watch struct {
 func newServer(options Options) *Server {
 	s := &Server{options: options, backupNow: make(chan struct{}, 1), opened: make(chan struct{})}
 	s.watch = &watch{cluster: options.Cluster, source: TrailSource, log: options.Log, lang: options.Lang, ownRules: options.Rules, role: cluster.Watcher, receivers: options.Alerts, kept: options.Trail,
-		reports: options.Digest, goesBack: options.Keeping != nil, database: cluster.Database, tables: tables{wake: make(chan struct{}, 1)}, epoch: pg.Epoch,
-		judging:    judge.Options{Owners: []string{cluster.Owner}, Apps: []string{cluster.App}, Marker: pg.MigrationName, Mask: audit.Mask},
+		reports: options.Digest, goesBack: options.Keeping != nil, database: cluster.Database, tables: tables{wake: make(chan struct{}, 1)}, epoch: pg.Epoch, triggers: true, unsettled: make(chan struct{}, 1),
+		judging:    judge.Options{Owners: []string{cluster.Owner}, Apps: []string{cluster.App}, Marker: pg.MigrationName, Mask: audit.Mask, House: judge.House{Database: cluster.Database, Tables: pg.Tables()}},
 		neighbours: options.Neighbours,
 		ask:        func(context.Context) (pg.Queryer, error) { return s.pools[0], nil }, rooms: s.rooms.Load, away: s.why, url: func() string { return s.url }}
 	if options.Keeping != nil {

@@ -69,6 +69,9 @@ func (w *watcher) text(i *judge.Incident) string {
 		}
 		b.WriteString("\n" + strings.Join(ids, t.T("cli.backup.comma")))
 	}
+	if i.Failed > 0 {
+		b.WriteString("\n" + t.T("server.watch.failed", fault.Args{"count": i.Failed}))
+	}
 	if len(i.Objects) > 1 {
 		names := make([]string, 0, 10)
 		for _, name := range i.Objects[:min(len(i.Objects), 10)] {

@@ -46,6 +46,11 @@ func (j *Judge) derive(l *audit.Line, events []Event) []Event {
 		}
 	case "ERROR":
 		events = j.implicitLogin(events, &base, s, l)
+		if s.refused(l) {
+			undone := base
+			undone.Kind = Undone
+			events = append(events, undone)
+		}
 		base.Kind, base.Status, base.Code, base.Detail = Failed, Broken, l.State, l.Message
 		if l.State == "42501" {
 			base.Status = Denied
@@ -205,7 +210,7 @@ func (j *Judge) logLine(events []Event, base *Event, s *session, l *audit.Line) 
 // loggedStatement makes events of what log_statement writes: all there is without pgAudit, and with it what it hides behind a password.
 func (j *Judge) loggedStatement(events []Event, base *Event, s *session, l *audit.Line, sql string) []Event {
 	events = j.implicitLogin(events, base, s, l)
-	s.Heard, s.HeardAt = nil, l.Time
+	s.hears(sql, l.Time)
 	for _, kind := range kindsIn(sql) {
 		e := *base
 		e.Kind, e.Text = kind, sql

@@ -31,6 +31,7 @@ const (
 	HBAChange     = "hba.changed"         // pg_hba.conf reads otherwise than before: Detail is the new line
 	SlotMade      = "slot.made"           // a replication slot is there that was not: Object*, Detail is its type
 	Blinded       = "trigger.failed"      // an event trigger of ours could not tell what was changed: Detail is why
+	Undone        = "statement.undone"    // what log_statement wrote last in the session has failed; no rule sees it
 	Canary        = "canary.missing"      // the watch's own harmless statement did not come back through the log
 )
 
@@ -57,6 +58,7 @@ type Event struct {
 	Echo    bool   // an event trigger's word on a statement that was judged already
 	// Triggered says that an event trigger has written it: it proves what became of objects, and nothing of roles.
 	Triggered bool
+	House     bool   // it touches what a program keeps in its own database (Options.House), and is no migration of it
 	Text      string // the statement
 	Status    string
 	Code      string // SQLSTATE of what failed

@@ -107,7 +107,11 @@ func (e *Event) statement(s []token) {
 		if strings.Contains(object, " ") {
 			at += strings.Count(object, " ")
 		}
-		e.Names, _ = namesAt(s, skip(s, at, "concurrently", "if", "exists"))
+		if object == "owned" {
+			at = skip(s, 2, "by")
+		}
+		names, _ := namesAt(s, skip(s, at, "concurrently", "if", "exists"))
+		e.name(names) // a string can hold several
 		if has(s, "cascade") {
 			e.does("cascade")
 		}
@@ -153,13 +157,59 @@ func (e *Event) statement(s []token) {
 			e.Names = append(e.Names, name)
 		}
 	case "insert", "update", "delete", "merge": // pgAudit names no table unless it is told to (pgaudit.log_relation)
-		name, _ := nameAt(s, skip(s, 1, "into", "from", "only"))
-		if name != "" {
+		for _, name := range written(s, verb) {
 			e.Names = appendNew(e.Names, name)
 		}
 	case "truncate":
-		e.Names, _ = namesAt(s, skip(s, 1, "table", "only"))
+		for i := skip(s, 1, "table"); i < len(s); i++ {
+			i = skip(s, i, "only")
+			name, next := nameAt(s, i)
+			if name == "" {
+				break
+			}
+			e.name([]string{name})
+			if i = skip(s, next, "*"); i >= len(s) || !s[i].is(",") {
+				break
+			}
+		}
 	}
+}
+
+// name adds objects that the statement names.
+func (e *Event) name(names []string) {
+	for _, name := range names {
+		if len(e.Names) < maxNames {
+			e.Names = appendNew(e.Names, name)
+		}
+	}
+}
+
+// written are the tables that a statement inserts into, changes or deletes from, also within WITH.
+func written(s []token, verb string) (names []string) {
+	for i, t := range s {
+		if !t.is(verb) {
+			continue
+		}
+		next := i + 1
+		switch verb {
+		case "insert", "merge":
+			if next = skip(s, next, "into"); next == i+1 {
+				continue
+			}
+		case "delete":
+			if next = skip(s, next, "from"); next == i+1 {
+				continue
+			}
+		case "update":
+			if i > 0 && (s[i-1].is("for") || s[i-1].is("do") || s[i-1].is("key") || s[i-1].is("on")) {
+				continue // of a lock, of ON CONFLICT
+			}
+		}
+		if name, _ := nameAt(s, skip(s, next, "only")); name != "" && len(names) < maxNames {
+			names = append(names, name)
+		}
+	}
+	return names
 }
 
 // attributes of roles that can be said with NO before them.

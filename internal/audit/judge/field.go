@@ -37,6 +37,7 @@ var Fields = []Field{
 	{"from", "tables that are copied whole, without a condition", func(e *Event) any { return &e.From }},
 	{"hosts", "hosts that this server is connected with", func(e *Event) any { return &e.Hosts }},
 	{"owner", "the new owner", func(e *Event) any { return &e.Owner }},
+	{"house", "it is done to Howdah's own tables (rooms, messages, accounts, the tables of the trail), or to what holds them, and not by a migration of its own", func(e *Event) any { return &e.House }},
 	{"role.name", "the role that is made, changed or dropped", func(e *Event) any { return &e.Role.Name }},
 	{"role.gains", "superuser, createrole, createdb, login, replication, bypassrls, inherit, password, no expiry", func(e *Event) any { return &e.Role.Gains }},
 	{"role.loses", "the same after NO", func(e *Event) any { return &e.Role.Loses }},

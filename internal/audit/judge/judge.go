@@ -17,6 +17,7 @@ type Options struct {
 	Apps   []string            // roles that change rows and nothing else, ever: any other change by them alarms from the first day
 	Marker string              // what the application_name of our own migrations begins with
 	Mask   func(string) string // takes secrets out of what is said; nil: the lines are masked already
+	House  House               // what nobody changes but the Apps, and the Owners' migrations; zero: there is none
 }
 
 // Judge turns lines into verdicts. Not for use by several goroutines at once.
@@ -71,6 +72,7 @@ type Incident struct {
 	Objects  []string     `json:"objects,omitempty"`
 	TXIDs    []uint64     `json:"txids,omitempty"`
 	Undone   []uint64     `json:"undone,omitempty"` // of these, those that were rolled back
+	Failed   int          `json:"failed,omitempty"` // verdicts about statements that PostgreSQL then refused: nothing came of them
 	Key      string       `json:"key"`
 	Acts     []Act        `json:"acts,omitempty"`    // what of it can be muted
 	Loud     []string     `json:"loud,omitempty"`    // rules that spoke and cannot
@@ -192,9 +194,13 @@ func (j *Judge) judge(e *Event) []Verdict {
 	if e.Echo {
 		return j.echo(e, s)
 	}
+	if e.Kind == Undone {
+		return j.undone(e, s)
+	}
 	if e.Actor != "" && e.Kind != LoginFailed && e.Kind != Forged {
 		j.measure(e, s)
 	}
+	e.House = j.ofHouse(e)
 	j.rate(e, s)
 	j.lost(e, s)
 
@@ -222,6 +228,13 @@ func (j *Judge) judge(e *Event) []Verdict {
 	}
 	if alarms {
 		s.Alarmed = e.Time
+		if e.Class == "" && e.Status == Unknown && e.Time.Equal(s.HeardAt) && s.HeardText != 0 {
+			for _, v := range verdicts {
+				if v.Severity.Alarms() {
+					s.HeardN++
+				}
+			}
+		}
 		for i := range verdicts {
 			if v := &verdicts[i]; v.Severity.Alarms() {
 				rule := rules[slices.IndexFunc(rules, func(r *Rule) bool { return r.ID == v.Rule })]
@@ -235,6 +248,7 @@ func (j *Judge) judge(e *Event) []Verdict {
 	} else if !s.Flagged {
 		j.learn(e, s)
 	}
+	j.recall(e, s)
 	j.remember(e)
 	j.enter(e)
 	return verdicts
@@ -490,12 +504,17 @@ func (j *Judge) Outcome(txid uint64, committed bool) []*Incident {
 			continue
 		}
 		i.Undone = append(i.Undone, txid)
-		if len(i.Undone) == len(i.TXIDs) && i.Count <= len(i.TXIDs) {
-			i.Severity = min(i.Severity, Medium)
-		}
+		i.attempt()
 		changed = append(changed, i)
 	}
 	return changed
+}
+
+// attempt makes an incident of which nothing came no louder than an attempt.
+func (i *Incident) attempt() {
+	if len(i.Undone) == len(i.TXIDs) && i.Count <= len(i.TXIDs)+i.Failed {
+		i.Severity = min(i.Severity, Medium)
+	}
 }
 
 // Know tells the judge of a role as the catalog has it, so that it need not wait for the first log-in.

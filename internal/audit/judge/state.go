@@ -62,7 +62,10 @@ type session struct {
 	Alarmed   time.Time // when something of it alarmed last
 	Heard     []heard   `json:",omitempty"` // of the last line of log_statement
 	HeardAt   time.Time
-	Lost      []audit.Loss `json:",omitempty"` // of late
+	HeardText uint64          `json:",omitempty"` // a hash of it, by which PostgreSQL's word that it failed is known
+	HeardMade map[string]made `json:",omitempty"` // what was known of the objects that it says it makes or drops
+	HeardN    int             `json:",omitempty"` // verdicts about it
+	Lost      []audit.Loss    `json:",omitempty"` // of late
 
 	key string // pair, put together once
 }
