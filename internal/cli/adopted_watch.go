@@ -82,7 +82,7 @@ func (c *keepCmd) watch(ctx context.Context, t *terminal, log *slog.Logger, rece
 		watch.Flags = append(watch.Flags, "--clusters", absolute(c.Clusters))
 	}
 	if known.Auditor || known.Triggers {
-		watch.Cover = known.cover
+		watch.Cover, watch.Triggers = known.cover, known.Triggers
 	}
 	if err := watch.Watch(ctx); err != nil {
 		log.Error("the cluster is not watched", "error", err)

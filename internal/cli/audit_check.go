@@ -99,7 +99,7 @@ func (c *auditCheckCmd) ways(ctx context.Context, t *terminal) (check.Options, e
 			return check.Options{}, err
 		}
 		begun, err := known.begun(cluster.Installation{})
-		return check.Options{Ways: []check.Way{to(known.Admin)}, Files: true, Begun: begun}, err
+		return check.Options{Ways: []check.Way{to(known.Admin)}, Files: true, Triggers: known.Triggers, Begun: begun}, err
 	}
 	if c.Cluster != config.OwnCluster {
 		_, err := k.named(c.Cluster)
@@ -119,7 +119,7 @@ func (c *auditCheckCmd) ways(ctx context.Context, t *terminal) (check.Options, e
 	as := func(role string) check.Way {
 		return func(database string) (string, error) { return house.DSN(role, database) }
 	}
-	return check.Options{Ways: []check.Way{as(cluster.Watcher), as(cluster.Superuser)}, Files: true, Begun: server.Announce(house)}, nil
+	return check.Options{Ways: []check.Way{as(cluster.Watcher), as(cluster.Superuser)}, Files: true, Triggers: true, Begun: server.Announce(house)}, nil
 }
 
 // checked is a finding at a terminal: what, why, and what is to be typed.

@@ -156,6 +156,7 @@ func Run(ctx context.Context, options Options) error {
 	}
 	if err == nil && options.Cluster != nil {
 		s.keeping.Go(func() { s.watch.run(running) })
+		s.keeping.Go(func() { s.resettle(running) })
 		s.keeping.Go(func() { s.index(running) })
 		s.keeping.Go(func() { s.watch.measure(running) })
 		if s.watch.recovers {

@@ -71,9 +71,11 @@ type watcher struct {
 	fatesAt time.Time // when fates were asked for last
 
 	seen       []*judge.Snapshot // the catalogs as they were at the last look, to be compared when the log of that moment has surely been read
+	around     around            // the other databases
 	eyes       *pgx.Conn         // what the catalogs are read over; only the look that is under way touches it
 	opened     time.Time
 	rightsRead time.Time // when who may do what was read; as eyes
+	hurry      time.Time // there is something to look at then; zero: not before its turn
 	blinded    bool      // the catalogs could not be read, and that was said
 	canary     canary
 }
@@ -254,6 +256,12 @@ func (w *watcher) watchOn(ctx context.Context) {
 	defer looks.Stop()
 	looked := make(chan look)
 	looking := false
+	look := func() {
+		if !looking {
+			looking, w.hurry = true, time.Time{}
+			go w.look(ctx, w.judge.Transactions(), w.canary.due(), looked)
+		}
+	}
 	var complaint nagging
 	if w.alone { // howdah status sees by it that somebody watches
 		if err := w.save(); err != nil {
@@ -264,10 +272,7 @@ func (w *watcher) watchOn(ctx context.Context) {
 		again, ended := w.caught()
 		select {
 		case <-looks.C:
-			if !looking {
-				looking = true
-				go w.look(ctx, w.judge.Transactions(), w.canary.due(), looked)
-			}
+			look()
 		case l := <-looked:
 			looking = false
 			w.sung(l.song)
@@ -295,6 +300,9 @@ func (w *watcher) watchOn(ctx context.Context) {
 			w.stopCatching()
 			w.trailWait = time.Now().Add(trailRest)
 		case <-ticker.C:
+			if !w.hurry.IsZero() && time.Now().After(w.hurry) {
+				look()
+			}
 			w.despair()
 			w.retain(time.Now())
 			w.flush()
@@ -345,6 +353,9 @@ func (w *watcher) take(b audit.Batch) {
 	for i := range b.Lines {
 		for _, v := range w.judge.Line(&b.Lines[i]) {
 			w.found(v)
+		}
+		if makesDatabase(&b.Lines[i]) {
+			w.hurry = time.Now().Add(time.Second) // PostgreSQL writes the line while it makes it
 		}
 	}
 	behind := int64(0)

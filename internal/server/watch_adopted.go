@@ -38,9 +38,10 @@ type Adopted struct {
 	Rules   fs.FS            // beside those that come with us; nil: none
 	Alerts  []alert.Receiver // each is complete
 	Trail   audit.Keep
-	// Cover is called when the cluster was found running, at first and after each time that it was away; nil: there is nothing to be done then. Its sessions are to be told to begun first.
-	Cover func(ctx context.Context, begun func(session string) error) error
-	House *House // in whose room is said what is found; nil: there is none
+	// Cover is called at first, and whenever a database is new or lacks something of the cover; nil: there is nothing to be done then. Its sessions are to be told to begun first.
+	Cover    func(ctx context.Context, begun func(session string) error) error
+	Triggers bool   // it sets event triggers where there is no pgAudit
+	House    *House // in whose room is said what is found; nil: there is none
 }
 
 // over makes what the watch is over; line is where it asks what became of transactions.
@@ -52,7 +53,7 @@ func (a Adopted) over() (w *watch, line *standing, err error) {
 	line = &standing{}
 	w = &watch{cluster: a.Cluster, source: a.Name, log: a.Log, lang: a.Lang, ownRules: a.Rules, judging: judge.Options{Mask: audit.Mask}, role: conf.User, receivers: a.Alerts, kept: a.Trail, alone: true, goesBack: true, flags: a.Flags,
 		logDir: func() string { return a.LogDir }, way: func() (string, error) { return a.Admin, nil }, rooms: func() *chat.Rooms { return nil }, url: func() string { return "" },
-		tables: tables{wake: make(chan struct{}, 1)}}
+		tables: tables{wake: make(chan struct{}, 1)}, triggers: a.Triggers, unsettled: make(chan struct{}, 1)}
 	if a.House != nil {
 		w.house, w.receivers = a.House, append(slices.Clone(a.Alerts), a.House.receiver())
 	}
@@ -126,7 +127,13 @@ func (a Adopted) cover(ctx context.Context, w *watch) {
 		switch {
 		case err == nil:
 			w.heal(troubleCover)
-			return
+			select {
+			case <-ctx.Done():
+				return
+			case <-w.unsettled:
+				pause = coverPace
+			}
+			continue
 		case ctx.Err() != nil:
 			return
 		case w.ail(troubleCover, fault.Of(err)):
@@ -148,7 +155,7 @@ func (s *standing) open(ctx context.Context, w *watch) (*pgx.Conn, error) {
 	if s.conn != nil && !s.conn.IsClosed() {
 		return s.conn, nil
 	}
-	conn, err := w.enter(ctx)
+	conn, err := w.enter(ctx, "")
 	if err != nil {
 		s.gone.Store(fault.Of(pg.Fault(err)))
 		return nil, err

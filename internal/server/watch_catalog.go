@@ -20,6 +20,7 @@ type look struct {
 	rights    *audit.Rights // nil: it is not time to look, or they could not be read
 	song      song
 	err       error
+	strays    []string // databases that could not be looked at now, and could be before
 }
 
 // look reads the catalogs as the watcher's role, which may read who made a role and what it may do, and nothing else; and says the canary's word, if it is given one.
@@ -43,6 +44,11 @@ func (w *watcher) look(ctx context.Context, transactions []uint32, word string, 
 			w.eyes = nil
 		}
 	}
+	if l.err == nil {
+		var around []*judge.Snapshot
+		around, l.strays = w.around.look(reading, w)
+		l.snapshots = append(l.snapshots, around...)
+	}
 	if l.err == nil && time.Since(w.rightsRead) > rightsPace {
 		if l.rights, _ = catalog.Rights(reading, w.eyes); l.rights != nil { // else the next look tries again
 			w.rightsRead = time.Now()
@@ -59,7 +65,7 @@ const eyesFresh = time.Hour
 
 // connect connects as the watcher's role, for looks until ctx ends.
 func (w *watcher) connect(ctx, now context.Context) error {
-	conn, err := w.enter(now)
+	conn, err := w.enter(now, "")
 	if err != nil {
 		return err
 	}
@@ -68,8 +74,8 @@ func (w *watcher) connect(ctx, now context.Context) error {
 	return nil
 }
 
-// enter connects as the watcher's role: what is done in that session is the watch's own.
-func (w *watch) enter(ctx context.Context) (*pgx.Conn, error) {
+// enter connects as the watcher's role, to a database ("": the one that its way leads to): what is done in that session is the watch's own.
+func (w *watch) enter(ctx context.Context, database string) (*pgx.Conn, error) {
 	dsn, err := w.way()
 	if err != nil {
 		return nil, err
@@ -77,6 +83,9 @@ func (w *watch) enter(ctx context.Context) (*pgx.Conn, error) {
 	conf, err := pgx.ParseConfig(dsn)
 	if err != nil {
 		return nil, err
+	}
+	if database != "" {
+		conf.Database = database
 	}
 	conf.RuntimeParams["application_name"] = "howdah watch"
 	conn, err := pgx.ConnectConfig(ctx, conf)
@@ -114,11 +123,12 @@ func (w *watcher) compare(now look) {
 	if w.watched.behind.Load() > 0 {
 		return // the log is not read that far: a later look will do
 	}
+	for _, database := range now.strays {
+		w.log.Warn("the catalogs of a database cannot be compared with the log", "database", database)
+	}
 	found := false
-	for i, snapshot := range before {
-		if i < len(now.snapshots) {
-			snapshot.Commits, snapshot.Of = now.snapshots[i].Commits, now.snapshots[i].Of
-		}
+	for _, snapshot := range before {
+		snapshot.Commits, snapshot.Of = now.snapshots[0].Commits, now.snapshots[0].Of
 		for _, v := range w.judge.Reconcile(snapshot) {
 			w.found(v)
 			found = true

@@ -134,6 +134,20 @@ func (s *Server) cover(ctx context.Context) {
 	})
 }
 
+// resettle settles the cover again whenever the watch finds that something is not as it should be.
+func (s *Server) resettle(ctx context.Context) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-s.watch.unsettled:
+			if s.replacing.Load() == nil && s.trouble.Load() == nil {
+				s.cover(ctx)
+			}
+		}
+	}
+}
+
 // settleCover tries to; it says whether there is nothing left to be done.
 func (s *Server) settleCover(ctx context.Context) bool {
 	c, log := s.options.Cluster, s.options.Log
@@ -147,7 +161,8 @@ func (s *Server) settleCover(ctx context.Context) bool {
 	report, err := cover.Apply(trying, cover.Options{Scope: scope, Database: cluster.Database, App: cluster.App, Watcher: cluster.Watcher, Auditor: cluster.Auditor, Ours: cluster.ConfName, Begun: s.watch.begun,
 		DSN: func(database string) (string, error) { return c.DSN(cluster.Superuser, database) }})
 	if len(report.Changed) > 0 {
-		log.Info("what PostgreSQL audits was settled", "cover", string(scope), "changed", report.Changed)
+		log.Info("PostgreSQL was told what to write down for the watch", "cover", string(scope), "changes", len(report.Changed))
+		log.Debug("what was changed for that", "changed", report.Changed)
 	}
 	for _, own := range report.Left {
 		log.Info("a setting of auditing is somebody's own and is left so", "setting", own.String())

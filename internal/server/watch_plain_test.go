@@ -4,6 +4,7 @@ import (
 	"context"
 	"slices"
 	"testing"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 
@@ -50,7 +51,7 @@ func TestWithoutPgAuditTheWatchLivesOnStatements(t *testing.T) {
 		defer conn.Close(t.Context())
 		return conn.QueryRow(t.Context(), "SHOW log_statement").Scan(&is) == nil && is == "ddl"
 	})
-	r, err := check.Run(t.Context(), check.Options{Ways: []check.Way{ways(cluster.Watcher), ways(cluster.Superuser)}, Files: true})
+	r, err := check.Run(t.Context(), check.Options{Ways: []check.Way{ways(cluster.Watcher), ways(cluster.Superuser)}, Files: true, Triggers: true})
 	if err != nil || r.Audited || len(r.Without) == 0 || len(r.Findings) != 1 || r.Findings[0].ID != "watch.pgaudit" {
 		t.Fatalf("%+v, %v", r, err)
 	}
@@ -106,5 +107,94 @@ func TestWithoutPgAuditTheWatchLivesOnStatements(t *testing.T) {
 	e.rules()
 	if !slices.Contains(e.found, "watch.unexplained") {
 		t.Errorf("what a block hides is found in the catalogs: %q", e.found)
+	}
+
+	// A database that is new has them as soon as it was looked at, also one that was made from template0; and its catalogs are compared as those of the others.
+	select { // what was done to that of the house
+	case <-e.unsettled:
+	default:
+	}
+	do("CREATE DATABASE later TEMPLATE template0")
+	e.glance(noise)
+	if e.hurry.IsZero() {
+		t.Error("the new database is not hurried to")
+	}
+	select {
+	case <-e.unsettled:
+	default:
+		t.Fatal("nobody is told of the new database")
+	}
+	e.s.cover(t.Context())
+	in := func(database string, statements ...string) {
+		t.Helper()
+		dsn, err := scratch.DSN(cluster.Superuser, database)
+		if err != nil {
+			t.Fatal(err)
+		}
+		conf, err := pgx.ParseConfig(dsn)
+		if err != nil {
+			t.Fatal(err)
+		}
+		conn, err := pgx.ConnectConfig(t.Context(), conf)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close(context.WithoutCancel(t.Context()))
+		for _, sql := range statements {
+			if _, err := conn.Exec(t.Context(), sql); err != nil {
+				t.Fatalf("%s: %v", sql, err)
+			}
+		}
+	}
+	r, err = check.Run(t.Context(), check.Options{Ways: []check.Way{ways(cluster.Watcher), ways(cluster.Superuser)}, Triggers: true, Only: []string{"watch.triggers"}})
+	if err != nil || len(r.Findings) != 0 || len(r.Unseen) != 0 {
+		t.Errorf("%+v, %v", r, err)
+	}
+	again := func() { // as when its turn has come
+		for _, one := range e.around.known {
+			one.looked = time.Time{}
+		}
+		e.glance(noise)
+	}
+	in("later", "CREATE FUNCTION public.one() RETURNS int LANGUAGE sql AS 'SELECT 1'")
+	again()
+	again()
+	e.rules()
+	if slices.Contains(e.found, "watch.vanished") {
+		t.Errorf("%q", e.found)
+	}
+	e.found = nil
+	in("later", "UPDATE pg_proc SET prosecdef = true WHERE proname = 'one'", "ALTER EVENT TRIGGER howdah_watch_dropped DISABLE")
+	again()
+	again()
+	again()
+	e.rules()
+	if n := len(e.found); n == 0 || !slices.Contains(e.found, "watch.unexplained") {
+		t.Errorf("%q", e.found)
+	}
+	select {
+	case <-e.unsettled:
+	default:
+		t.Error("nobody is told that a trigger is disabled")
+	}
+	r, err = check.Run(t.Context(), check.Options{Ways: []check.Way{ways(cluster.Watcher), ways(cluster.Superuser)}, Triggers: true, Only: []string{"watch.triggers"}})
+	if err != nil || len(r.Findings) != 1 || !slices.Equal(r.Findings[0].Names, []string{"later: howdah_watch_dropped is disabled"}) {
+		t.Errorf("%+v, %v", r, err)
+	}
+
+	// What PostgreSQL refused was not done, though it was written down before.
+	e.found = nil
+	conn := connect()
+	if _, err := conn.Exec(t.Context(), "DROP SCHEMA public, no_such CASCADE"); err == nil {
+		t.Fatal("it was dropped")
+	}
+	e.glance(noise)
+	e.rules()
+	failed := 0
+	for _, i := range e.due {
+		failed += i.Failed
+	}
+	if failed == 0 {
+		t.Errorf("%q", e.found)
 	}
 }

@@ -4,6 +4,7 @@ package catalog
 
 import (
 	"context"
+	"fmt"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -26,7 +27,7 @@ UNION ALL SELECT 'subscription', d.datname || ' ' || s.subname, s.xmin, pg_catal
   FROM pg_catalog.pg_subscription s JOIN pg_catalog.pg_database d ON d.oid = s.subdbid`
 
 // form counts how often what is read has changed: a look of one form is not compared with one of another, as what is only read now would seem to be new.
-const form = "2 "
+const form = "3 "
 
 // local are those of one database. PostgreSQL's own functions are one row: the newest of them, and a hash over all.
 const local = `
@@ -38,12 +39,17 @@ UNION ALL SELECT 'event trigger', evtname::text, xmin, evtenabled::text FROM pg_
 UNION ALL SELECT 'extension', extname::text, xmin, extversion FROM pg_catalog.pg_extension
 UNION ALL SELECT 'language', lanname::text, xmin, CASE WHEN lanpltrusted THEN 'trusted' ELSE 'untrusted' END FROM pg_catalog.pg_language
 UNION ALL SELECT 'server', srvname::text, xmin, '' FROM pg_catalog.pg_foreign_server
-UNION ALL SELECT 'user mapping', pg_catalog.pg_get_userbyid(m.umuser) || ' ' || s.srvname, m.xmin, '' FROM pg_catalog.pg_user_mapping m JOIN pg_catalog.pg_foreign_server s ON s.oid = m.umserver
 UNION ALL SELECT 'publication', pubname::text, xmin, CASE WHEN puballtables THEN 'all tables' ELSE '' END FROM pg_catalog.pg_publication
 UNION ALL SELECT 'published', p.pubname || ' ' || r.prrelid::pg_catalog.regclass, r.xmin, '' FROM pg_catalog.pg_publication_rel r JOIN pg_catalog.pg_publication p ON p.oid = r.prpubid
 UNION ALL SELECT 'published', p.pubname || ' ' || r.pnnspid::pg_catalog.regnamespace, r.xmin, 'the whole schema' FROM pg_catalog.pg_publication_namespace r JOIN pg_catalog.pg_publication p ON p.oid = r.pnpubid
 UNION ALL SELECT 'policy', p.polname || ' ' || p.polrelid::pg_catalog.regclass, p.xmin, '' FROM pg_catalog.pg_policy p
 UNION ALL SELECT 'default rights', pg_catalog.pg_get_userbyid(defaclrole) || ' ' || defaclnamespace || ' ' || defaclobjtype::text, xmin, defaclacl::text FROM pg_catalog.pg_default_acl`
+
+// mappings are those of one database, for whoever has a right to read them (Grants).
+const mappings = `
+UNION ALL SELECT 'user mapping', pg_catalog.pg_get_userbyid(m.umuser) || ' ' || s.srvname, m.xmin, '' FROM pg_catalog.pg_user_mapping m JOIN pg_catalog.pg_foreign_server s ON s.oid = m.umserver`
+
+const mappingsGranted = `(SELECT bool_and(pg_catalog.has_column_privilege('pg_catalog.pg_user_mapping', c, 'SELECT')) FROM (VALUES ('oid'), ('xmin'), ('umuser'), ('umserver')) AS v(c))`
 
 // server is what is in no catalog: settings that say what is written down, what is run and who gets in; what ALTER SYSTEM has written; who may come in; who takes all changes along. Settings that are
 // another role's, database's or session's are not what a session sees for all. Of what holds passwords there is a hash.
@@ -84,78 +90,137 @@ const Granted = `(SELECT bool_and(has_column_privilege($1, c.oid, a.attname, 'SE
 // Read takes snapshots over one connection: of the catalogs that the cluster shares, of the connection's database, and of the server (judge.ServerScope; where it may). It needs Grants. Of the
 // transactions it finds out when they committed, where PostgreSQL keeps that (track_commit_timestamp); they are what Judge.Transactions names.
 func Read(ctx context.Context, conn *pgx.Conn, transactions []uint32) ([]*judge.Snapshot, error) {
-	var both []*judge.Snapshot
-	err := pgx.BeginTxFunc(ctx, conn, pgx.TxOptions{IsoLevel: pgx.RepeatableRead, AccessMode: pgx.ReadOnly}, func(tx pgx.Tx) error {
-		var at time.Time
-		var database, epoch string
-		var times bool
-		if err := tx.QueryRow(ctx, `SELECT pg_catalog.clock_timestamp(), pg_catalog.current_database()::text, pg_catalog.current_setting('track_commit_timestamp')::bool,
-			CASE WHEN pg_catalog.pg_is_in_recovery() THEN 'standby' ELSE pg_catalog.left(pg_catalog.pg_walfile_name(pg_catalog.pg_current_wal_lsn()), 8) END`).Scan(&at, &database, &times, &epoch); err != nil {
-			return err
-		}
-		epoch = form + epoch
+	return read(ctx, conn, func(tx pgx.Tx, now *moment) ([]*judge.Snapshot, error) {
 		var commits []time.Time
 		var of []uint32
-		if times && len(transactions) > 0 {
+		if now.times && len(transactions) > 0 {
 			rows, err := tx.Query(ctx, `SELECT pg_catalog.pg_xact_commit_timestamp(x::text::xid), x FROM unnest($1::bigint[]) x WHERE pg_catalog.pg_xact_commit_timestamp(x::text::xid) IS NOT NULL`, wide(transactions))
 			if err != nil {
-				return err
+				return nil, err
 			}
 			if commits, err = pgx.CollectRows(rows, func(row pgx.CollectableRow) (at time.Time, err error) {
 				var id int64
 				err = row.Scan(&at, &id)
 				of = append(of, uint32(id))
-				return at, err
+				return at.UTC(), err
 			}); err != nil {
-				return err
+				return nil, err
 			}
 		}
-		committed := "NULL::timestamptz"
-		if times {
-			committed = "CASE WHEN xmin::text::bigint > 2 THEN pg_catalog.pg_xact_commit_timestamp(xmin) END"
+		all, err := now.rows(ctx, tx, shared)
+		if err != nil {
+			return nil, err
 		}
-		for _, part := range []struct{ scope, query string }{{"", shared}, {database, local}} {
-			rows, err := tx.Query(ctx, "SELECT type, name, xmin::text::bigint, "+committed+", coalesce(says, '') FROM ("+part.query+") AS row(type, name, xmin, says) ORDER BY 1, 2")
-			if err != nil {
-				return err
-			}
-			all, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (judge.Row, error) {
-				var r judge.Row
-				var xmin int64
-				var when *time.Time
-				err := row.Scan(&r.Type, &r.Name, &xmin, &when, &r.Says)
-				r.XMin = uint32(xmin)
-				if when != nil {
-					r.Committed = when.UTC()
-				}
-				return r, err
-			})
-			if err != nil {
-				return err
-			}
-			s := &judge.Snapshot{At: at.UTC(), Epoch: epoch, Scope: part.scope, Rows: all, Of: of}
-			for _, c := range commits {
-				s.Commits = append(s.Commits, c.UTC())
-			}
-			both = append(both, s)
+		own, err := now.own(ctx, tx)
+		if err != nil {
+			return nil, err
+		}
+		both := []*judge.Snapshot{{At: now.at, Epoch: now.epoch, Rows: all}, own}
+		for _, s := range both {
+			s.Commits, s.Of = commits, of
 		}
 		var may bool
 		if err := tx.QueryRow(ctx, "SELECT "+serverGranted).Scan(&may); err != nil || !may {
-			return err
+			return both, err
 		}
 		rows, err := tx.Query(ctx, "SELECT type, name, coalesce(says, '') FROM ("+server+") AS row(type, name, says) ORDER BY 1, 2")
 		if err != nil {
+			return nil, err
+		}
+		s := &judge.Snapshot{At: now.at, Epoch: now.epoch, Scope: judge.ServerScope}
+		s.Rows, err = pgx.CollectRows(rows, func(row pgx.CollectableRow) (r judge.Row, err error) { return r, row.Scan(&r.Type, &r.Name, &r.Says) })
+		return append(both, s), err
+	})
+}
+
+// ReadOwn takes the snapshot of the connection's database alone. It needs no rights; what only Grants lets one read is left out without them.
+func ReadOwn(ctx context.Context, conn *pgx.Conn) (own *judge.Snapshot, err error) {
+	_, err = read(ctx, conn, func(tx pgx.Tx, now *moment) ([]*judge.Snapshot, error) {
+		own, err = now.own(ctx, tx)
+		return nil, err
+	})
+	return own, err
+}
+
+// Database is a database that one can connect to. One that was dropped and made anew has another OID.
+type Database struct {
+	Name string
+	OID  uint32
+}
+
+// Databases are those that one can connect to. One with the limit -2 is what a DROP DATABASE that was broken off has left.
+func Databases(ctx context.Context, conn *pgx.Conn) ([]Database, error) {
+	rows, err := conn.Query(ctx, `SELECT datname::text, oid FROM pg_catalog.pg_database WHERE datallowconn AND datconnlimit <> -2 AND pg_catalog.has_database_privilege(oid, 'CONNECT') ORDER BY datname`)
+	if err != nil {
+		return nil, fault.Wrap(err, fault.Unavailable, "catalog.read")
+	}
+	all, err := pgx.CollectRows(rows, pgx.RowToStructByPos[Database])
+	if err != nil {
+		return nil, fault.Wrap(err, fault.Unavailable, "catalog.read")
+	}
+	return all, nil
+}
+
+// moment is what snapshots of one transaction have in common.
+type moment struct {
+	at              time.Time
+	database, epoch string
+	oid             uint32
+	times           bool // commit times are kept
+}
+
+func read(ctx context.Context, conn *pgx.Conn, take func(pgx.Tx, *moment) ([]*judge.Snapshot, error)) (all []*judge.Snapshot, err error) {
+	err = pgx.BeginTxFunc(ctx, conn, pgx.TxOptions{IsoLevel: pgx.RepeatableRead, AccessMode: pgx.ReadOnly}, func(tx pgx.Tx) error {
+		now := &moment{}
+		if err := tx.QueryRow(ctx, `SELECT pg_catalog.clock_timestamp(), d.datname::text, d.oid, pg_catalog.current_setting('track_commit_timestamp')::bool,
+			CASE WHEN pg_catalog.pg_is_in_recovery() THEN 'standby' ELSE pg_catalog.left(pg_catalog.pg_walfile_name(pg_catalog.pg_current_wal_lsn()), 8) END
+			FROM pg_catalog.pg_database d WHERE d.datname = pg_catalog.current_database()`).Scan(&now.at, &now.database, &now.oid, &now.times, &now.epoch); err != nil {
 			return err
 		}
-		s := &judge.Snapshot{At: at.UTC(), Epoch: epoch, Scope: judge.ServerScope}
-		s.Rows, err = pgx.CollectRows(rows, func(row pgx.CollectableRow) (r judge.Row, err error) { return r, row.Scan(&r.Type, &r.Name, &r.Says) })
-		both = append(both, s)
+		now.at, now.epoch = now.at.UTC(), form+now.epoch
+		all, err = take(tx, now)
 		return err
 	})
 	if err != nil {
 		return nil, fault.Wrap(err, fault.Unavailable, "catalog.read")
 	}
-	return both, nil
+	return all, nil
+}
+
+// own is the snapshot of the connection's database.
+func (now *moment) own(ctx context.Context, tx pgx.Tx) (*judge.Snapshot, error) {
+	var may bool
+	if err := tx.QueryRow(ctx, "SELECT "+mappingsGranted).Scan(&may); err != nil {
+		return nil, err
+	}
+	query, epoch := local, fmt.Sprintf("%s %d", now.epoch, now.oid)
+	if may {
+		query, epoch = local+mappings, epoch+" mappings"
+	}
+	rows, err := now.rows(ctx, tx, query)
+	return &judge.Snapshot{At: now.at, Epoch: epoch, Scope: now.database, Rows: rows}, err
+}
+
+func (now *moment) rows(ctx context.Context, tx pgx.Tx, query string) ([]judge.Row, error) {
+	committed := "NULL::timestamptz"
+	if now.times {
+		committed = "CASE WHEN xmin::text::bigint > 2 THEN pg_catalog.pg_xact_commit_timestamp(xmin) END"
+	}
+	rows, err := tx.Query(ctx, "SELECT type, name, xmin::text::bigint, "+committed+", coalesce(says, '') FROM ("+query+") AS row(type, name, xmin, says) ORDER BY 1, 2")
+	if err != nil {
+		return nil, err
+	}
+	return pgx.CollectRows(rows, func(row pgx.CollectableRow) (judge.Row, error) {
+		var r judge.Row
+		var xmin int64
+		var when *time.Time
+		err := row.Scan(&r.Type, &r.Name, &xmin, &when, &r.Says)
+		r.XMin = uint32(xmin)
+		if when != nil {
+			r.Committed = when.UTC()
+		}
+		return r, err
+	})
 }
 
 func wide(xids []uint32) []int64 {

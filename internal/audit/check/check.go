@@ -29,11 +29,12 @@ type Way func(database string) (string, error)
 
 // Options say what is looked at, and how.
 type Options struct {
-	Ways  []Way       // who asks, the one that may least first: the next one is asked for what it may not see
-	Begin string      // the database that is there for certain; "": postgres
-	Scope cover.Scope // how much is to be audited; "": the default
-	Only  []string    // the checks that are made; nil: all. One that there is not is the fault "check.unknown"
-	Files bool        // its files are on this machine: whether its log can be read is tried
+	Ways     []Way       // who asks, the one that may least first: the next one is asked for what it may not see
+	Begin    string      // the database that is there for certain; "": postgres
+	Scope    cover.Scope // how much is to be audited; "": the default
+	Only     []string    // the checks that are made; nil: all. One that there is not is the fault "check.unknown"
+	Triggers bool        // where there is no pgAudit, the watch's event triggers are to be there: a PostgreSQL that is watched
+	Files    bool        // its files are on this machine: whether its log can be read is tried
 	// Begun, if set, is called with the number of each session before it asks anything, so that a watch knows it for what it is.
 	Begun func(session string) error
 }
@@ -108,6 +109,7 @@ type check struct {
 	each     bool // made in every database
 	audited  bool // made where pgAudit is loaded only
 	plain    bool // made where it is not
+	watched  bool // made where somebody watches (Options.Triggers)
 	wide     bool // beyond role and ddl: not where somebody wants no more than these
 	query    string
 	after    effect
@@ -180,7 +182,7 @@ func Run(ctx context.Context, o Options) (*Report, error) {
 	var everywhere []check
 	for _, c := range all() {
 		switch {
-		case !wanted(c.id), c.audited && !r.Audited, c.plain && r.Audited:
+		case !wanted(c.id), c.audited && !r.Audited, c.plain && r.Audited, c.watched && !o.Triggers:
 		case c.wide && o.Scope == cover.Classes:
 		case c.each:
 			everywhere = append(everywhere, c)

@@ -3,6 +3,7 @@ package check
 import (
 	"strings"
 
+	"howdah/internal/audit/cover"
 	"howdah/internal/audit/judge"
 )
 
@@ -50,6 +51,7 @@ var watch = []check{
 			(SELECT string_agg(quote_literal(btrim(l, ' "')), ', ' ORDER BY n) FROM unnest(string_to_array(v, ',') || 'pgaudit'::text) WITH ORDINALITY AS u(l, n) WHERE btrim(l, ' "') <> '')) END
 			FROM (SELECT current_setting('shared_preload_libraries')) AS s(v) WHERE NOT EXISTS (SELECT FROM pg_settings WHERE name = 'pgaudit.log')`},
 	{id: "watch.statements", severity: judge.High, section: sectionWatch, plain: true, query: setting("log_statement", `v = 'none'`, "ddl"), after: reload},
+	{id: "watch.triggers", severity: judge.High, section: sectionWatch, plain: true, watched: true, each: true, query: cover.Amiss},
 	{id: "watch.pgaudit_log", severity: judge.Critical, section: sectionWatch, audited: true, query: classes("role", "ddl"), after: reload},
 	{id: "watch.pgaudit_more", severity: judge.Low, section: sectionWatch, wide: true, audited: true, query: classes("misc_set") + " AND " + has("v", "role") + " AND " + has("v", "ddl"), after: reload},
 	// How records are written: elsewhere than in the log, or without their statement, they are of no use.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"slices"
+	"strings"
 
 	"github.com/jackc/pgx/v5"
 
@@ -71,6 +72,27 @@ const toldQuery = `WITH n AS (SELECT n.*, r.rolsuper FROM pg_catalog.pg_namespac
 				AND (t.evtname, t.evtevent) IN (('howdah_watch_changed', 'ddl_command_end'), ('howdah_watch_dropped', 'sql_drop'))
 				AND EXISTS (SELECT FROM pg_catalog.pg_depend d WHERE d.classid = 'pg_catalog.pg_event_trigger'::pg_catalog.regclass AND d.objid = t.oid AND ` + member + `)))`
 
+// Amiss is a query that tells what is wrong with the triggers in a database, in which they should be, and what mends it; no row: nothing. Anybody may ask.
+var Amiss = `WITH told(heard, ours, strange, whole) AS (` + strings.ReplaceAll(toldQuery, "$1", literal(tell)) + `),
+	t AS (SELECT t.evtname, t.evtenabled FROM pg_catalog.pg_event_trigger t WHERE t.evtname IN ('howdah_watch_changed', 'howdah_watch_dropped') AND ` + OwnFunction("t.evtfoid") + `)
+	SELECT CASE WHEN NOT heard THEN 'PL/pgSQL is missing, or lc_messages is not English' WHEN strange THEN 'the schema ` + audit.TriggerSchema + ` is somebody else''s, or holds something else' WHEN NOT ours THEN 'there are none'
+			WHEN EXISTS (SELECT FROM t WHERE evtenabled <> 'A') THEN (SELECT pg_catalog.string_agg(evtname || CASE evtenabled WHEN 'D' THEN ' is disabled' ELSE ' is not ENABLE ALWAYS' END, ', ') FROM t WHERE evtenabled <> 'A')
+			ELSE 'they, their function or its rights are not as Howdah makes them' END,
+		CASE WHEN NOT heard THEN 'CREATE EXTENSION IF NOT EXISTS plpgsql; ALTER SYSTEM SET lc_messages = ''C''; SELECT pg_reload_conf();' WHEN strange THEN 'ALTER SCHEMA ` + audit.TriggerSchema + ` RENAME TO not_howdahs;'
+			ELSE 'BEGIN; ' || coalesce((SELECT pg_catalog.string_agg(c || ';', ' ') FROM (` + strings.ReplaceAll(awayQuery, "$1", "true") + `) AS away(c)), '') || ` + literal(" "+strings.Join(triggerScript(), "; ")+"; COMMIT;") + ` END
+	FROM told WHERE NOT (heard AND whole AND NOT strange)`
+
+// triggerScript makes the triggers where there is nothing of them.
+func triggerScript() []string {
+	const belongs = "ALTER EXTENSION plpgsql ADD "
+	script := []string{"CREATE SCHEMA " + audit.TriggerSchema, belongs + "SCHEMA " + audit.TriggerSchema,
+		"CREATE FUNCTION " + audit.TriggerFunction + "() RETURNS event_trigger LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS " + literal(tell), belongs + "FUNCTION " + audit.TriggerFunction + "()"}
+	for _, t := range triggers {
+		script = append(script, "CREATE EVENT TRIGGER "+t[0]+" ON "+t[1]+" EXECUTE FUNCTION "+audit.TriggerFunction+"()", "ALTER EVENT TRIGGER "+t[0]+" ENABLE ALWAYS", belongs+"EVENT TRIGGER "+t[0])
+	}
+	return script
+}
+
 // awayQuery gives the commands by which what there is of ours goes, and nothing with it; the schema only where it is wholly ours.
 const awayQuery = `WITH n AS (SELECT oid FROM pg_catalog.pg_namespace WHERE nspname = '` + audit.TriggerSchema + `'),
 	p AS (SELECT p.oid FROM pg_catalog.pg_proc p JOIN n ON n.oid = p.pronamespace WHERE p.proname = 'tell' AND p.pronargs = 0 AND p.prorettype = 'event_trigger'::pg_catalog.regtype),
@@ -86,6 +108,13 @@ const awayQuery = `WITH n AS (SELECT oid FROM pg_catalog.pg_namespace WHERE nspn
 func OwnFunction(oid string) string {
 	return `EXISTS (SELECT FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace JOIN pg_catalog.pg_roles o ON o.oid = p.proowner
 		WHERE p.oid = ` + oid + ` AND n.nspname = '` + audit.TriggerSchema + `' AND p.proname = 'tell' AND o.rolsuper AND p.prosrc = ` + literal(tell) + `)`
+}
+
+// Lacks tells whether the triggers of the connection's database are not as they should be and can be made so. Anybody may ask.
+func Lacks(ctx context.Context, conn *pgx.Conn) (bool, error) {
+	var heard, ours, strange, whole bool
+	err := conn.QueryRow(ctx, toldQuery, tell).Scan(&heard, &ours, &strange, &whole)
+	return heard && !strange && !whole, failed(err)
 }
 
 // tells has the triggers of a database in place, or away. A schema of that name that is somebody else's stays as it is.
@@ -111,12 +140,7 @@ func (o *Options) tells(ctx context.Context, in *pgx.Conn, database string, do d
 			return err
 		}
 		if wanted {
-			const belongs = "ALTER EXTENSION plpgsql ADD "
-			script = append(script, "CREATE SCHEMA "+audit.TriggerSchema, belongs+"SCHEMA "+audit.TriggerSchema,
-				"CREATE FUNCTION "+audit.TriggerFunction+"() RETURNS event_trigger LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS "+literal(tell), belongs+"FUNCTION "+audit.TriggerFunction+"()")
-			for _, t := range triggers {
-				script = append(script, "CREATE EVENT TRIGGER "+t[0]+" ON "+t[1]+" EXECUTE FUNCTION "+audit.TriggerFunction+"()", "ALTER EVENT TRIGGER "+t[0]+" ENABLE ALWAYS", belongs+"EVENT TRIGGER "+t[0])
-			}
+			script = append(script, triggerScript()...)
 		}
 		for i, sql := range script {
 			what := ""

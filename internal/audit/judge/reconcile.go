@@ -123,6 +123,9 @@ func (j *Judge) Reconcile(now *Snapshot) []Verdict {
 			j.Know(row.Name, slices.Contains(has, "superuser"), slices.Contains(has, "createrole"), slices.Contains(has, "login"))
 		}
 	}
+	if now.Scope == "" {
+		j.forget(now)
+	}
 	if before == nil || before.Epoch != now.Epoch {
 		return nil
 	}
@@ -186,6 +189,22 @@ func (j *Judge) Reconcile(now *Snapshot) []Verdict {
 		found(Vanished, row, "it was there at "+before.At.UTC().Format("15:04:05"))
 	}
 	return verdicts
+}
+
+// forget drops what is kept of databases that are gone.
+func (j *Judge) forget(shared *Snapshot) {
+	there := map[string]bool{"": true, ServerScope: true}
+	listed := false
+	for i := range shared.Rows {
+		if shared.Rows[i].Type == "database" {
+			listed, there[shared.Rows[i].Name] = true, true
+		}
+	}
+	for scope := range j.state.Catalogs {
+		if listed && !there[scope] {
+			delete(j.state.Catalogs, scope)
+		}
+	}
 }
 
 // scripts are the transactions of extensions that came since the last look. pgAudit writes CREATE EXTENSION before it has a transaction, and what its script makes
