@@ -310,7 +310,18 @@ func (d *Door) fillPlots(v *visit, w *Watch, p *ui.WatchPage, step time.Duration
 	if from.IsZero() || !from.Before(p.To) || p.To.Sub(from) > 300*step {
 		from = p.To.Add(-300 * step)
 	}
-	bars, err := w.Trail.Activity(v.ctx(), from, p.To, step)
+	count := func(from time.Time, step time.Duration) ([]index.Bar, time.Duration, error) {
+		if step < time.Hour {
+			if fine, err := w.Trail.Fine(v.ctx(), from, p.To); err != nil {
+				return nil, step, err
+			} else if !fine {
+				step = time.Hour
+			}
+		}
+		bars, err := w.Trail.Activity(v.ctx(), from, p.To, step)
+		return bars, step, err
+	}
+	bars, step, err := count(from, step)
 	if err != nil {
 		return err
 	}
@@ -321,10 +332,10 @@ func (d *Door) fillPlots(v *visit, w *Watch, p *ui.WatchPage, step time.Duration
 			p.From = bars[0].At
 		}
 		if finer := stepOf(p.To.Sub(p.From)); finer < step {
-			if bars, err = w.Trail.Activity(v.ctx(), p.From, p.To, finer); err != nil {
+			if bars, step, err = count(p.From, finer); err != nil {
 				return err
 			}
-			if step = finer; len(bars) > 0 {
+			if len(bars) > 0 {
 				p.From = bars[0].At
 			}
 		}

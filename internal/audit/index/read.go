@@ -27,15 +27,17 @@ func NewReader(pool *pg.Pool, source string) *Reader { return &Reader{pool, sour
 // Page is a page of entries, newest first.
 type Page struct {
 	Entries []audit.Entry
-	// More is where the next page begins (Filter.Before); the zero cursor when there is none. What no index serves (Text, App, Source, ...) is looked for
-	// in so many entries at a time: then a page may be short, or empty, and More is how far it has looked.
+	// More is where the next page begins (Filter.Before); the zero cursor when there is none. What no index serves (Text, App, Source, Without, ...) is looked for in as many entries as a moment
+	// allows: then a page may be short, or empty, and More is how far it has looked.
 	More audit.Cursor
 }
 
 const (
 	mostEntries = 1000
-	// searched is how many entries one page looks through for what no index serves.
-	searched = 20_000
+	// What no index serves is looked for in lots, the first of which is small, since what is looked for is mostly near; and on until a moment is over.
+	firstLot = 1000
+	mostLot  = 20_000
+	moment   = 80 * time.Millisecond
 )
 
 // query collects a statement's conditions and arguments.
@@ -83,8 +85,8 @@ func conditions(source int, f audit.Filter) (served query, looks []func(*query))
 	if !f.To.IsZero() {
 		served.add("at < $$", f.To)
 	}
-	if len(f.Without) > 0 {
-		served.add("kind <> ALL ($$)", f.Without)
+	if len(f.Without) > 0 { // there can be any number of them before one that is not
+		looks = append(looks, func(q *query) { q.add("kind <> ALL ($$)", f.Without) })
 	}
 	if f.Before != (audit.Cursor{}) {
 		served.args = append(served.args, f.Before.Time, f.Before.Seq)
@@ -134,7 +136,7 @@ func (r *Reader) id(ctx context.Context) (id int, found bool, err error) {
 	return id, err == nil, pg.Fault(err)
 }
 
-// Entries gives a page of entries that a filter chooses, newest first; 100 unless the filter says otherwise, and 1000 at most.
+// Entries gives a page of entries that a filter chooses, newest first; 100 unless the filter says otherwise, and 1000 at most. However rare what it chooses is, it answers soon: see Page.
 func (r *Reader) Entries(ctx context.Context, f audit.Filter) (Page, error) {
 	id, found, err := r.id(ctx)
 	if err != nil || !found {
@@ -144,40 +146,84 @@ func (r *Reader) Entries(ctx context.Context, f audit.Filter) (Page, error) {
 		f.Limit = 100
 	}
 	f.Limit = min(f.Limit, mostEntries)
-	q, looks := conditions(id, f)
-	served := q.text()
-	depth := ""
-	if len(looks) > 0 {
-		depth = fmt.Sprintf(" LIMIT %d", searched)
+	if q, looks := conditions(id, f); len(looks) == 0 {
+		page, err := r.entries(ctx, fmt.Sprintf("SELECT %s FROM audit.entry WHERE %s ORDER BY at DESC, seq DESC LIMIT %d", selected, q.text(), f.Limit), q.args)
+		if len(page.Entries) == f.Limit {
+			page.More = place(&page.Entries[f.Limit-1])
+		}
+		return page, err
 	}
-	inner := fmt.Sprintf("SELECT * FROM audit.entry WHERE %s ORDER BY at DESC, seq DESC%s", served, depth)
+	// Which they are is found first, without their texts, and then they are read.
+	var chosen []int64
+	more := f.Before
+	began := time.Now()
+	for lot := firstLot; len(chosen) < f.Limit; {
+		left := f
+		left.Before = more
+		looked, at, err := r.lot(ctx, id, left, lot, f.Limit-len(chosen), &chosen)
+		if err != nil {
+			return Page{}, err
+		}
+		if more = at; at == (audit.Cursor{}) {
+			break // that is all there is
+		}
+		took := max(time.Since(began), time.Millisecond)
+		if took >= moment {
+			break
+		}
+		// No more than what is left of the moment is good for; at least so many that each page gets on.
+		lot = max(firstLot, min(mostLot, 4*lot, int(float64(looked)*float64(moment-took)/float64(took))))
+	}
+	if len(chosen) == 0 {
+		return Page{More: more}, nil
+	}
+	page, err := r.entries(ctx, `SELECT `+selected+` FROM audit.entry WHERE source_id = $1 AND seq = ANY ($2) ORDER BY at DESC, seq DESC`, []any{id, chosen})
+	page.More = more
+	return page, err
+}
+
+func (r *Reader) entries(ctx context.Context, sql string, args []any) (page Page, err error) {
+	rows, err := r.pool.Query(ctx, sql, args...)
+	if err != nil {
+		return Page{}, pg.Fault(err)
+	}
+	page.Entries, err = pgx.CollectRows(rows, func(row pgx.CollectableRow) (audit.Entry, error) { e, _, err := scan(row); return e, err })
+	return page, pg.Fault(err)
+}
+
+func place(e *audit.Entry) audit.Cursor { return audit.Cursor{Time: e.Time, Seq: e.Seq} }
+
+// lot looks through so many entries from a place on, adds those that are chosen, up to a number, and tells how many it has looked at and where to go on: behind the last of these, or of the lot; the zero cursor when that was all.
+func (r *Reader) lot(ctx context.Context, id int, f audit.Filter, size, wanted int, chosen *[]int64) (looked int, more audit.Cursor, err error) {
+	q, looks := conditions(id, f)
+	inner := fmt.Sprintf("SELECT * FROM audit.entry WHERE %s ORDER BY at DESC, seq DESC LIMIT %d", q.text(), size)
 	outer := query{args: q.args}
 	for _, look := range looks {
 		look(&outer)
 	}
-	rows, err := r.pool.Query(ctx, fmt.Sprintf("SELECT %s FROM (%s) x WHERE %s ORDER BY at DESC, seq DESC LIMIT %d", selected, inner, outer.text(), f.Limit), outer.args...)
+	rows, err := r.pool.Query(ctx, fmt.Sprintf(`SELECT seq, at, n, hit FROM (SELECT seq, at, row_number() OVER (ORDER BY at DESC, seq DESC) AS n, (%s) IS TRUE AS hit FROM (%s) x) y
+		WHERE hit OR n = %d ORDER BY at DESC, seq DESC LIMIT %d`, outer.text(), inner, size, wanted), outer.args...)
 	if err != nil {
-		return Page{}, pg.Fault(err)
+		return 0, more, pg.Fault(err)
 	}
-	var page Page
-	page.Entries, err = pgx.CollectRows(rows, func(row pgx.CollectableRow) (audit.Entry, error) { e, _, err := scan(row); return e, err })
-	if err != nil {
-		return Page{}, pg.Fault(err)
-	}
-	switch {
-	case len(page.Entries) == f.Limit:
-		last := page.Entries[f.Limit-1]
-		page.More = audit.Cursor{Time: last.Time, Seq: last.Seq}
-	case len(looks) > 0:
-		err := r.pool.QueryRow(ctx, fmt.Sprintf("SELECT at, seq FROM audit.entry WHERE %s ORDER BY at DESC, seq DESC OFFSET %d LIMIT 1", served, searched-1), q.args...).Scan(&page.More.Time, &page.More.Seq)
-		if err != nil && !errors.Is(err, pgx.ErrNoRows) {
-			return Page{}, pg.Fault(err)
+	defer rows.Close()
+	got := 0
+	for rows.Next() {
+		var seq int64
+		var at time.Time
+		var hit bool
+		if err := rows.Scan(&seq, &at, &looked, &hit); err != nil {
+			return 0, more, pg.Fault(err)
 		}
-		if err == nil {
-			page.More.Time = page.More.Time.UTC()
+		if hit {
+			*chosen = append(*chosen, seq)
+			got++
+		}
+		if got == wanted || looked == size {
+			more = audit.Cursor{Time: at.UTC(), Seq: seq}
 		}
 	}
-	return page, nil
+	return looked, more, pg.Fault(rows.Err())
 }
 
 // Entry is the entry of a number.
@@ -230,6 +276,16 @@ func (r *Reader) Activity(ctx context.Context, from, to time.Time, bucket time.D
 		bars[i].At = bars[i].At.UTC()
 	}
 	return bars, err
+}
+
+// mostCounted entries are counted one by one in a moment; of more there are the sums of hours.
+const mostCounted = 30_000
+
+// Fine tells whether Activity is to count what lies between in buckets shorter than an hour: that takes its time where there is very much.
+func (r *Reader) Fine(ctx context.Context, from, to time.Time) (fine bool, err error) {
+	err = r.pool.QueryRow(ctx, `SELECT coalesce(sum(entries), 0) <= $4 FROM audit.hour WHERE source_id = (SELECT id FROM audit.source WHERE name = $1) AND at >= $2 AND at < $3`,
+		r.source, from.Truncate(time.Hour), to, mostCounted).Scan(&fine)
+	return fine, pg.Fault(err)
 }
 
 // Hour is how many entries a role brought in an hour of the week.

@@ -34,9 +34,13 @@ function address() {
   return "/watch" + (query.size ? "?" + query : "")
 }
 
-/** Shows what an address has. @param {string} url @param {"push" | "replace" | ""} how */
-async function show(url, how) {
+let turn = 0 // of what is shown
+const FURTHER = 200 // times it is looked further back by itself for what is rare
+
+/** Shows what an address has. @param {string} url @param {"push" | "replace" | ""} how @param {number} further how often it was looked further back for it */
+async function show(url, how, further = 0) {
   clearTimeout(typing)
+  const mine = ++turn
   main.ariaBusy = "true"
   try {
     const page = await fetchPage(url)
@@ -48,6 +52,8 @@ async function show(url, how) {
     if (how === "replace") history.replaceState(null, "", url)
     told.textContent = t("watch.found", { n: Number(document.getElementById("trail-h")?.dataset.n ?? 0) })
     seen(page)
+    const back = document.querySelector("#found a[data-further]")?.getAttribute("href")
+    if (back && further < FURTHER) setTimeout(() => { if (mine === turn && !typing) show(back, "replace", further + 1) })
   } catch (error) {
     told.textContent = t("watch.failed", { why: error instanceof Error ? error.message : String(error) })
   }
