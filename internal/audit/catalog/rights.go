@@ -27,7 +27,7 @@ UNION ALL SELECT 'public', 'PUBLIC', a.privilege_type || ' on schema ' || nspnam
 UNION ALL SELECT 'public', 'PUBLIC', a.privilege_type || ' on ' || c.oid::pg_catalog.regclass FROM pg_catalog.pg_class c,
        LATERAL pg_catalog.aclexplode(c.relacl) a WHERE a.grantee = 0 AND c.oid >= 16384
 UNION ALL SELECT 'public', 'PUBLIC', 'EXECUTE on ' || p.oid::pg_catalog.regprocedure || ' (security definer)' FROM pg_catalog.pg_proc p,
-       LATERAL pg_catalog.aclexplode(coalesce(p.proacl, pg_catalog.acldefault('f', p.proowner))) a WHERE a.grantee = 0 AND p.prosecdef AND p.oid >= 16384
+       LATERAL pg_catalog.aclexplode(coalesce(p.proacl, pg_catalog.acldefault('f', p.proowner))) a WHERE a.grantee = 0 AND p.prosecdef AND p.prorettype <> 'event_trigger'::pg_catalog.regtype AND p.oid >= 16384
 ORDER BY 1, 2, 3 LIMIT 5000`
 
 // Rights reads who may do what. It needs no rights of its own.

@@ -15,20 +15,22 @@ import (
 // Where there is no pgAudit, two event triggers in every database tell of the objects that were changed, also inside functions and DO blocks, which log_statement does not see, and with their transaction.
 
 // tell is the body of their function. It tells what pgAudit would, of one object a line, as package audit reads it, and it never keeps anybody from what they do: what fails here is said in the log.
+//
+// It is run as a superuser for one thing only: PostgreSQL repeats the client's whole statement with each line, a script of thousands of statements thousands of times, but where log_min_error_statement says that it is not wanted,
+// and only a superuser may say so. It names nothing that somebody else can have made, and what it is given comes from PostgreSQL.
 const tell = `
 DECLARE
   stack text;
   said text;
   asked text := '';
-  most int;
+  most int := 200;
   total bigint;
   written int := 0;
 BEGIN
   GET DIAGNOSTICS stack = PG_CONTEXT;
-  IF stack LIKE E'%\n%' AND stack NOT LIKE E'%\nSQL statement "%' THEN -- else what was done stands in the context, or in the line of log_statement
-    asked := left(current_query(), 4000);
+  IF stack NOT LIKE E'%\nSQL statement "%' THEN -- else what was done stands in the context
+    asked := left(current_query(), CASE WHEN stack LIKE E'%\n%' THEN 4000 ELSE 1000 END);
   END IF;
-  most := CASE WHEN length(current_query()) > 65536 THEN 20 ELSE 200 END; -- the log has the whole of the client's statement again with each line
   FOR said, total IN EXECUTE CASE WHEN tg_event = 'sql_drop' THEN
       'SELECT $1::text[] || ARRAY[upper(object_type), object_identity], count(*) OVER () FROM pg_event_trigger_dropped_objects() WITH ORDINALITY WHERE NOT is_temporary
         AND (original OR object_type IN (''table'', ''view'', ''materialized view'', ''foreign table'', ''function'', ''procedure'', ''aggregate'', ''schema'', ''policy'', ''server'', ''extension''))'
@@ -42,7 +44,7 @@ BEGIN
     most := most - 1;
     written := written + 1;
     RAISE LOG 'howdah_watch: %', (SELECT string_agg(CASE WHEN f ~ E'[",\r\n]' THEN '"' || replace(f, '"', '""') || '"' ELSE coalesce(f, '') END, ',' ORDER BY n)
-      FROM unnest(said::text[] || ARRAY[CASE WHEN current_user <> session_user THEN current_user::text ELSE '' END, asked]) WITH ORDINALITY AS u(f, n));
+      FROM unnest(said::text[] || ARRAY[CASE WHEN current_setting('role') NOT IN ('none', session_user) THEN current_setting('role') ELSE '' END, asked]) WITH ORDINALITY AS u(f, n));
   END LOOP;
 EXCEPTION WHEN OTHERS THEN
   RAISE LOG 'howdah_watch: FAILED,,%,,', replace(regexp_replace(SQLERRM, E'[",\r\n]', ' ', 'g'), ',', ' ');
@@ -65,8 +67,8 @@ const toldQuery = `WITH n AS (SELECT n.*, r.rolsuper FROM pg_catalog.pg_namespac
 		EXISTS (SELECT FROM p),
 		EXISTS (SELECT FROM n WHERE NOT n.rolsuper OR EXISTS (SELECT FROM pg_catalog.pg_depend d WHERE d.refclassid = 'pg_catalog.pg_namespace'::pg_catalog.regclass AND d.refobjid = n.oid
 			AND NOT (d.classid = 'pg_catalog.pg_proc'::pg_catalog.regclass AND d.objid IN (SELECT oid FROM p)))),
-		EXISTS (SELECT FROM n, p WHERE n.nspacl IS NULL AND p.rolsuper AND p.prosrc = $1 AND NOT p.prosecdef AND p.prolang = (SELECT oid FROM pg_catalog.pg_language WHERE lanname = 'plpgsql')
-			AND p.proconfig = ARRAY['search_path=pg_catalog, pg_temp'] AND EXISTS (SELECT FROM pg_catalog.pg_depend d WHERE d.classid = 'pg_catalog.pg_namespace'::pg_catalog.regclass AND d.objid = n.oid AND ` + member + `)
+		EXISTS (SELECT FROM n, p WHERE n.nspacl IS NULL AND p.rolsuper AND p.prosrc = $1 AND p.prosecdef AND p.prolang = (SELECT oid FROM pg_catalog.pg_language WHERE lanname = 'plpgsql')
+			AND p.proconfig = ARRAY['search_path=pg_catalog, pg_temp', 'log_min_error_statement=panic'] AND EXISTS (SELECT FROM pg_catalog.pg_depend d WHERE d.classid = 'pg_catalog.pg_namespace'::pg_catalog.regclass AND d.objid = n.oid AND ` + member + `)
 			AND EXISTS (SELECT FROM pg_catalog.pg_depend d WHERE d.classid = 'pg_catalog.pg_proc'::pg_catalog.regclass AND d.objid = p.oid AND ` + member + `)
 			AND (SELECT count(*) = 2 FROM pg_catalog.pg_event_trigger t WHERE t.evtfoid = p.oid AND t.evtenabled = 'A' AND t.evttags IS NULL
 				AND (t.evtname, t.evtevent) IN (('howdah_watch_changed', 'ddl_command_end'), ('howdah_watch_dropped', 'sql_drop'))
@@ -86,7 +88,7 @@ var Amiss = `WITH told(heard, ours, strange, whole) AS (` + strings.ReplaceAll(t
 func triggerScript() []string {
 	const belongs = "ALTER EXTENSION plpgsql ADD "
 	script := []string{"CREATE SCHEMA " + audit.TriggerSchema, belongs + "SCHEMA " + audit.TriggerSchema,
-		"CREATE FUNCTION " + audit.TriggerFunction + "() RETURNS event_trigger LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS " + literal(tell), belongs + "FUNCTION " + audit.TriggerFunction + "()"}
+		"CREATE FUNCTION " + audit.TriggerFunction + "() RETURNS event_trigger LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET log_min_error_statement = panic AS " + literal(tell), belongs + "FUNCTION " + audit.TriggerFunction + "()"}
 	for _, t := range triggers {
 		script = append(script, "CREATE EVENT TRIGGER "+t[0]+" ON "+t[1]+" EXECUTE FUNCTION "+audit.TriggerFunction+"()", "ALTER EVENT TRIGGER "+t[0]+" ENABLE ALWAYS", belongs+"EVENT TRIGGER "+t[0])
 	}

@@ -125,6 +125,9 @@ func TestTriggersTellWhatStatementsDoNot(t *testing.T) {
 			if l.Audit == nil || l.User != "postgres" && l.User != cluster.Superuser || strings.Contains(l.App, "cover") {
 				continue
 			}
+			if len(l.Statement) > 0 {
+				t.Errorf("the whole statement is there again: %.80s", l.Statement)
+			}
 			r := l.Audit
 			if r.Type != audit.Triggered || l.TXID == 0 {
 				t.Errorf("%+v", r)
@@ -145,7 +148,7 @@ func TestTriggersTellWhatStatementsDoNot(t *testing.T) {
 		"DDL CREATE TABLE TABLE public.plain", `DDL CREATE TABLE TABLE public."a ""b"", c" <CREATE TABLE public."a ""b"", c"(a int DEFAULT length('password'))`,
 		"DDL ALTER TABLE TABLE COLUMN public.plain.secret <ALTER TABLE public.plain DROP COLUMN secret", "DDL CREATE TABLE TABLE public.by_sql <SELECT hidden()",
 		"DDL DROP TABLE TABLE public.plain", "DDL CREATE TABLE TABLE public.by_clerkcurrent_user = clerk", "ROLE GRANT TABLE ", "DDL DROP TABLE TABLE public.by_sql",
-		"DDL CREATE TABLE TABLE public.shadowed", "DDL DROP SCHEMA TABLE many.last", "DDL DROP SCHEMA MORE 7 more", "DDL DROP SCHEMA MORE 6 more",
+		"DDL CREATE TABLE TABLE public.shadowed", "DDL DROP SCHEMA TABLE many.last", "DDL DROP SCHEMA MORE 7 more", "DDL DROP SCHEMA VIEW few.v24",
 		"DDL CREATE FUNCTION FUNCTION public.hidden()", "DDL CREATE SCHEMA SCHEMA other", "DDL CREATE FUNCTION FUNCTION other.tell()",
 	} {
 		if !slices.Contains(told, want) {
