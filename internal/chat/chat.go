@@ -59,6 +59,10 @@ type Room struct {
 	Threads  int          // unread replies in the threads of it that I follow, at most CountLimit
 	Members  int
 	Other    *Author // direct rooms: who else is in it
+
+	Bell      Bell         // what I want to be told of in it
+	MuteUntil *time.Time   // nil: it is not muted
+	Bells     []ThreadBell // of its threads that are silent or muted for me
 }
 
 // CountLimit bounds what counting the unread can cost; a page shows "999+" at this number.
@@ -189,7 +193,7 @@ const roomColumns = `
 		WHERE x.author_id <> $1 AND x.deleted_at IS NULL AND ` + inRoom + ` LIMIT 1000) c) END::int,
 	CASE WHEN m.role IS NULL THEN 0 ELSE ` + threadUnread + ` END::int,
 	(SELECT count(*) FROM (SELECT FROM chat.member x WHERE x.room_id = r.id LIMIT 10000) c)::int,
-	o.id, o.handle, o.name`
+	o.id, o.handle, o.name,` + bellColumns
 
 const roomTables = `
 	LEFT JOIN chat.member m ON m.room_id = r.id AND m.person_id = $1
@@ -199,7 +203,7 @@ func scanRoom(row pgx.CollectableRow) (Room, error) {
 	var r Room
 	var id *int64
 	var handle, name *string
-	err := row.Scan(&r.ID, &r.Kind, &r.Name, &r.Topic, &r.Seq, &r.Role, &r.Read, &r.Unread, &r.Mentions, &r.Threads, &r.Members, &id, &handle, &name)
+	err := row.Scan(&r.ID, &r.Kind, &r.Name, &r.Topic, &r.Seq, &r.Role, &r.Read, &r.Unread, &r.Mentions, &r.Threads, &r.Members, &id, &handle, &name, &r.Bell, &r.MuteUntil, &r.Bells)
 	if id != nil {
 		r.Other = &Author{ID: *id, Handle: *handle, Name: *name}
 	}

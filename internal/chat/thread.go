@@ -32,7 +32,9 @@ type Thread struct {
 	Messages  []Message // replies that stand, oldest first
 	Earlier   bool      // there are replies before these
 	Following bool
-	Read      int64 // I have read all replies up to here
+	Silent    bool       // I want to be told of nothing in it
+	MuteUntil *time.Time // nil: is not muted
+	Read      int64      // I have read all replies up to here
 	Unread    int
 	Seq       int64 // the room's newest change, read no later than the replies
 }
@@ -211,6 +213,7 @@ func (r *Rooms) Thread(ctx context.Context, me account.Person, room, seq int64, 
 	slices.Reverse(out.Messages)
 	mine, err := r.follows(ctx, me, room, out.Root.Seq)
 	out.Following, out.Read, out.Unread = mine.Following, mine.Read, mine.Unread
+	out.Silent, out.MuteUntil = mine.Silent, mine.MuteUntil
 	return out, err
 }
 
@@ -218,12 +221,14 @@ type follow struct {
 	Following bool
 	Read      int64
 	Unread    int
+	Silent    bool
+	MuteUntil *time.Time
 }
 
 func (r *Rooms) follows(ctx context.Context, me account.Person, room, root int64) (follow, error) {
 	found, _, err := pg.One[follow](ctx, r.db, `
 		SELECT f.following, f.read_seq AS read, (SELECT count(*)::int FROM (SELECT FROM chat.message x WHERE x.room_id = f.room_id AND x.thread = f.thread AND x.seq > f.read_seq
-			AND x.author_id <> $3 AND x.deleted_at IS NULL LIMIT 1000) c) AS unread
+			AND x.author_id <> $3 AND x.deleted_at IS NULL LIMIT 1000) c) AS unread, f.silent, CASE WHEN f.mute_until > now() THEN f.mute_until END
 		FROM chat.follow f WHERE f.room_id = $1 AND f.thread = $2 AND f.person_id = $3`, room, root, me.ID)
 	return found, err
 }
@@ -240,7 +245,7 @@ func (r *Rooms) FollowThread(ctx context.Context, me account.Person, room, root 
 	done, err := r.db.Exec(ctx, `
 		INSERT INTO chat.follow (room_id, thread, person_id, read_seq, following)
 		SELECT x.room_id, x.seq, $3, r.seq, $4 FROM chat.message x JOIN chat.room r ON r.id = x.room_id WHERE x.room_id = $1 AND x.seq = $2 AND x.thread IS NULL
-		ON CONFLICT (room_id, thread, person_id) DO UPDATE SET following = $4, read_seq = greatest(chat.follow.read_seq, excluded.read_seq)`, room, root, me.ID, on)
+		ON CONFLICT (room_id, thread, person_id) DO UPDATE SET following = $4, silent = false, mute_until = NULL, read_seq = greatest(chat.follow.read_seq, excluded.read_seq)`, room, root, me.ID, on)
 	if err == nil && done.RowsAffected() == 0 {
 		return fault.New(fault.NotFound, "chat.no_message")
 	}

@@ -298,6 +298,8 @@ func furnish(t *testing.T, h *house) (me *person, scenes []scene) {
 		{name: "people-link", detail: true, path: "/people", act: click(`form[action="/people/invites"] button`, `document.getElementById("fresh")`)},
 		{name: "people-manage", path: "/people", act: click(`.rows .more summary`, `document.querySelector("details[open]")`)},
 		{name: "me", path: "/me"},
+		{name: "told", path: "/told"},
+		{name: "bell", detail: true, path: room, act: func(w *window) { w.click("#bell-button") }},
 		{name: "me-token", detail: true, path: "/me", act: func(w *window) {
 			w.fill("form[action='/me/tokens'] input", "say")
 			w.click("form[action='/me/tokens'] button")

@@ -26,6 +26,7 @@ import (
 	"howdah/internal/keeper"
 	"howdah/internal/lang"
 	"howdah/internal/pg"
+	"howdah/internal/tell"
 	"howdah/internal/wal"
 	"howdah/internal/web"
 )
@@ -223,7 +224,8 @@ func (s *Server) start(ctx context.Context) error {
 	})
 	rooms := chat.Open(ctx, db, steady, s.databaseTrouble)
 	s.rooms.Store(rooms)
-	s.door = web.New(ctx, s.accounts, rooms, web.Options{
+	teller := tell.Open(db, rooms)
+	s.door = web.New(ctx, s.accounts, rooms, teller, web.Options{
 		PublicURL: s.url, Named: o.PublicURL != "" || o.TLS != nil, Proxies: o.Proxies, Secure: strings.HasPrefix(s.url, "https://"), Log: o.Log, Trouble: s.why, Warning: s.heed, Watch: s.watchPage(db), Past: s.pastPage(ctx), Doctor: o.Doctor,
 	})
 	door.Store(s.door)

@@ -172,6 +172,21 @@ func TestTheAPIFromFirstRoomToLast(t *testing.T) {
 
 	h.answers(owner, bob)
 
+	if told := bob.must("PATCH", "/told", answer{"bell": "all", "zone": "Asia/Taipei", "hide": true, "quiet": answer{"from": "00:00", "to": "00:00", "days": []int{0, 1, 2, 3, 4, 5, 6}}}); told["silent_until"] == nil {
+		t.Error(told)
+	}
+	if told := bob.must("GET", "/told", nil); told["zone"] != "Asia/Taipei" || told["bell"] != "all" || told["hide"] != true || told["paused_until"] != nil {
+		t.Error(told)
+	}
+	bob.refused(400, "tell.quiet", "PATCH", "/told", answer{"quiet": answer{"from": "25:00", "to": "08:00", "days": []int{1}}})
+	bob.refused(400, "tell.zone", "PATCH", "/told", answer{"zone": "../zone"})
+	if r := bob.must("PUT", fmt.Sprintf("/rooms/%d/bell", direct2.num("id")), answer{"bell": "", "mute_until": "2020-01-01T00:00:00Z"}); r["bell"] != "" || r["mute_until"] != nil {
+		t.Error(r)
+	}
+	bob.refused(400, "chat.bell", "PUT", fmt.Sprintf("/rooms/%d/bell", direct2.num("id")), answer{"bell": "loud"})
+	whole := owner.must("POST", fmt.Sprintf("/rooms/%d/messages", direct2.num("id")), answer{"client_id": chat.NewID(), "body": "the first of a thread"}).num("seq")
+	bob.must("PUT", fmt.Sprintf("/rooms/%d/threads/%d/bell", direct2.num("id"), whole), answer{"bell": "nothing"})
+
 	owner.must("GET", "/watch", nil)
 	owner.must("GET", "/watch/entries", nil)
 	owner.must("GET", "/watch/incidents", nil)
@@ -488,7 +503,7 @@ func TestThePublicURLIsOursUnderWhateverNameAProxyAsks(t *testing.T) {
 	t.Parallel()
 	h := newHouse(t)
 	h.owner()
-	door := New(t.Context(), h.acc, h.rooms, Options{PublicURL: "https://chat.example.org"})
+	door := New(t.Context(), h.acc, h.rooms, h.tell, Options{PublicURL: "https://chat.example.org"})
 	t.Cleanup(door.Close)
 	server := httptest.NewServer(door)
 	t.Cleanup(server.Close)

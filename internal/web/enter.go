@@ -31,6 +31,11 @@ func (d *Door) chrome(v *visit) (ui.Chrome, error) {
 	for _, r := range rooms {
 		c.Rooms = append(c.Rooms, pageRoom(r))
 	}
+	settings, err := d.tell.Settings(v.ctx(), me)
+	if err != nil {
+		return c, err
+	}
+	c.Told = toldInPage(settings)
 	c.Epoch = d.rooms.Epoch()
 	c.Watch, c.Past, c.Machine = d.watches(v), d.pasts(v), d.doctors(v)
 	if n := notices[v.r.URL.Query().Get("done")]; n != "" {

@@ -29,6 +29,10 @@ type roomJSON struct {
 	Role     account.Role `json:"role"`
 	Members  int          `json:"members"`
 	Other    *personJSON  `json:"other,omitempty"`
+
+	Bell      chat.Bell         `json:"bell"`
+	MuteUntil *time.Time        `json:"mute_until,omitempty"`
+	Bells     []chat.ThreadBell `json:"bells,omitempty"`
 }
 
 type messageJSON struct {
@@ -77,7 +81,7 @@ func toMe(p account.Person) object {
 }
 
 func toRoom(r chat.Room) roomJSON {
-	out := roomJSON{r.ID, r.Kind, r.Name, r.Topic, r.Seq, r.Read, r.Unread, r.Mentions, r.Threads, r.Role, r.Members, nil}
+	out := roomJSON{r.ID, r.Kind, r.Name, r.Topic, r.Seq, r.Read, r.Unread, r.Mentions, r.Threads, r.Role, r.Members, nil, r.Bell, r.MuteUntil, r.Bells}
 	if r.Other != nil {
 		p := toPerson(*r.Other)
 		out.Other = &p

@@ -19,7 +19,10 @@ func pagePerson(a chat.Author) ui.Person { return ui.Person{ID: a.ID, Handle: a.
 
 func pageRoom(r chat.Room) ui.Room {
 	out := ui.Room{ID: r.ID, Kind: string(r.Kind), Name: r.Name, Topic: r.Topic, Seq: r.Seq, Read: r.Read, Unread: r.Unread, Mentions: r.Mentions, Threads: r.Threads,
-		Role: string(r.Role), Members: r.Members}
+		Role: string(r.Role), Members: r.Members, Bell: string(r.Bell), MuteUntil: r.MuteUntil}
+	for _, b := range r.Bells {
+		out.Bells = append(out.Bells, ui.ThreadBell{Thread: b.Thread, Silent: b.Silent, MuteUntil: b.MuteUntil})
+	}
 	if r.Other != nil {
 		p := pagePerson(*r.Other)
 		out.Other = &p

@@ -22,6 +22,7 @@ import (
 	"howdah/internal/chat"
 	"howdah/internal/fault"
 	"howdah/internal/lang"
+	"howdah/internal/tell"
 )
 
 // A socket is one live session over WebSocket (RFC 6455). An idle one costs a goroutine that reads, a small buffer and
@@ -583,6 +584,10 @@ func (s *socket) sync() {
 	if err == nil {
 		rooms, err = s.door.rooms.Mine(ctx, me)
 	}
+	var told tell.Settings
+	if err == nil {
+		told, err = s.door.tell.Settings(ctx, me)
+	}
 	if err != nil {
 		s.conn.Close() // it comes back and says hello
 		return
@@ -603,7 +608,7 @@ func (s *socket) sync() {
 		}
 	}
 	s.followed.rooms = now
-	s.offer(frame(object{"is": "rooms", "me": toMe(me), "rooms": toRooms(rooms)}))
+	s.offer(frame(object{"is": "rooms", "me": toMe(me), "rooms": toRooms(rooms), "told": toldInPage(told)}))
 }
 
 // markRead notes what was read and tells all windows of the person.

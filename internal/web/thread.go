@@ -60,7 +60,7 @@ func (d *Door) apiThread(v *visit) (any, error) {
 	for i, m := range t.Messages {
 		list[i] = toMessage(m)
 	}
-	return object{"root": toMessage(t.Root), "messages": list, "earlier": t.Earlier, "following": t.Following, "read": t.Read, "unread": t.Unread, "seq": t.Seq}, nil
+	return object{"root": toMessage(t.Root), "messages": list, "earlier": t.Earlier, "following": t.Following, "bell": threadBell(t), "mute_until": t.MuteUntil, "read": t.Read, "unread": t.Unread, "seq": t.Seq}, nil
 }
 
 func (d *Door) apiThreads(v *visit) (any, error) {
@@ -125,7 +125,7 @@ func (d *Door) fillThread(ctx context.Context, me account.Person, p *ui.RoomPage
 	if err != nil {
 		return err
 	}
-	p.Thread = &ui.Thread{Seq: t.Root.Seq, At: at, Earlier: t.Earlier, Following: t.Following, ClientID: chat.NewID()}
+	p.Thread = &ui.Thread{Seq: t.Root.Seq, At: at, Earlier: t.Earlier, Bell: string(threadBell(t)), MuteUntil: t.MuteUntil, ClientID: chat.NewID()}
 	for _, m := range append([]chat.Message{t.Root}, t.Messages...) {
 		p.Thread.Messages = append(p.Thread.Messages, pageMessage(m, p.Locale))
 	}

@@ -25,6 +25,7 @@ import (
 	"howdah/internal/chat"
 	"howdah/internal/fault"
 	"howdah/internal/lang"
+	"howdah/internal/tell"
 	"howdah/internal/web/ui"
 )
 
@@ -51,6 +52,7 @@ type Options struct {
 type Door struct {
 	accounts *account.Accounts
 	rooms    *chat.Rooms
+	tell     *tell.Teller
 	options  Options
 	handler  http.Handler
 	origin   string // of our pages, as people reach them; "" when that is not known
@@ -71,8 +73,8 @@ type Stats struct {
 }
 
 // New makes the door. Call Ended from the accounts' callback, so that sessions that end are hung up.
-func New(ctx context.Context, accounts *account.Accounts, rooms *chat.Rooms, options Options) *Door {
-	d := &Door{accounts: accounts, rooms: rooms, options: options, sockets: map[*socket]struct{}{}}
+func New(ctx context.Context, accounts *account.Accounts, rooms *chat.Rooms, teller *tell.Teller, options Options) *Door {
+	d := &Door{accounts: accounts, rooms: rooms, tell: teller, options: options, sockets: map[*socket]struct{}{}}
 	if d.options.Log == nil {
 		d.options.Log = slog.New(slog.DiscardHandler)
 	}

@@ -27,6 +27,7 @@ import (
 	"howdah/internal/audit/index"
 	"howdah/internal/chat"
 	"howdah/internal/pg/pgtest"
+	"howdah/internal/tell"
 )
 
 func TestMain(m *testing.M) { pgtest.Main(m) }
@@ -38,6 +39,7 @@ type house struct {
 	door  *Door
 	acc   *account.Accounts
 	rooms *chat.Rooms
+	tell  *tell.Teller
 	db    *pgtest.DB
 	setup string
 	watch WatchState // as the server would say
@@ -50,7 +52,8 @@ func newHouse(t testing.TB) *house {
 	h := &house{t: t, db: db}
 	h.acc = account.Open(db.App, func(sessions []int64, person int64) { h.door.Ended(sessions, person) })
 	h.rooms = chat.Open(t.Context(), db.App, db.Steady, nil)
-	h.door = New(t.Context(), h.acc, h.rooms, Options{Proxies: localProxies(t), Watch: &Watch{Trail: index.NewReader(db.App, "main"), State: func() WatchState { return h.watch },
+	h.tell = tell.Open(db.App, h.rooms)
+	h.door = New(t.Context(), h.acc, h.rooms, h.tell, Options{Proxies: localProxies(t), Watch: &Watch{Trail: index.NewReader(db.App, "main"), State: func() WatchState { return h.watch },
 		EndMute: func(incident, by string) error { h.ended = append(h.ended, incident+" by "+by); return nil }}})
 	server := httptest.NewServer(h.door)
 	h.url = server.URL

@@ -20,6 +20,7 @@ type Chrome struct {
 	Watch   bool   // there is a watch here that I may look at
 	Past    bool   // there is a page Time that I may look at
 	Machine bool   // there is a page of what is wrong on the machine that I may look at
+	Told    any    // what the scripts need of my notification settings
 	Notice  string // something went well: a localised sentence, shown once
 	Problem string // something did not: a fault's message ...
 	Hint    string // ... and its hint
@@ -50,6 +51,10 @@ type Room struct {
 	Role     string  `json:"role"`    // "" = not a member
 	Members  int     `json:"members"`
 	Other    *Person `json:"other,omitempty"` // whom I talk to, in a direct room
+
+	Bell      string       `json:"bell"` // what I want to be told of in it: all, mentions, nothing; "": as in general
+	MuteUntil *time.Time   `json:"mute_until,omitempty"`
+	Bells     []ThreadBell `json:"bells,omitempty"` // of threads that are silent or muted
 }
 
 // Message is one message of a room.
@@ -71,12 +76,13 @@ type Message struct {
 
 // Thread is a thread beside the page of its room.
 type Thread struct {
-	Seq       int64     // of the message that began it
-	At        int64     // the reply to show; 0: the end
-	Messages  []Message // that one, and the replies, ascending
-	Earlier   bool      // there are replies before these
-	Following bool
-	ClientID  string // a fresh UUID, for the composer without scripts
+	Seq       int64      // of the message that began it
+	At        int64      // the reply to show; 0: the end
+	Messages  []Message  // that one, and the replies, ascending
+	Earlier   bool       // there are replies before these
+	Bell      string     // what I want to be told of in it: all, mentions, nothing
+	MuteUntil *time.Time // nil: is not muted
+	ClientID  string     // a fresh UUID, for the composer without scripts
 }
 
 // EditsPage ("edits") is all that a message has said.

@@ -383,7 +383,7 @@ func (p RoomPage) Last() int64 {
 // Data is what the scripts of a page start from.
 func (c Chrome) Data() map[string]any {
 	return map[string]any{
-		"locale": c.Locale, "me": c.Me, "rooms": c.Rooms, "epoch": c.Epoch, "room": 0, "texts": texts(c.Locale),
+		"locale": c.Locale, "me": c.Me, "rooms": c.Rooms, "epoch": c.Epoch, "room": 0, "texts": texts(c.Locale), "told": c.Told,
 	}
 }
 
@@ -429,6 +429,8 @@ func modules(page string) []string {
 		return []string{"watch.js", "page.js", "live.js", "outbox.js", "sidebar.js", "calls.js", "parts.js"}
 	case "time":
 		return []string{"time.js", "page.js", "live.js", "outbox.js", "sidebar.js", "calls.js", "parts.js"}
+	case "told":
+		return []string{"told-page.js", "page.js", "live.js", "outbox.js", "sidebar.js", "calls.js"}
 	case "out":
 		return []string{"page.js"}
 	case "waiting":

@@ -2,7 +2,8 @@
 
 /** @typedef {{id: number, handle: string, name: string, role?: string, away?: boolean}} Person */
 /** @typedef {{id: number, kind: string, name: string, topic: string, seq: number, read: number, unread: number,
- *    mentions: number, threads: number, role: string, members: number, other?: Person}} Room */
+ *    mentions: number, threads: number, role: string, members: number, other?: Person,
+ *    bell: string, mute_until?: string, bells?: {thread: number, silent: boolean, mute_until?: string}[] | null}} Room */
 /** @typedef {{seq: number, at: string, by: Person, body?: string, html?: string, edited?: boolean, deleted?: boolean,
  *    client_id?: string, mentions?: string[], alert?: Alert, way?: Way,
  *    reactions?: import("./reactions.js").Reaction[], thread?: number, aloud?: boolean, replies?: {count: number, last: number, at: string}}} Message */
@@ -20,7 +21,8 @@
 /** @typedef {{locale: string, me: Person | null, rooms: Room[] | null, epoch: string, room: number,
  *    texts: Record<string, string | Record<string, string>>, seq?: number, earlier?: boolean, later?: boolean, watch?: {seq: number, zone: string},
  *    at?: number, may?: May, roles?: string[] | null, limit?: number, self?: Room, thread?: number, reply?: number,
- *    commands?: {name: string, other: string, use: string}[]}} PageData */
+ *    commands?: {name: string, other: string, use: string}[],
+ *    told?: {bell: string, hide: boolean, silence: [number, number][]}}} PageData */
 
 const block = document.getElementById("page-data")
 

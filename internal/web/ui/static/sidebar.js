@@ -13,6 +13,20 @@ const title = document.title
 /** Whether somebody is looking at the end of this room. @type {(room: number) => boolean} */
 let seen = () => false
 
+/** Called for every message of others that comes into one of my rooms. @type {((event: import("./page.js").RoomEvent, room: Room, seen: boolean) => void)[]} */
+const hearers = []
+/** @param {(event: import("./page.js").RoomEvent, room: Room, seen: boolean) => void} hearer */
+export const onPost = (hearer) => { hearers.push(hearer) }
+/** @type {(() => void)[]} */
+const counters = []
+/** Called when the counts may have changed. @param {() => void} counter */
+export const onCount = (counter) => { counters.push(counter) }
+
+/** Whether I want to be told of nothing in a room; view.go has the same rule. @param {Room} room */
+export const silent = (room) => room.bell === "nothing" || muted(room.mute_until)
+/** @param {string} [until] */
+export const muted = (until) => !!until && Date.parse(until) > Date.now()
+
 /** @param {Room} room */
 export const label = (room) => (room.kind === "direct" && room.other ? room.other.name : room.name)
 
@@ -40,7 +54,8 @@ function show(room) {
   }
   glyph(link, room)
   within(link, ".name").textContent = label(room)
-  link.classList.toggle("unread", room.unread > 0)
+  link.classList.toggle("unread", room.unread > 0 && !silent(room))
+  within(link, ".hush").toggleAttribute("hidden", !silent(room))
   badge(within(link, ".mention"), room.mentions)
   badge(within(link, ".threads"), room.threads)
   badge(within(link, ".count"), room.unread)
@@ -56,12 +71,14 @@ function total() {
   let unread = 0
   let elsewhere = 0
   for (const room of rooms.values()) {
+    if (silent(room)) continue
     unread += room.unread + room.threads
     if (room.id !== data.room) elsewhere += room.unread + room.threads
   }
   document.title = unread > 0 ? `(${unread > 999 ? "999+" : unread}) ${title}` : title
   const dot = document.getElementById("elsewhere")
   if (dot) dot.hidden = elsewhere === 0
+  for (const counter of counters) counter()
 }
 
 /** All my rooms, as the server has them. @param {Room[]} list */
@@ -108,6 +125,7 @@ export function count(event) {
     room.topic = event.topic ?? room.topic
   } else if (event.kind === "post" && message && data.me) {
     if (event.by.id === data.me.id) return
+    for (const hearer of hearers) hearer(event, room, seen(room.id))
     if (message.thread && !message.aloud) { // told to those who follow its thread
       if (!event.root?.followers.includes(data.me.id)) return
       room.threads++
@@ -151,6 +169,7 @@ export function start(isSeen) {
   for (const is of ["hello", "rooms"]) {
     live.on(is, (frame) => {
       if (data.me && frame.me) data.me.away = frame.me.away
+      if (is === "rooms") data.told = frame.told
       replace(frame.rooms)
     })
   }
@@ -170,6 +189,7 @@ export function start(isSeen) {
     event.preventDefault()
     import("./palette.js").then((palette) => palette.toggle(), () => {}) // fetched by who wants it
   })
+  if (data.me) import("./told.js").catch(() => {}) // the page lives without it
   const state = byId("state")
   const tell = () => {
     state.dataset.state = live.current()

@@ -9,6 +9,7 @@ import * as live from "./live.js"
 import * as outbox from "./outbox.js"
 import { waiting } from "./pending.js"
 import * as reactions from "./reactions.js"
+import { muted } from "./sidebar.js"
 
 /** @typedef {import("./page.js").Message} Message */
 /** @typedef {import("./page.js").RoomEvent} RoomEvent */
@@ -31,6 +32,16 @@ let loading = false
 let writes = null
 /** @type {(why: string) => void} */
 let complain = () => {}
+
+/** What I want to be told of in it. @type {{bell: string, mute_until?: string}} */
+let ring = { bell: "mentions" }
+
+/** @param {{bell: string, mute_until?: string}} now */
+function bell(now) {
+  ring = { bell: now.bell, mute_until: now.mute_until }
+  follow?.classList.toggle("on", ring.bell === "all")
+  follow?.classList.toggle("off", ring.bell === "nothing" || muted(ring.mute_until))
+}
 
 /** The thread that is open; 0: none. */
 export const shown = () => root
@@ -75,7 +86,7 @@ export async function open(seq, at = 0) {
     page.messages.forEach((/** @type {Message} */ one) => put(one))
     earlier = page.earlier
     steps()
-    if (follow) follow.ariaPressed = String(page.following)
+    bell(page)
     read = page.read
     loading = false
     for (const event of meanwhile) if (event.seq > page.seq) apply(event, false)
@@ -168,7 +179,7 @@ function apply(event, fresh) {
   if (event.kind === "post" && fresh && message.by.id !== data.me?.id) {
     history.hint(t("thread.announce", { name: message.by.name, text: (find(message.seq)?.querySelector(".body")?.textContent ?? "").slice(0, 400) }))
   }
-  if (event.kind === "post" && message.by.id === data.me?.id && follow) follow.ariaPressed = "true"
+  if (event.kind === "post" && message.by.id === data.me?.id && ring.bell !== "nothing") bell({ ...ring, bell: "all" })
   see()
 }
 
@@ -229,15 +240,8 @@ export function start(say) {
     event.preventDefault()
     close()
   })
-  follow?.addEventListener("click", async () => {
-    const on = follow.ariaPressed !== "true"
-    try {
-      await api(on ? "PUT" : "DELETE", `/rooms/${ROOM}/threads/${root}/follow`)
-      follow.ariaPressed = String(on)
-    } catch (error) {
-      complain(error instanceof Refusal ? error.message : String(error))
-    }
-  })
+  document.getElementById("bell")?.addEventListener("beforetoggle", () => import("./bell.js").then((one) => one.ofRoom(complain), () => {}))
+  document.getElementById("thread-bell")?.addEventListener("beforetoggle", () => import("./bell.js").then((one) => one.ofThread(root, ring, bell, complain), () => {}))
   for (const one of [byId("lines"), list]) {
     one.addEventListener("click", (event) => {
       const link = /** @type {Element} */ (event.target).closest("a.replies, a.answers")
