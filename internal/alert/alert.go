@@ -23,6 +23,7 @@ import (
 	"time"
 
 	"howdah/internal/fault"
+	"howdah/internal/outside"
 )
 
 // Severity is OCSF's severity_id: 1 informational, 2 low, 3 medium, 4 high, 5 critical.
@@ -273,7 +274,7 @@ func (r *Receiver) Check() error {
 		if err != nil || u.Host == "" || u.Scheme != "https" && u.Scheme != "http" {
 			return wrong("url")
 		}
-		if _, err := signingKey(r.Secret); err != nil {
+		if _, err := outside.Key(r.Secret); err != nil {
 			return wrong("secret")
 		}
 	case Mail:

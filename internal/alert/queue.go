@@ -19,6 +19,7 @@ import (
 	"time"
 
 	"howdah/internal/fault"
+	"howdah/internal/outside"
 )
 
 // Queue takes messages to all receivers, each on its own: one that hangs or fails keeps nobody waiting.
@@ -539,7 +540,7 @@ func (c *courier) step(ctx context.Context) time.Duration {
 		if t.Now.Tries > 0 && t.Now.here {
 			at = later(at, c.pause)
 		}
-		if at.After(now.Add(longestAfter)) { // the clock was set back
+		if at.After(now.Add(outside.LongestAfter)) { // the clock was set back
 			at = now
 		}
 		if at.After(now) {

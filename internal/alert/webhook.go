@@ -3,9 +3,6 @@ package alert
 import (
 	"bytes"
 	"context"
-	"crypto/hmac"
-	"crypto/sha256"
-	"encoding/base64"
 	"errors"
 	"io"
 	"net"
@@ -16,6 +13,7 @@ import (
 	"time"
 
 	"howdah/internal/fault"
+	"howdah/internal/outside"
 )
 
 // webhook posts JSON. It is signed as https://www.standardwebhooks.com says: webhook-id, webhook-timestamp, webhook-signature.
@@ -55,16 +53,11 @@ func (w *webhook) send(ctx context.Context, m *outgoing) (string, error) {
 	request.Header.Set("Content-Type", "application/json")
 	request.Header.Set("User-Agent", "howdah")
 	request.Header.Set("Idempotency-Key", strconv.Quote(m.Key)) // a structured field: draft-ietf-httpapi-idempotency-key-header
-	request.Header.Set("Webhook-Id", m.Key)
-	now := strconv.FormatInt(time.Now().Unix(), 10)
-	request.Header.Set("Webhook-Timestamp", now)
-	if w.Secret != "" {
-		key, err := signingKey(w.Secret)
-		if err != nil {
-			return "", err
-		}
-		request.Header.Set("Webhook-Signature", sign(key, m.Key, now, body))
+	key, err := outside.Key(w.Secret)
+	if err != nil {
+		return "", err
 	}
+	outside.Sign(request.Header, key, m.Key, time.Now(), body)
 	response, err := w.client.Do(request)
 	if err != nil {
 		return "", unreachable(err, w.Where(), w.Timeout)
@@ -89,44 +82,8 @@ func (w *webhook) send(ctx context.Context, m *outgoing) (string, error) {
 		err := fault.New(fault.Unavailable, "alert.status", fault.Args{"where": w.Where(), "status": clip(response.Status), "said": said})
 		// What is wrong with this very message is no reason to let others wait.
 		own := code == http.StatusBadRequest || code == http.StatusRequestEntityTooLarge || code == http.StatusUnprocessableEntity
-		return answer, &refusal{error: err, own: own, after: retryAfter(response.Header.Get("Retry-After"), time.Now())}
+		return answer, &refusal{error: err, own: own, after: outside.RetryAfter(response.Header.Get("Retry-After"), time.Now())}
 	}
-}
-
-// longestAfter is the longest that a receiver can make us wait.
-const longestAfter = 24 * time.Hour
-
-// retryAfter reads the header (RFC 9110, section 10.2.3): seconds, or a date. 0: it says nothing.
-func retryAfter(text string, now time.Time) time.Duration {
-	if text = strings.TrimSpace(text); text == "" {
-		return 0
-	}
-	if n, err := strconv.ParseUint(text, 10, 31); err == nil {
-		return min(time.Duration(n)*time.Second, longestAfter)
-	}
-	if at, err := http.ParseTime(text); err == nil {
-		return max(0, min(at.Sub(now), longestAfter))
-	}
-	return 0
-}
-
-// signingKey is the key of a secret: after "whsec_" it is in base64, otherwise the text itself.
-func signingKey(secret string) ([]byte, error) {
-	if text, ok := strings.CutPrefix(secret, "whsec_"); ok {
-		key, err := base64.StdEncoding.DecodeString(text)
-		if err != nil || len(key) == 0 {
-			return nil, fault.New(fault.Invalid, "alert.secret")
-		}
-		return key, nil
-	}
-	return []byte(secret), nil
-}
-
-func sign(key []byte, id, at string, body []byte) string {
-	h := hmac.New(sha256.New, key)
-	h.Write([]byte(id + "." + at + "."))
-	h.Write(body)
-	return "v1," + base64.StdEncoding.EncodeToString(h.Sum(nil))
 }
 
 // unreachable says why nobody answered; without the address, which is a secret.
