@@ -20,6 +20,7 @@ var nevers = map[string][]string{
 	"search":        {"pg", "cluster", "config", "lang", "account", "chat", "audit", "web", "server", "cli"},
 	"account":       {"cluster", "config", "lang", "chat", "audit", "web", "server", "cli"},
 	"chat":          {"cluster", "config", "lang", "tell", "audit", "audit/index", "web", "server", "cli"},
+	"hook":          {"cluster", "keeper", "config", "lang", "tell", "audit", "alert", "web", "server", "cli"},
 	"audit":         {"pg", "audit/index", "cluster", "config", "lang", "account", "chat", "keeper", "repo", "wal", "web", "server", "cli"},
 	"tell":          {"cluster", "config", "audit", "audit/index", "keeper", "web", "server", "cli"},
 	"web":           {"cluster", "config", "server", "cli"},

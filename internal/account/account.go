@@ -58,14 +58,16 @@ type Person struct {
 	CreatedAt time.Time
 	Disabled  bool
 	Away      *string // says that they are away, and perhaps why; nil: does not
+	Bot       bool    // a program's account: see NewBot
 }
 
-const personColumns = `p.id, p.handle, p.name, p.role, p.locale, p.theme, p.created_at, p.disabled_at IS NOT NULL, p.away`
+const personColumns = `p.id, p.handle, p.name, p.role, p.locale, p.theme, p.created_at, p.disabled_at IS NOT NULL, p.away, p.bot_of IS NOT NULL`
 
 // Accounts is the door to everything in this package. It is safe for concurrent use.
 type Accounts struct {
 	db     *pg.Pool
 	limits *limits
+	paces  *paces
 	hash   chan struct{} // argon2id takes 19 MiB each: only so many at once
 	ended  func(session []int64, person int64)
 }
@@ -76,7 +78,7 @@ func Open(db *pg.Pool, ended func(sessions []int64, person int64)) *Accounts {
 	if ended == nil {
 		ended = func([]int64, int64) {}
 	}
-	return &Accounts{db: db, limits: newLimits(), hash: make(chan struct{}, 2), ended: ended}
+	return &Accounts{db: db, limits: newLimits(), paces: &paces{}, hash: make(chan struct{}, 2), ended: ended}
 }
 
 // NewPerson is what somebody says of themselves when they come in.
@@ -250,6 +252,9 @@ func (a *Accounts) SetRole(ctx context.Context, me Person, id int64, role Role) 
 		}
 		if me.Role != Owner && role.AtLeast(me.Role) {
 			return fault.New(fault.Forbidden, "account.outranked")
+		}
+		if target.Bot {
+			return fault.New(fault.Forbidden, "account.bot_role")
 		}
 		if target.Role == Owner && role != Owner {
 			if err := a.notLastOwner(ctx, tx, id); err != nil {

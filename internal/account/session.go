@@ -24,6 +24,8 @@ type Session struct {
 	ID      int64
 	Person  Person
 	TokenID int64
+	Scope   Scope   // what it may do
+	Rooms   []int64 // where; nil: wherever its person is
 }
 
 // OpenSession is a line in the list of sessions.
@@ -54,7 +56,7 @@ func (a *Accounts) SignIn(ctx context.Context, handle, password string, client C
 		Hash string
 	}
 	found, ok, err := pg.One[row](ctx, a.db,
-		`SELECT `+personColumns+`, p.password_hash FROM account.person p WHERE p.handle = $1 AND p.disabled_at IS NULL`, clean)
+		`SELECT `+personColumns+`, p.password_hash FROM account.person p WHERE p.handle = $1 AND p.disabled_at IS NULL AND p.bot_of IS NULL`, clean)
 	if err != nil {
 		return "", Person{}, err
 	}
@@ -107,7 +109,7 @@ func (a *Accounts) Session(ctx context.Context, token string) (Session, error) {
 			return Session{}, err
 		}
 	}
-	return Session{ID: found.SessionID, Person: found.Person}, nil
+	return Session{ID: found.SessionID, Person: found.Person, Scope: All}, nil
 }
 
 // used notes a use. Where nothing can be written just now, on a disk that is full, people still read.
@@ -124,7 +126,7 @@ func (a *Accounts) Gone(ctx context.Context, sessions ...int64) ([]int64, error)
 	rows, err := a.db.Query(ctx, `
 		SELECT w.id FROM unnest($1::bigint[]) AS w (id)
 		WHERE NOT EXISTS (SELECT FROM account.session s JOIN account.person p ON p.id = s.person_id WHERE s.id = w.id AND s.ends_at > now() AND p.disabled_at IS NULL)
-		  AND NOT EXISTS (SELECT FROM account.token t JOIN account.person p ON p.id = t.person_id WHERE t.id = -w.id AND p.disabled_at IS NULL)`, sessions)
+		  AND NOT EXISTS (SELECT FROM account.token t JOIN account.person p ON p.id = t.person_id WHERE t.id = -w.id AND `+tokenHolds+`)`, sessions)
 	if err != nil {
 		return nil, pg.Fault(err)
 	}
@@ -204,7 +206,7 @@ func (a *Accounts) NewPassword(ctx context.Context, raw string) (handle, passwor
 	if handle, err = Handle(raw); err != nil {
 		return "", "", err
 	}
-	person, found, err := pg.One[Person](ctx, a.db, `SELECT `+personColumns+` FROM account.person p WHERE p.handle = $1 AND NOT p.house`, handle)
+	person, found, err := pg.One[Person](ctx, a.db, `SELECT `+personColumns+` FROM account.person p WHERE p.handle = $1 AND NOT p.house AND p.bot_of IS NULL`, handle)
 	if err == nil && !found {
 		err = fault.New(fault.NotFound, "account.no_handle", fault.Args{"handle": handle})
 	}
@@ -233,66 +235,4 @@ func (a *Accounts) setPassword(ctx context.Context, person, keep int64, password
 		a.ended(ended, 0)
 	}
 	return err
-}
-
-// OpenToken is a line in the list of access tokens.
-type OpenToken struct {
-	ID        int64
-	Name      string
-	CreatedAt time.Time
-	SeenAt    *time.Time
-}
-
-// NewToken makes a personal access token; this is the only time that it is seen.
-func (a *Accounts) NewToken(ctx context.Context, person int64, name string) (token string, id int64, err error) {
-	name, err = Name(name)
-	if err != nil {
-		return "", 0, fault.New(fault.Invalid, "account.token_name")
-	}
-	token, hash := newToken("hwd_")
-	err = a.db.QueryRow(ctx, `INSERT INTO account.token (person_id, name, token_hash) VALUES ($1, $2, $3) RETURNING id`, person, name, hash).Scan(&id)
-	return token, id, pg.Fault(err)
-}
-
-// Tokens lists a person's access tokens.
-func (a *Accounts) Tokens(ctx context.Context, person int64) ([]OpenToken, error) {
-	return pg.All[OpenToken](ctx, a.db, `SELECT id, name, created_at, seen_at FROM account.token WHERE person_id = $1 ORDER BY id`, person)
-}
-
-// RevokeToken deletes one of a person's own tokens and closes what it holds open.
-func (a *Accounts) RevokeToken(ctx context.Context, person, id int64) error {
-	tag, err := a.db.Exec(ctx, `DELETE FROM account.token WHERE person_id = $1 AND id = $2`, person, id)
-	if err != nil {
-		return pg.Fault(err)
-	}
-	if tag.RowsAffected() == 0 {
-		return fault.New(fault.NotFound, "account.no_token")
-	}
-	a.ended([]int64{-id}, 0) // a token's live sockets go by the negative of its id
-	return nil
-}
-
-// Bearer finds who a personal access token belongs to.
-func (a *Accounts) Bearer(ctx context.Context, token string) (Session, error) {
-	type row struct {
-		Person
-		TokenID int64
-		Stale   bool
-	}
-	found, ok, err := pg.One[row](ctx, a.db, `
-		SELECT `+personColumns+`, t.id, coalesce(t.seen_at < now() - interval '5 minutes', true)
-		FROM account.token t JOIN account.person p ON p.id = t.person_id
-		WHERE t.token_hash = $1 AND p.disabled_at IS NULL`, hashToken(token))
-	if err != nil {
-		return Session{}, err
-	}
-	if !ok {
-		return Session{}, fault.New(fault.Unauthenticated, "account.bad_token")
-	}
-	if found.Stale {
-		if err := a.used(ctx, `UPDATE account.token SET seen_at = now() WHERE id = $1`, found.TokenID); err != nil {
-			return Session{}, err
-		}
-	}
-	return Session{Person: found.Person, TokenID: found.TokenID, ID: -found.TokenID}, nil
 }

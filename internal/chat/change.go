@@ -32,7 +32,7 @@ func record(ctx context.Context, tx pgx.Tx, room int64, c change) (seq int64, at
 	return seq, at, pg.Fault(err)
 }
 
-func author(p account.Person) Author { return Author{p.ID, p.Handle, p.Name} }
+func author(p account.Person) Author { return Author{p.ID, p.Handle, p.Name, p.Bot} }
 
 // Edit gives a post of one's own new words. A retry with the same client id changes nothing more.
 func (r *Rooms) Edit(ctx context.Context, me account.Person, d Draft, seq int64) (Receipt, error) {
@@ -53,7 +53,7 @@ func (r *Rooms) Edit(ctx context.Context, me account.Person, d Draft, seq int64)
 		if m.DeletedAt != nil {
 			return nil, fault.New(fault.Conflict, "chat.deleted")
 		}
-		p := &post{postKey: postKey{room: d.Room}, calls: candidates(body), callsAll: me.Role.AtLeast(account.Member)}
+		p := &post{postKey: postKey{room: d.Room}, calls: candidates(body), callsAll: d.MayCallAll || me.Role.AtLeast(account.Member)}
 		old := &post{postKey: p.postKey, calls: candidates(m.Body), callsAll: p.callsAll}
 		if err := r.resolve(ctx, tx, []*post{p, old}); err != nil {
 			return nil, err

@@ -43,6 +43,7 @@ const (
 type Author struct {
 	ID           int64
 	Handle, Name string
+	Bot          bool `db:"-"` // a program's account; known of who says something, of members, and of who comes and goes
 }
 
 // Room is a room as one person sees it.
@@ -276,9 +277,10 @@ func (r *Rooms) Members(ctx context.Context, me account.Person, room int64) ([]R
 		Handle, Name string
 		Role         account.Role
 		Away         *string
+		Bot          bool
 	}
 	found, err := pg.All[row](ctx, r.db, `
-		SELECT p.id, p.handle, p.name, m.role, p.away FROM chat.member m JOIN account.person p ON p.id = m.person_id
+		SELECT p.id, p.handle, p.name, m.role, p.away, p.bot_of IS NOT NULL FROM chat.member m JOIN account.person p ON p.id = m.person_id
 		WHERE m.room_id = $1
 		ORDER BY array_position(ARRAY['owner','admin','member','guest'], m.role), lower(p.name), p.id LIMIT 1000`, room)
 	out := make([]RoomMember, 0, len(found))
@@ -288,7 +290,7 @@ func (r *Rooms) Members(ctx context.Context, me account.Person, room int64) ([]R
 	}
 	here := r.Here(ids)
 	for _, m := range found {
-		out = append(out, RoomMember{Author: Author{m.ID, m.Handle, m.Name}, Role: m.Role, Here: here[m.ID] && m.Away == nil, Away: m.Away})
+		out = append(out, RoomMember{Author: Author{m.ID, m.Handle, m.Name, m.Bot}, Role: m.Role, Here: here[m.ID] && m.Away == nil, Away: m.Away})
 	}
 	return out, err
 }

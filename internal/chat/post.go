@@ -25,6 +25,8 @@ type Draft struct {
 	Thread   int64  // a reply: seq of the message that it answers, or of another reply to that; 0: none
 	Aloud    bool   // a reply that shall stand in the room as well
 	Typed    bool   // by a person: what is a command (see IsCommand) is refused rather than shown to everybody
+
+	MayCallAll bool // a bot that may call everybody, though it is a guest
 }
 
 // Receipt says where a post stands in its room's log, for good.
@@ -120,12 +122,12 @@ func (r *Rooms) PostThen(me account.Person, d Draft, reply Reply) {
 	}
 	p := &post{
 		postKey:  postKey{d.Room, me.ID, client},
-		by:       Author{me.ID, me.Handle, me.Name},
+		by:       author(me),
 		body:     body,
 		answers:  d.Thread,
 		aloud:    d.Aloud,
 		calls:    candidates(body),
-		callsAll: me.Role.AtLeast(account.Member), // guests call by name
+		callsAll: d.MayCallAll || me.Role.AtLeast(account.Member), // guests call by name
 		replies:  []Reply{reply},
 	}
 	if !r.posts.put(p) {

@@ -26,10 +26,11 @@ const (
 	Respond   Action = "answer"     // answer an alert of the house
 	Undelete  Action = "undelete"   // bring back what somebody deleted
 	Survey    Action = "survey"     // see how much is said in the whole house, and not what
+	Connect   Action = "connect"    // let programs speak in a room, and hear what is said there
 )
 
 // Actions lists them all.
-var Actions = []Action{Read, Join, Post, Invite, Moderate, Rename, SetRole, Leave, NewRoom, NewDirect, Respond, Undelete, Survey}
+var Actions = []Action{Read, Join, Post, Invite, Moderate, Rename, SetRole, Leave, NewRoom, NewDirect, Respond, Undelete, Survey, Connect}
 
 // Standing is all that permission depends on.
 type Standing struct {
@@ -66,7 +67,7 @@ func May(a Action, s Standing) bool {
 		return in
 	case Invite:
 		return s.Kind != Direct && full && (s.Room.AtLeast(account.Member) || power.AtLeast(account.Admin))
-	case Moderate, Rename, SetRole, Undelete:
+	case Moderate, Rename, SetRole, Undelete, Connect:
 		return s.Kind != Direct && full && power.AtLeast(account.Admin)
 	case Leave:
 		return in && s.Kind != Direct

@@ -9,16 +9,16 @@ import (
 )
 
 // The table of who may do what. A column is a rank in the room, a letter an action:
-// r read, j join, p post, i invite, m moderate, u undelete, n rename, s set roles, l leave, N new room, D new direct room, a answer an alert, v survey how much is said.
+// r read, j join, p post, i invite, m moderate, u undelete, n rename, s set roles, c connect programs, l leave, N new room, D new direct room, a answer an alert, v survey how much is said.
 const rights = `
 house   kind     none        guest        member       admin        owner
-owner   public   rjimunsNDv  rpimunslNDv  rpimunslNDv  rpimunslNDv  rpimunslNDv
-admin   public   rjimunsNDv  rpimunslNDv  rpimunslNDv  rpimunslNDv  rpimunslNDv
-member  public   rjND        rplND        rpilND       rpimunslND   rpimunslND
+owner   public   rjimunscNDv  rpimunsclNDv  rpimunsclNDv  rpimunsclNDv  rpimunsclNDv
+admin   public   rjimunscNDv  rpimunsclNDv  rpimunsclNDv  rpimunsclNDv  rpimunsclNDv
+member  public   rjND        rplND        rpilND       rpimunsclND   rpimunsclND
 guest   public   -           rpl          rpl          rpl          rpl
-owner   private  NDv         rpimunslNDv  rpimunslNDv  rpimunslNDv  rpimunslNDv
-admin   private  NDv         rpimunslNDv  rpimunslNDv  rpimunslNDv  rpimunslNDv
-member  private  ND          rplND        rpilND       rpimunslND   rpimunslND
+owner   private  NDv         rpimunsclNDv  rpimunsclNDv  rpimunsclNDv  rpimunsclNDv
+admin   private  NDv         rpimunsclNDv  rpimunsclNDv  rpimunsclNDv  rpimunsclNDv
+member  private  ND          rplND        rpilND       rpimunsclND   rpimunsclND
 guest   private  -           rpl          rpl          rpl          rpl
 owner   direct   NDv         rpNDv        rpNDv        rpNDv        rpNDv
 admin   direct   NDv         rpNDv        rpNDv        rpNDv        rpNDv
@@ -31,7 +31,7 @@ guest   ops      -           -            -            -            -
 `
 
 func TestRights(t *testing.T) {
-	letters := map[Action]string{Read: "r", Join: "j", Post: "p", Invite: "i", Moderate: "m", Rename: "n", SetRole: "s", Leave: "l", NewRoom: "N", NewDirect: "D", Respond: "a", Survey: "v", Undelete: "u"}
+	letters := map[Action]string{Read: "r", Join: "j", Post: "p", Invite: "i", Moderate: "m", Rename: "n", SetRole: "s", Leave: "l", NewRoom: "N", NewDirect: "D", Respond: "a", Survey: "v", Undelete: "u", Connect: "c"}
 	ranks := []account.Role{account.None, account.Guest, account.Member, account.Admin, account.Owner}
 	rows := strings.Split(strings.TrimSpace(rights), "\n")[1:]
 	for _, row := range rows {

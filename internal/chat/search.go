@@ -167,7 +167,7 @@ func (s *seeker) prepare(ctx context.Context, me account.Person, next string) er
 		}
 		room := Room{ID: one.ID, Kind: one.Kind, Name: one.Name, Seq: one.Seq, Role: one.Role}
 		if one.Other != nil {
-			room.Other = &Author{*one.Other, *one.Handle, *one.Called}
+			room.Other = &Author{ID: *one.Other, Handle: *one.Handle, Name: *one.Called}
 		}
 		s.rooms[one.ID] = room
 	}

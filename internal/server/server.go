@@ -23,6 +23,7 @@ import (
 	"howdah/internal/chat"
 	"howdah/internal/cluster"
 	"howdah/internal/fault"
+	"howdah/internal/hook"
 	"howdah/internal/keeper"
 	"howdah/internal/lang"
 	"howdah/internal/pg"
@@ -226,7 +227,7 @@ func (s *Server) start(ctx context.Context) error {
 	s.rooms.Store(rooms)
 	teller := tell.Open(db, rooms)
 	s.door = web.New(ctx, s.accounts, rooms, teller, web.Options{
-		PublicURL: s.url, Named: o.PublicURL != "" || o.TLS != nil, Proxies: o.Proxies, Secure: strings.HasPrefix(s.url, "https://"), Log: o.Log, Trouble: s.why, Warning: s.heed, Watch: s.watchPage(db), Past: s.pastPage(ctx), Doctor: o.Doctor,
+		PublicURL: s.url, Named: o.PublicURL != "" || o.TLS != nil, Proxies: o.Proxies, Secure: strings.HasPrefix(s.url, "https://"), Log: o.Log, Trouble: s.why, Warning: s.heed, Watch: s.watchPage(db), Past: s.pastPage(ctx), Doctor: o.Doctor, Hooks: hook.Open(db, s.accounts, rooms),
 	})
 	door.Store(s.door)
 	s.setHandler(s.door)

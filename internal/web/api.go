@@ -12,7 +12,7 @@ import (
 type object = map[string]any
 
 func meJSON(p account.Person) object {
-	return object{"id": p.ID, "handle": p.Handle, "name": p.Name, "role": p.Role, "locale": p.Locale, "theme": p.Theme}
+	return object{"id": p.ID, "handle": p.Handle, "name": p.Name, "role": p.Role, "locale": p.Locale, "theme": p.Theme, "bot": p.Bot}
 }
 
 func (d *Door) apiMe(v *visit) (any, error) { return meJSON(v.me()), nil }
@@ -28,7 +28,7 @@ func (d *Door) apiUpdateMe(v *visit) (any, error) {
 
 func (d *Door) apiRooms(v *visit) (any, error) {
 	rooms, err := d.rooms.Mine(v.ctx(), v.me())
-	return object{"rooms": toRooms(rooms)}, err
+	return object{"rooms": toRooms(seen(v.session, rooms))}, err
 }
 
 func (d *Door) apiPublicRooms(v *visit) (any, error) {
@@ -104,7 +104,7 @@ func (d *Door) apiMembers(v *visit) (any, error) {
 	members, err := d.rooms.Members(v.ctx(), v.me(), id)
 	out := make([]object, len(members))
 	for i, m := range members {
-		out[i] = object{"id": m.ID, "handle": m.Handle, "name": m.Name, "role": m.Role, "here": m.Here}
+		out[i] = object{"id": m.ID, "handle": m.Handle, "name": m.Name, "role": m.Role, "here": m.Here, "bot": m.Bot}
 		if m.Away != nil {
 			out[i]["away"] = *m.Away
 		}
@@ -271,7 +271,7 @@ func (d *Door) apiPeople(v *visit) (any, error) {
 	here := d.rooms.Here(idsOf(people))
 	out := make([]object, len(people))
 	for i, p := range people {
-		out[i] = object{"id": p.ID, "handle": p.Handle, "name": p.Name, "role": p.Role, "here": here[p.ID]}
+		out[i] = object{"id": p.ID, "handle": p.Handle, "name": p.Name, "role": p.Role, "here": here[p.ID], "bot": p.Bot}
 	}
 	return object{"people": out}, err
 }
@@ -342,18 +342,13 @@ func (d *Door) apiTokens(v *visit) (any, error) {
 	tokens, err := d.accounts.Tokens(v.ctx(), v.me().ID)
 	out := make([]object, len(tokens))
 	for i, t := range tokens {
-		out[i] = object{"id": t.ID, "name": t.Name, "created_at": t.CreatedAt, "seen_at": t.SeenAt}
+		out[i] = tokenJSON(t)
 	}
 	return object{"tokens": out}, err
 }
 
 func (d *Door) apiNewToken(v *visit) (any, error) {
-	var in struct{ Name string }
-	if err := v.body(&in); err != nil {
-		return nil, err
-	}
-	token, id, err := d.accounts.NewToken(v.ctx(), v.me().ID, in.Name)
-	return object{"id": id, "token": token}, err
+	return d.apiMakeToken(v, v.me(), account.All)
 }
 
 func (d *Door) apiRevokeToken(v *visit) (any, error) {

@@ -14,6 +14,7 @@ type personJSON struct {
 	ID     int64  `json:"id"`
 	Handle string `json:"handle"`
 	Name   string `json:"name"`
+	Bot    bool   `json:"bot,omitempty"`
 }
 
 type roomJSON struct {
@@ -73,11 +74,11 @@ type eventJSON struct {
 	Root    *rootJSON      `json:"root,omitempty"`
 }
 
-func toPerson(a chat.Author) personJSON { return personJSON{a.ID, a.Handle, a.Name} }
+func toPerson(a chat.Author) personJSON { return personJSON{a.ID, a.Handle, a.Name, a.Bot} }
 
 // toMe is who listens, for their own pages.
 func toMe(p account.Person) object {
-	return object{"id": p.ID, "handle": p.Handle, "name": p.Name, "away": p.Away != nil}
+	return object{"id": p.ID, "handle": p.Handle, "name": p.Name, "away": p.Away != nil, "bot": p.Bot}
 }
 
 func toRoom(r chat.Room) roomJSON {
@@ -171,6 +172,9 @@ func appendPerson(b []byte, a chat.Author) []byte {
 	b = appendString(b, a.Handle)
 	b = append(b, `,"name":`...)
 	b = appendString(b, a.Name)
+	if a.Bot {
+		b = append(b, `,"bot":true`...)
+	}
 	return append(b, '}')
 }
 

@@ -15,7 +15,9 @@ import (
 
 // The page of a room, and its forms for those without scripts.
 
-func pagePerson(a chat.Author) ui.Person { return ui.Person{ID: a.ID, Handle: a.Handle, Name: a.Name} }
+func pagePerson(a chat.Author) ui.Person {
+	return ui.Person{ID: a.ID, Handle: a.Handle, Name: a.Name, Bot: a.Bot}
+}
 
 func pageRoom(r chat.Room) ui.Room {
 	out := ui.Room{ID: r.ID, Kind: string(r.Kind), Name: r.Name, Topic: r.Topic, Seq: r.Seq, Read: r.Read, Unread: r.Unread, Mentions: r.Mentions, Threads: r.Threads,
@@ -118,7 +120,7 @@ func (d *Door) fillRoom(v *visit, id, at int64) (ui.RoomPage, error) {
 		}
 	}
 	for _, m := range members[:min(len(members), 200)] {
-		p.Members = append(p.Members, ui.Member{ID: m.ID, Handle: m.Handle, Name: m.Name, Role: string(m.Role), Here: m.Here, Away: m.Away})
+		p.Members = append(p.Members, ui.Member{ID: m.ID, Handle: m.Handle, Name: m.Name, Role: string(m.Role), Here: m.Here, Bot: m.Bot, Away: m.Away})
 	}
 	s := chat.Standing{House: me.Role, Kind: room.Kind, Room: room.Role}
 	p.May = ui.May{Post: chat.May(chat.Post, s), Join: chat.May(chat.Join, s), Leave: chat.May(chat.Leave, s), Invite: chat.May(chat.Invite, s),

@@ -9,6 +9,7 @@ import (
 
 	_ "embed"
 
+	"howdah/internal/account"
 	"howdah/internal/fault"
 )
 
@@ -152,6 +153,14 @@ func (d *Door) calls() []call {
 		{"GET /api/v1/tokens", d.apiTokens},
 		{"POST /api/v1/tokens", d.apiNewToken},
 		{"DELETE /api/v1/tokens/{token}", d.apiRevokeToken},
+		{"GET /api/v1/bots", d.apiBots},
+		{"POST /api/v1/bots", d.apiNewBot},
+		{"GET /api/v1/bots/{bot}/tokens", d.apiBotTokens},
+		{"POST /api/v1/bots/{bot}/tokens", d.apiNewBotToken},
+		{"DELETE /api/v1/bots/{bot}/tokens/{token}", d.apiRevokeBotToken},
+		{"GET /api/v1/rooms/{room}/incoming", d.apiIncoming},
+		{"POST /api/v1/rooms/{room}/incoming", d.apiNewIncoming},
+		{"DELETE /api/v1/rooms/{room}/incoming/{hook}", d.apiDropIncoming},
 	}
 }
 
@@ -171,6 +180,9 @@ func (d *Door) routes() http.Handler {
 				redirect(v, "/sign-in?next="+escape(next))
 				return
 			}
+			if err == nil && v.session.TokenID != 0 {
+				err = v.allows(account.All) // pages hold what is a person's alone
+			}
 			if err == nil {
 				err = p.handle(v)
 			}
@@ -184,6 +196,9 @@ func (d *Door) routes() http.Handler {
 			v, err := d.visit(w, r)
 			if err == nil && v.me().ID == 0 {
 				err = fault.New(fault.Unauthenticated, "account.sign_in")
+			}
+			if err == nil {
+				err = v.within(c.pattern)
 			}
 			var value any
 			if err == nil {
@@ -200,6 +215,7 @@ func (d *Door) routes() http.Handler {
 		})
 	}
 	mux.HandleFunc("GET /api/v1/live", d.live)
+	mux.HandleFunc("POST "+hooksPath+"{token}", d.hook)
 	mux.HandleFunc("GET /api/openapi.json", func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Content-Type", "application/json; charset=utf-8")
 		write(w, r, http.StatusOK, openAPI)

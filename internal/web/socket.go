@@ -33,7 +33,8 @@ type socket struct {
 	conn    net.Conn
 	person  atomic.Pointer[account.Person]
 	session int64
-	typed   bool // a person's page, and no program
+	typed   bool            // a person's page, and no program
+	may     account.Session // what its token is good for: Scope and Rooms
 	lang    lang.Locale
 	heard   atomic.Int64 // when the other side was last heard of, Unix seconds
 	posting atomic.Int32 // posts under way
@@ -86,7 +87,7 @@ func (d *Door) live(w http.ResponseWriter, r *http.Request) {
 		return // it has answered
 	}
 	_ = conn.SetDeadline(time.Time{})
-	s := &socket{door: d, conn: conn, direct: newDirectWriter(conn), session: v.session.ID, typed: v.typed(), lang: v.lang}
+	s := &socket{door: d, conn: conn, direct: newDirectWriter(conn), session: v.session.ID, typed: v.typed(), may: account.Session{Scope: v.session.Scope, Rooms: v.session.Rooms}, lang: v.lang}
 	me := v.me()
 	s.person.Store(&me)
 	s.heard.Store(time.Now().Unix())
@@ -361,6 +362,10 @@ func (s *socket) take(ctx context.Context, raw []byte) {
 		return
 	}
 	var got chat.Receipt
+	if err = s.within(o); err != nil {
+		s.refuse(o.ID, err)
+		return
+	}
 	switch o.Do {
 	case "hello":
 		if err = s.hello(ctx, o); err != nil {
@@ -462,6 +467,7 @@ func (s *socket) hello(ctx context.Context, o order) error {
 	if err != nil {
 		return err
 	}
+	rooms = s.seen(rooms)
 	if o.Epoch != "" && o.Epoch != epoch {
 		s.Reset(epoch)
 	}
@@ -583,6 +589,7 @@ func (s *socket) sync() {
 	var rooms []chat.Room
 	if err == nil {
 		rooms, err = s.door.rooms.Mine(ctx, me)
+		rooms = s.seen(rooms)
 	}
 	var told tell.Settings
 	if err == nil {

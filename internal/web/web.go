@@ -24,6 +24,7 @@ import (
 	"howdah/internal/account"
 	"howdah/internal/chat"
 	"howdah/internal/fault"
+	"howdah/internal/hook"
 	"howdah/internal/lang"
 	"howdah/internal/tell"
 	"howdah/internal/web/ui"
@@ -46,6 +47,8 @@ type Options struct {
 	Past *Past
 	// Doctor, where set, finds what the page of the machine shows.
 	Doctor Doctor
+	// Hooks, where set, connects rooms with programs.
+	Hooks *hook.Hooks
 }
 
 // Door serves HTTP. Serve it with any http.Server, and Close it to send the live sessions away.
@@ -180,7 +183,11 @@ func (d *Door) chain(next http.Handler) http.Handler {
 		if d.secure(r) {
 			h.Set("Strict-Transport-Security", "max-age=31536000")
 		}
-		r.Body = http.MaxBytesReader(w, r.Body, maxRequest)
+		limit := int64(maxRequest)
+		if strings.HasPrefix(r.URL.Path, hooksPath) {
+			limit = maxHook
+		}
+		r.Body = http.MaxBytesReader(w, r.Body, limit)
 		defer func() {
 			if p := recover(); p != nil {
 				if p == http.ErrAbortHandler { //nolint:errorlint // net/http compares it so too

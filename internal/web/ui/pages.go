@@ -35,6 +35,7 @@ type Person struct {
 	Handle string `json:"handle"`
 	Name   string `json:"name"`
 	Role   string `json:"role,omitempty"`
+	Bot    bool   `json:"bot,omitempty"` // a program's account
 }
 
 // Room is a room as I see it.
@@ -190,6 +191,7 @@ type Member struct {
 	Name   string
 	Role   string // in the room
 	Here   bool
+	Bot    bool
 	Away   *string // says that they are away, and perhaps why
 }
 

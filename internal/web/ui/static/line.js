@@ -29,6 +29,7 @@ export function fill(line, message) {
   const who = within(line, ".who")
   who.textContent = message.by.name
   who.title = "@" + message.by.handle
+  within(line, ".bot").hidden = !message.by.bot
   within(line, ".when").setAttribute("href", link(message.seq))
   stamp(line, new Date(message.at))
   foot(line, message.replies)

@@ -1,6 +1,6 @@
 // What every page needs: its data, its texts, times in the person's zone, templates, and the JSON API.
 
-/** @typedef {{id: number, handle: string, name: string, role?: string, away?: boolean}} Person */
+/** @typedef {{id: number, handle: string, name: string, role?: string, away?: boolean, bot?: boolean}} Person */
 /** @typedef {{id: number, kind: string, name: string, topic: string, seq: number, read: number, unread: number,
  *    mentions: number, threads: number, role: string, members: number, other?: Person,
  *    bell: string, mute_until?: string, bells?: {thread: number, silent: boolean, mute_until?: string}[] | null}} Room */

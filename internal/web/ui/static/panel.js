@@ -49,6 +49,7 @@ async function show() {
     paint(within(item, ".face"), one)
     within(item, "b").textContent = one.name
     within(item, ".name small").textContent = "@" + one.handle
+    within(item, ".bot").hidden = !one.bot
     const away = within(item, ".away")
     away.hidden = one.away === undefined
     away.textContent = [t("away"), one.away].filter(Boolean).join(" · ")
