@@ -20,6 +20,7 @@ import (
 	"howdah/internal/config"
 	"howdah/internal/fault"
 	"howdah/internal/keeper"
+	"howdah/internal/outside"
 	"howdah/internal/pg"
 	"howdah/internal/server"
 	"howdah/internal/web"
@@ -44,6 +45,7 @@ type upOptions struct {
 	config.Alerts
 	config.Digest
 	config.Trail
+	config.Outside
 }
 
 // Run is howdah up.
@@ -72,6 +74,9 @@ func (c *upCmd) Run(ctx context.Context, t *terminal, sources *config.Sources) (
 	options := server.Options{Alerts: told, Digest: digest, Listen: c.Listen, MetricsListen: c.MetricsListen, PublicURL: c.PublicURL, Log: log, Lang: t.lang, Rules: c.OwnRules(), Cover: covered,
 		Trail: audit.Keep{Age: time.Duration(c.TrailKeep), Size: int64(c.TrailSize)}}
 	if options.Proxies, err = web.ParseProxies(c.Proxy); err != nil {
+		return err
+	}
+	if options.Private, err = outside.ParseAllowance(c.AllowPrivate); err != nil {
 		return err
 	}
 	if options.TLS, err = c.tls(); err != nil {

@@ -129,6 +129,11 @@ type Cover struct {
 	Cover string `help:"${help_cover}" default:"default" placeholder:"default|role, ddl"`
 }
 
+// Outside says which private addresses may be spoken to for somebody who names one, as a room's webhooks do.
+type Outside struct {
+	AllowPrivate []string `help:"${help_allow_private}" name:"allow-private" placeholder:"HOST|NETWORK"`
+}
+
 // Trail says how much of the audit trail is kept.
 type Trail struct {
 	TrailKeep Days `help:"${help_trail_keep}" default:"400d" placeholder:"400d"`

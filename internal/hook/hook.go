@@ -1,4 +1,5 @@
-// Package hook connects rooms with programs that know nothing of Howdah: incoming webhooks take what Slack, GitHub and Alertmanager send, as it is, and say it in a room.
+// Package hook connects rooms with programs that know nothing of Howdah: incoming webhooks take what Slack, GitHub and Alertmanager send, as it is, and say it in a room; outgoing
+// ones send what is said there to an address.
 package hook
 
 import (
@@ -21,6 +22,7 @@ import (
 	"howdah/internal/account"
 	"howdah/internal/chat"
 	"howdah/internal/fault"
+	"howdah/internal/outside"
 	"howdah/internal/pg"
 )
 
@@ -32,11 +34,29 @@ type Hooks struct {
 	paces    paces
 	groups   [64]sync.Mutex // what comes about one group of alerts is taken one after the other
 	taking   chan struct{}  // payloads are large: only so many at once
+	options  Options
+	client   *outside.Client
+	tests    paces
+	wake     chan struct{}
 }
 
-// Open makes the door.
-func Open(db *pg.Pool, accounts *account.Accounts, rooms *chat.Rooms) *Hooks {
-	return &Hooks{db: db, accounts: accounts, rooms: rooms, taking: make(chan struct{}, 8)}
+// Options of Hooks. The zero value sends to public addresses, and says what fails in the words of the log.
+type Options struct {
+	Private outside.Allowance                                     // private addresses that may be sent to
+	Why     func(locale string, err error) string                 // a fault in somebody's language
+	Off     func(locale, hook, room string, why error) (s string) // that a hook was switched off, and why
+}
+
+// Open makes the door. What goes out is sent while Run runs.
+func Open(db *pg.Pool, accounts *account.Accounts, rooms *chat.Rooms, o Options) *Hooks {
+	if o.Why == nil {
+		o.Why = func(_ string, err error) string { return err.Error() }
+	}
+	if o.Off == nil {
+		o.Off = func(_, hook, room string, why error) string { return hook + " (" + room + "): " + why.Error() }
+	}
+	return &Hooks{db: db, accounts: accounts, rooms: rooms, taking: make(chan struct{}, 8), options: o, wake: make(chan struct{}, 1),
+		client: outside.New(outside.Limits{Body: 64 << 10, Private: o.Private})}
 }
 
 // Incoming is a way into a room, without its secrets.
@@ -137,17 +157,7 @@ func (h *Hooks) DropIncoming(ctx context.Context, me account.Person, room, id in
 	type row struct{ Bot int64 }
 	return h.rooms.Connect(ctx, me, room, func(tx pgx.Tx, seats chat.Seats) error {
 		found, ok, err := pg.One[row](ctx, tx, `DELETE FROM chat.incoming WHERE room_id = $1 AND id = $2 RETURNING bot_id`, room, id)
-		if err == nil && !ok {
-			err = fault.New(fault.NotFound, "hook.no_hook")
-		}
-		if err != nil {
-			return err
-		}
-		if err := seats.Exit(found.Bot); err != nil {
-			return err
-		}
-		_, err = tx.Exec(ctx, `UPDATE account.person SET disabled_at = now() WHERE id = $1`, found.Bot)
-		return pg.Fault(err)
+		return h.retire(ctx, tx, seats, found.Bot, ok, err)
 	})
 }
 

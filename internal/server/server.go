@@ -26,6 +26,7 @@ import (
 	"howdah/internal/hook"
 	"howdah/internal/keeper"
 	"howdah/internal/lang"
+	"howdah/internal/outside"
 	"howdah/internal/pg"
 	"howdah/internal/tell"
 	"howdah/internal/wal"
@@ -39,11 +40,12 @@ type Options struct {
 	AppDSN, OwnerDSN string           // somebody else's PostgreSQL
 	AppRole          string           // granted its rows after a migration; "" when it is the owner
 
-	Listen        string         // address of the public door
-	MetricsListen string         // address of /metrics; "" for none
-	PublicURL     string         // how people reach the door; "" is http://localhost and the port, or https:// and the one name in the certificate
-	TLS           *TLS           // nil: the door speaks plain HTTP
-	Proxies       []netip.Prefix // who may say for whom a request comes
+	Listen        string            // address of the public door
+	MetricsListen string            // address of /metrics; "" for none
+	PublicURL     string            // how people reach the door; "" is http://localhost and the port, or https:// and the one name in the certificate
+	TLS           *TLS              // nil: the door speaks plain HTTP
+	Proxies       []netip.Prefix    // who may say for whom a request comes
+	Private       outside.Allowance // private addresses that a room's webhooks may send to
 	Log           *slog.Logger
 	Lang          lang.Locale             // what the house itself says is said in it
 	Cover         cover.Scope             // how much PostgreSQL has to audit; "" is cover.Default
@@ -70,6 +72,7 @@ type Server struct {
 
 	accounts *account.Accounts
 	rooms    atomic.Pointer[chat.Rooms] // whoever comes early, and what PostgreSQL does meanwhile, look for them before they are there
+	hooks    *hook.Hooks
 	door     *web.Door
 	pools    []*pg.Pool
 	kept     atomic.Pointer[keeper.Status]
@@ -153,6 +156,9 @@ func Run(ctx context.Context, options Options) error {
 	if err == nil {
 		err = s.welcome(ctx)
 	}
+	if err == nil {
+		s.keeping.Go(func() { s.hooks.Run(running) })
+	}
 	if err == nil && options.Neighbours != nil {
 		s.keeping.Go(func() { s.neighbours(running) })
 	}
@@ -225,9 +231,10 @@ func (s *Server) start(ctx context.Context) error {
 	})
 	rooms := chat.Open(ctx, db, steady, s.databaseTrouble)
 	s.rooms.Store(rooms)
+	s.hooks = hook.Open(db, s.accounts, rooms, hook.Options{Private: o.Private, Why: hookWhy, Off: hookOff})
 	teller := tell.Open(db, rooms)
 	s.door = web.New(ctx, s.accounts, rooms, teller, web.Options{
-		PublicURL: s.url, Named: o.PublicURL != "" || o.TLS != nil, Proxies: o.Proxies, Secure: strings.HasPrefix(s.url, "https://"), Log: o.Log, Trouble: s.why, Warning: s.heed, Watch: s.watchPage(db), Past: s.pastPage(ctx), Doctor: o.Doctor, Hooks: hook.Open(db, s.accounts, rooms),
+		PublicURL: s.url, Named: o.PublicURL != "" || o.TLS != nil, Proxies: o.Proxies, Secure: strings.HasPrefix(s.url, "https://"), Log: o.Log, Trouble: s.why, Warning: s.heed, Watch: s.watchPage(db), Past: s.pastPage(ctx), Doctor: o.Doctor, Hooks: s.hooks,
 	})
 	door.Store(s.door)
 	s.setHandler(s.door)

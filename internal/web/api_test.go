@@ -211,7 +211,8 @@ func TestTheAPIFromFirstRoomToLast(t *testing.T) {
 		owner.call("GET", path, nil)
 	}
 	owner.call("POST", "/deletions", answer{})
-	for _, line := range []string{"GET /bots", "POST /bots", "GET /bots/1/tokens", "POST /bots/1/tokens", "DELETE /bots/1/tokens/1", "GET /rooms/1/incoming", "POST /rooms/1/incoming", "DELETE /rooms/1/incoming/1"} {
+	for _, line := range []string{"GET /bots", "POST /bots", "GET /bots/1/tokens", "POST /bots/1/tokens", "DELETE /bots/1/tokens/1", "GET /rooms/1/incoming", "POST /rooms/1/incoming", "DELETE /rooms/1/incoming/1",
+		"GET /rooms/1/outgoing", "POST /rooms/1/outgoing", "PATCH /rooms/1/outgoing/1", "DELETE /rooms/1/outgoing/1", "GET /rooms/1/outgoing/1/deliveries", "POST /rooms/1/outgoing/1/deliveries"} {
 		method, path, _ := strings.Cut(line, " ")
 		owner.call(method, path, answer{})
 	}

@@ -161,6 +161,12 @@ func (d *Door) calls() []call {
 		{"GET /api/v1/rooms/{room}/incoming", d.apiIncoming},
 		{"POST /api/v1/rooms/{room}/incoming", d.apiNewIncoming},
 		{"DELETE /api/v1/rooms/{room}/incoming/{hook}", d.apiDropIncoming},
+		{"GET /api/v1/rooms/{room}/outgoing", d.apiOutgoing},
+		{"POST /api/v1/rooms/{room}/outgoing", d.apiNewOutgoing},
+		{"PATCH /api/v1/rooms/{room}/outgoing/{hook}", d.apiSwitchOutgoing},
+		{"DELETE /api/v1/rooms/{room}/outgoing/{hook}", d.apiDropOutgoing},
+		{"GET /api/v1/rooms/{room}/outgoing/{hook}/deliveries", d.apiDeliveries},
+		{"POST /api/v1/rooms/{room}/outgoing/{hook}/deliveries", d.apiDeliver},
 	}
 }
 
