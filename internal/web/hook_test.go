@@ -274,3 +274,94 @@ func TestABotIsWhereItWasPutAndATokenIsGoodForWhatItSays(t *testing.T) {
 	}
 	writer.refused(401, "account.bad_token", "GET", "/me", nil)
 }
+
+// TestThePagesOfConnections does with forms what the API does, as people do who have no scripts.
+func TestThePagesOfConnections(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t)
+	browser := h.browser()
+	submit := func(path string, fields url.Values) (int, string, string) { return h.submit(browser, path, fields) }
+	if code, path, body := submit("/setup/"+h.setup, url.Values{"name": {"Ann"}, "handle": {"ann"}, "password": {password}}); code != 200 {
+		t.Fatal(code, path, body)
+	}
+	_, room, _ := submit("/rooms", url.Values{"name": {"builds"}, "kind": {"private"}, "client_id": {chat.NewID()}})
+	if code, _, body := h.get(browser, room); code != 200 || !strings.Contains(body, `href="`+room+`/hooks"`) {
+		t.Error("the room does not lead to its connections", code)
+	}
+	shown := func(body string) string {
+		_, rest, _ := strings.Cut(body, `id="fresh" readonly value="`)
+		value, _, _ := strings.Cut(rest, `"`)
+		return value
+	}
+	_, _, body := submit(room+"/hooks/incoming", url.Values{"name": {"CI"}})
+	address := shown(body)
+	if code, said, _ := h.send(address, "application/json", `{"text":"hello"}`); code != 200 {
+		t.Fatal(code, said, body)
+	}
+	h.send(address, "application/json", `{}`)
+	if _, _, body := h.get(browser, room+"/hooks"); strings.Contains(body, address) || !strings.Contains(body, "The payload says nothing") {
+		t.Error("the page of connections")
+	}
+	to := newReceiver(t)
+	if code, _, body := submit(room+"/hooks/outgoing", url.Values{"name": {"Out"}, "url": {"nowhere"}, "hears": {"mention"}}); code != 400 || !strings.Contains(body, `value="nowhere"`) || !strings.Contains(body, `value="mention" selected`) {
+		t.Error("what was typed is gone", code)
+	}
+	if _, _, body = submit(room+"/hooks/outgoing", url.Values{"name": {"Out"}, "url": {to.URL + "/secret-path"}, "hears": {"all"}}); !strings.HasPrefix(shown(body), "whsec_") || strings.Contains(body, "secret-path") {
+		t.Error(shown(body))
+	}
+	hook := room + "/hooks/outgoing/1"
+	if code, path, _ := submit(hook+"/test", nil); code != 200 || path != room+"/hooks" || len(to.ids) != 1 {
+		t.Error(code, path, to.ids)
+	}
+	to.answer = func(int, map[string]any) (int, string) { return 500, "" }
+	if code, _, body := submit(hook+"/test", nil); code != 409 || !strings.Contains(body, "500") {
+		t.Error(code)
+	}
+	for _, do := range []string{hook + "/off", hook + "/on", hook + "/drop", room + "/hooks/incoming/1/drop"} {
+		if code, path, body := submit(do, nil); code != 200 || path != room+"/hooks" {
+			t.Error(do, code, path, body)
+		}
+	}
+
+	if code, path, body := submit("/bots", url.Values{"name": {"Helper"}, "handle": {"helper"}}); code != 200 || path != "/bots" || !strings.Contains(body, "@helper") {
+		t.Fatal(code, path, body)
+	}
+	bot := 0
+	if err := h.db.App.QueryRow(t.Context(), `SELECT id FROM account.person WHERE handle = 'helper'`).Scan(&bot); err != nil {
+		t.Fatal(err)
+	}
+	_, _, body = submit(fmt.Sprintf("/bots/%d/tokens", bot), url.Values{"name": {"ci"}, "scope": {"write"}, "days": {"30"}})
+	if code, me := (&person{h, shown(body), 0}).call("GET", "/me", nil); code != 200 || me["handle"] != "helper" {
+		t.Error(code, me)
+	}
+	if code, _, body := submit(fmt.Sprintf("/bots/%d/tokens", bot), url.Values{"name": {"ci"}, "scope": {"all"}}); code != 400 || !strings.Contains(body, "bot’s is for") && !strings.Contains(body, "a bot&#39;s is for") {
+		t.Error(code)
+	}
+	if _, _, body = submit("/me/tokens", url.Values{"name": {"mine"}, "scope": {"read"}, "days": {"0"}}); !strings.HasPrefix(shown(body), "hwd_") {
+		t.Error("a token of one's own")
+	}
+	if code, _, _ := submit(fmt.Sprintf("/bots/%d/tokens/1/revoke", bot), nil); code != 200 {
+		t.Error(code)
+	}
+	if code, _, body := h.get(browser, "/people"); code != 200 || !strings.Contains(body, `class="bot"`) {
+		t.Error("the people's page does not tell bots")
+	}
+}
+
+func (h *house) get(c *http.Client, path string) (int, string, string) {
+	h.t.Helper()
+	r, err := http.NewRequestWithContext(h.t.Context(), http.MethodGet, h.url+path, nil)
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	response, err := c.Do(r)
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	defer response.Body.Close()
+	raw, err := io.ReadAll(response.Body)
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	return response.StatusCode, response.Request.URL.Path, string(raw)
+}

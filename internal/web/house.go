@@ -88,9 +88,11 @@ func (d *Door) showPeopleWith(v *visit, code int, problem error, fresh string) e
 	}
 	here := d.rooms.Here(idsOf(people))
 	for _, who := range people {
-		row := ui.PersonRow{ID: who.ID, Handle: who.Handle, Name: who.Name, Role: string(who.Role), Here: here[who.ID], Disabled: who.Disabled}
+		row := ui.PersonRow{ID: who.ID, Handle: who.Handle, Name: who.Name, Role: string(who.Role), Here: here[who.ID], Disabled: who.Disabled, Bot: who.Bot}
 		if me.Role == account.Owner || me.Role.AtLeast(account.Admin) && !who.Role.AtLeast(me.Role) {
 			row.MayBar = who.ID != me.ID
+		}
+		if row.MayBar && !who.Bot || who.ID == me.ID && me.Role == account.Owner {
 			for _, role := range account.Roles {
 				if me.Role == account.Owner || !role.AtLeast(me.Role) {
 					row.Roles = append(row.Roles, string(role))
@@ -219,11 +221,7 @@ func (d *Door) showMeWith(v *visit, code int, problem error, fresh string) error
 		return err
 	}
 	for _, t := range tokens {
-		token := ui.Token{ID: t.ID, Name: t.Name, Made: t.CreatedAt}
-		if t.SeenAt != nil {
-			token.Seen = *t.SeenAt
-		}
-		p.Tokens = append(p.Tokens, token)
+		p.Tokens = append(p.Tokens, pageToken(t))
 	}
 	d.render(v.w, v.r, code, "me", p)
 	return nil
@@ -317,7 +315,11 @@ func (d *Door) meEndOthers(v *visit) error {
 
 func (d *Door) meToken(v *visit) error {
 	return d.showing(v, d.showMe, func() (string, error) {
-		token, _, err := d.accounts.NewToken(v.ctx(), v.me().ID, v.field("name"))
+		draft, days, err := tokenDraft(v)
+		if err != nil {
+			return "", err
+		}
+		token, _, err := d.makeToken(v, v.me(), account.All, draft, days)
 		if err != nil {
 			return "", err
 		}

@@ -212,6 +212,7 @@ type May struct {
 	Manage    bool `json:"manage"` // roles of members, and removing them
 	DeleteAny bool `json:"deleteAny"`
 	Answer    bool `json:"answer"` // alerts of the house
+	Connect   bool `json:"-"`      // with programs
 }
 
 // RoomPage ("room") is the application. Its forms:
@@ -291,6 +292,7 @@ type PersonRow struct {
 	Role     string
 	Here     bool
 	Disabled bool
+	Bot      bool
 	Roles    []string // that I may give them; empty when I may not
 	MayBar   bool     // I may disable or enable them
 }
@@ -336,6 +338,11 @@ type Token struct {
 	Name string
 	Made time.Time
 	Seen time.Time // zero: never used
+
+	Scope string    // read, write, all
+	Rooms int       // in so many alone; 0: wherever its person is
+	Ends  time.Time // zero: never
+	Ended bool
 }
 
 // MePage ("me"). Its forms:

@@ -134,7 +134,16 @@ func shots(locale lang.Locale, theme, me string) []shot {
 		{"me", "me", MePage{Chrome: saved, Fresh: "hwd_3kq0v1Jr8yT5Zb3kq0v1Jr8yT5", Sessions: []Session{
 			{ID: 1, Device: "Firefox on Linux", Address: "192.0.2.7", Made: someday, Seen: someday, Current: true},
 			{ID: 2, Device: "Safari on iPhone", Address: "2001:db8::7", Made: someday, Seen: someday}},
-			Tokens: []Token{{ID: 1, Name: "deploy bot", Made: someday}, {ID: 2, Name: evil, Made: someday, Seen: someday}}}},
+			Tokens: []Token{{ID: 1, Name: "deploy bot", Made: someday, Scope: "read", Rooms: 2, Ends: someday}, {ID: 2, Name: evil, Made: someday, Seen: someday, Scope: "all"}}}},
+		{"bots", "bots", BotsPage{Chrome: in, MayMake: true, Fresh: "hwd_3kq0v1Jr8yT5Zb3kq0v1Jr8yT5", FreshOf: evil, Bots: []BotRow{
+			{ID: 7, Handle: "helper", Name: "Helper", Owner: "Ada", Mine: true, Tokens: []Token{{ID: 1, Name: "ci", Made: someday, Scope: "write", Ends: someday, Ended: true}}},
+			{ID: 8, Handle: "old", Name: evil, Owner: evil, Gone: true, Disabled: true}}}},
+		{"bots", "bots-none", BotsPage{Chrome: trouble}},
+		{"hooks", "hooks", HooksPage{Chrome: in, Room: in.Rooms[0], Fresh: "https://chat.example.org/api/hooks/hwi_3kq0v1Jr8yT5Zb3kq0v1Jr8yT5", FreshIs: "incoming", Incoming: []IncomingRow{
+			{ID: 1, Name: "Build server", Bot: "build-server-3kq0v", By: "Ada", Made: someday, Used: someday, Times: 12, Signed: true, Calls: true, Trouble: evil}, {ID: 2, Name: evil, Bot: "x", By: evil}},
+			Outgoing: []OutgoingRow{{ID: 1, Name: "Deployer", Bot: "deployer-8yT5Z", Where: "https://ci.example.org", Hears: "word", Word: "!deploy", By: "Ada", On: true, Failing: someday, Next: someday, Why: evil,
+				Deliveries: []DeliveryRow{{Seq: 180, At: someday, Tries: 3, Status: 500, Why: evil, Took: 31}, {Seq: 179, At: someday, Tries: 1, Status: 200, Took: 12}}}, {ID: 2, Name: evil, Where: "https://x.example", Hears: "all", Why: evil}}}},
+		{"hooks", "hooks-none", HooksPage{Chrome: trouble, Room: in.Rooms[0], Typed: "outgoing", Name: evil, URL: evil, Hears: "mention"}},
 		{"watch", "watch", watchPage(in)},
 		{"watch", "watch-empty", WatchPage{Chrome: in, Filter: WatchFilter{Text: evil}, From: someday.AddDate(0, 0, -7), To: someday}},
 		{"watch-session", "watch-session", SessionPage{Chrome: in, ID: "6923a1b2.1f4", Who: "ada", Source: "[local]", Began: someday, Entries: watchPage(in).Entries[:12], Later: 9, Address: "6923a1b2.1f4", Back: "/watch"}},
