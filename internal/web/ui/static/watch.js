@@ -50,10 +50,10 @@ async function show(url, how, further = 0) {
     if (how === "push") follow(page) // the form is not what changed it: it follows
     if (how === "push") history.pushState(null, "", url)
     if (how === "replace") history.replaceState(null, "", url)
-    told.textContent = t("watch.found", { n: Number(document.getElementById("trail-h")?.dataset.n ?? 0) })
     seen(page)
     const back = document.querySelector("#found a[data-further]")?.getAttribute("href")
     if (back && further < FURTHER) setTimeout(() => { if (mine === turn && !typing) show(back, "replace", further + 1) })
+    else told.textContent = t("watch.found", { n: Number(document.getElementById("trail-h")?.dataset.n ?? 0) })
   } catch (error) {
     told.textContent = t("watch.failed", { why: error instanceof Error ? error.message : String(error) })
   }
