@@ -49,7 +49,8 @@ func (a *around) look(ctx context.Context, w *watcher) (all []*judge.Snapshot, s
 	}
 	a.known = known
 	here := w.eyes.Config().Database
-	databases = slices.DeleteFunc(databases, func(d catalog.Database) bool { return d.Name == here })
+	// What is done in one in which auditing is switched off would alarm each time. That it is has been an alert of its own, and howdah audit check names it.
+	databases = slices.DeleteFunc(databases, func(d catalog.Database) bool { return d.Name == here || d.Mute && w.audits.Load() })
 	databases = databases[:min(len(databases), mostAround)]
 	slices.SortStableFunc(databases, func(x, y catalog.Database) int { return known[x].looked.Compare(known[y].looked) })
 	for _, database := range databases[:min(len(databases), fewAround)] {
