@@ -67,6 +67,7 @@ fuzz: ## every parser of outside bytes, half a minute each
 	$(GO) test ./internal/web -run '^$$' -fuzz FuzzMarkdown -fuzztime 30s
 	$(GO) test ./internal/web -run '^$$' -fuzz FuzzFrames -fuzztime 30s
 	$(GO) test ./internal/web -run '^$$' -fuzz FuzzForwarded -fuzztime 30s
+	$(GO) test ./internal/config -run '^$$' -fuzz FuzzPublicURL -fuzztime 30s
 	$(GO) test ./internal/chat -run '^$$' -fuzz FuzzCandidates -fuzztime 30s
 	$(GO) test ./internal/account -run '^$$' -fuzz FuzzNames -fuzztime 30s
 	$(GO) test ./internal/wal -run '^$$' -fuzz FuzzReader -fuzztime 30s

@@ -27,9 +27,9 @@ type alertCmd struct {
 type alertTestCmd struct {
 	config.House
 	config.Alerts
-	PublicURL string `name:"public-url" help:"${help_public_url}" placeholder:"URL"`
-	Name      string `arg:"" optional:"" name:"name" help:"${help_alert_name}"`
-	JSON      bool   `name:"json" help:"${help_json}"`
+	PublicURL config.PublicURL `name:"public-url" help:"${help_public_url}" placeholder:"URL"`
+	Name      string           `arg:"" optional:"" name:"name" help:"${help_alert_name}"`
+	JSON      bool             `name:"json" help:"${help_json}"`
 }
 
 // alertKeys are what an [[alert]] may hold, by kind; "" are those of every kind.
@@ -150,7 +150,7 @@ func (c *alertTestCmd) Run(ctx context.Context, t *terminal) error {
 	if err := asTheHouse(ctx, &c.House); err != nil {
 		return err
 	}
-	answers := alert.Try(ctx, all, server.TestAlert(c.PublicURL, time.Now()))
+	answers := alert.Try(ctx, all, server.TestAlert(string(c.PublicURL), time.Now()))
 	failed := 0
 	type answerJSON struct {
 		Name    string  `json:"name"`

@@ -3,6 +3,7 @@ package cli
 import (
 	"testing"
 
+	"howdah/internal/config"
 	"howdah/internal/fault"
 )
 
@@ -21,7 +22,7 @@ func TestNoCertificateIsAskedForWhereNobodyCanCome(t *testing.T) {
 		{"chat.example.org:443", "", false},
 	} {
 		var o upOptions
-		o.Listen, o.PublicURL, o.TLSAuto = c.listen, c.public, []string{"chat.example.org"}
+		o.Listen, o.PublicURL, o.TLSAuto = c.listen, config.PublicURL(c.public), []string{"chat.example.org"}
 		if _, err := o.tls(); fault.HasKey(err, "server.tls_here") != c.refused || !c.refused && err != nil {
 			t.Errorf("%s %s: %v", c.listen, c.public, err)
 		}

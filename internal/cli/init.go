@@ -7,7 +7,6 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"strings"
 
 	"howdah/internal/account"
 	"howdah/internal/cluster"
@@ -99,8 +98,8 @@ func readRoles(dir, dsn string) (*pg.Prepared, error) {
 // setupLinkCmd makes a new set-up link, for who has lost the first.
 type setupLinkCmd struct {
 	config.House
-	DSN       string `help:"${help_dsn}" name:"dsn" placeholder:"URL"`
-	PublicURL string `help:"${help_public_url}" name:"public-url" placeholder:"URL"`
+	DSN       string           `help:"${help_dsn}" name:"dsn" placeholder:"URL"`
+	PublicURL config.PublicURL `help:"${help_public_url}" name:"public-url" placeholder:"URL"`
 }
 
 // Run is howdah setup-link.
@@ -117,7 +116,7 @@ func (c *setupLinkCmd) Run(ctx context.Context, t *terminal) error {
 	if token == "" {
 		return fault.New(fault.Conflict, "cli.set_up_already")
 	}
-	url := strings.TrimSuffix(c.PublicURL, "/")
+	url := string(c.PublicURL)
 	if running, err := readRunning(c.Data); url == "" && err == nil {
 		url = running.URL
 	}

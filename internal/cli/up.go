@@ -71,7 +71,7 @@ func (c *upCmd) Run(ctx context.Context, t *terminal, sources *config.Sources) (
 	if err != nil {
 		return err
 	}
-	options := server.Options{Alerts: told, Digest: digest, Listen: c.Listen, MetricsListen: c.MetricsListen, PublicURL: c.PublicURL, Log: log, Lang: t.lang, Rules: c.OwnRules(), Cover: covered,
+	options := server.Options{Alerts: told, Digest: digest, Listen: c.Listen, MetricsListen: c.MetricsListen, PublicURL: string(c.PublicURL), Log: log, Lang: t.lang, Rules: c.OwnRules(), Cover: covered,
 		Trail: audit.Keep{Age: time.Duration(c.TrailKeep), Size: int64(c.TrailSize)}}
 	if options.Proxies, err = web.ParseProxies(c.Proxy); err != nil {
 		return err

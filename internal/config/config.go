@@ -25,16 +25,16 @@ type House struct {
 // Server are the options of a running Howdah.
 type Server struct {
 	House
-	Listen        string `help:"${help_listen}" default:"localhost:8432"`
-	MetricsListen string `help:"${help_metrics_listen}" default:"localhost:8433"`
-	PublicURL     string `help:"${help_public_url}" name:"public-url" placeholder:"URL"`
-	PgBin         string `help:"${help_pg_bin}" name:"pg-bin" placeholder:"DIR"`
-	PgPort        int    `help:"${help_pg_port}" name:"pg-port" placeholder:"PORT"`
-	DSN           string `help:"${help_dsn}" name:"dsn" placeholder:"URL"`
-	OwnerDSN      string `help:"${help_owner_dsn}" name:"owner-dsn" placeholder:"URL"`
-	Install       bool   `help:"${help_install}"`
-	LogFormat     string `help:"${help_log_format}" enum:"text,json" default:"text"`
-	LogLevel      string `help:"${help_log_level}" enum:"debug,info,warn,error" default:"info"`
+	Listen        string    `help:"${help_listen}" default:"localhost:8432"`
+	MetricsListen string    `help:"${help_metrics_listen}" default:"localhost:8433"`
+	PublicURL     PublicURL `help:"${help_public_url}" name:"public-url" placeholder:"URL"`
+	PgBin         string    `help:"${help_pg_bin}" name:"pg-bin" placeholder:"DIR"`
+	PgPort        int       `help:"${help_pg_port}" name:"pg-port" placeholder:"PORT"`
+	DSN           string    `help:"${help_dsn}" name:"dsn" placeholder:"URL"`
+	OwnerDSN      string    `help:"${help_owner_dsn}" name:"owner-dsn" placeholder:"URL"`
+	Install       bool      `help:"${help_install}"`
+	LogFormat     string    `help:"${help_log_format}" enum:"text,json" default:"text"`
+	LogLevel      string    `help:"${help_log_level}" enum:"debug,info,warn,error" default:"info"`
 }
 
 // Door says how people come in from other machines.

@@ -65,7 +65,7 @@ func (o *TLS) open(log *slog.Logger) (*secured, error) {
 		}
 		host := ""
 		if names := slices.DeleteFunc(slices.Clone(leaf.DNSNames), func(name string) bool { return strings.HasPrefix(name, "*") }); len(names) == 1 {
-			host = names[0]
+			host = strings.ToLower(names[0])
 		}
 		return &secured{&tls.Config{MinVersion: tls.VersionTLS12, GetCertificate: files.get}, host, own, nil}, nil
 	}
