@@ -220,9 +220,19 @@ func (c *recoverTableCmd) Run(ctx context.Context, t *terminal) error {
 		}
 		return nil
 	}
+	if mode == recovery.Merge || mode == recovery.Replace {
+		if err := t.mayAsk(c.Yes); err != nil {
+			return err
+		}
+	}
 	in, err := cluster.FindMajor(ctx, c.PgBin, plan.Backup.Major)
 	if err != nil {
 		return err
+	}
+	if mode == recovery.Replace { // how tables are made, pg_dump says
+		if err := keeper.Needs(in, "pg_dump"); err != nil {
+			return err
+		}
 	}
 	bar := t.progress(c.JSON)
 	ctx, gone := context.WithCancel(ctx)

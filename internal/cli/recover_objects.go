@@ -46,8 +46,8 @@ type opened struct {
 	began   time.Time
 }
 
-// open plans, says so, and opens the past; nil where no more was asked for.
-func (c *backTo) open(ctx context.Context, t *terminal, names []string, bar *progress, want func(*alive, *keeper.PastOptions)) (*opened, error) {
+// open plans, says so, and opens the past, unless one of the programs of PostgreSQL that are needed is missing; nil where no more was asked for.
+func (c *backTo) open(ctx context.Context, t *terminal, names []string, bar *progress, want func(*alive, *keeper.PastOptions), programs ...string) (*opened, error) {
 	began := time.Now()
 	at, err := c.beforeAlert(ctx)
 	if err != nil {
@@ -84,8 +84,14 @@ func (c *backTo) open(ctx context.Context, t *terminal, names []string, bar *pro
 		}
 		return nil, nil //nolint:nilnil // no more was asked for
 	}
+	if err := t.mayAsk(c.Yes || c.Diff); err != nil {
+		return nil, err
+	}
 	in, err := cluster.FindMajor(ctx, c.PgBin, plan.Backup.Major)
 	if err != nil {
+		return nil, err
+	}
+	if err := keeper.Needs(in, programs...); err != nil {
 		return nil, err
 	}
 	options := keeper.PastOptions{Database: live.oid, Scratch: live.scratch, Program: live.program, Repos: c.places(), IdentityFile: c.Identity, Installation: in, Account: live.account,
@@ -226,7 +232,7 @@ func (c *recoverObject) run(ctx context.Context, t *terminal, kind keeper.Object
 	defer bar.end()
 	o, err := c.open(ctx, t, c.Names, bar, func(live *alive, p *keeper.PastOptions) {
 		p.Objects, p.Living = names, recovery.Living(live.server, live.database)
-	})
+	}, "pg_dump", "pg_restore")
 	if err != nil || o == nil {
 		return err
 	}
@@ -347,7 +353,7 @@ func (c *recoverDatabaseCmd) Run(ctx context.Context, t *terminal) error {
 	c.DB, c.everywhere = "postgres", true // what is done is written down there
 	bar := t.progress(c.JSON)
 	defer bar.end()
-	o, err := c.open(ctx, t, []string{c.Database}, bar, func(_ *alive, p *keeper.PastOptions) { p.Database = recovery.Template1 })
+	o, err := c.open(ctx, t, []string{c.Database}, bar, func(_ *alive, p *keeper.PastOptions) { p.Database = recovery.Template1 }, "pg_dump", "pg_restore")
 	if err != nil || o == nil {
 		return err
 	}

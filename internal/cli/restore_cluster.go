@@ -227,11 +227,7 @@ func (c *restoreClusterCmd) tell(t *terminal, r *repo.Repo, p *keeper.Plan, more
 
 // yes asks on a terminal; elsewhere the answer is no.
 func (t *terminal) yes(key string, args fault.Args) bool {
-	f, ok := t.in.(*os.File)
-	if !ok {
-		return false
-	}
-	if st, err := f.Stat(); err != nil || st.Mode()&os.ModeCharDevice == 0 {
+	if !t.asks() {
 		return false
 	}
 	fmt.Fprint(t.err, t.lang.T(key, args)+" ")
@@ -241,6 +237,24 @@ func (t *terminal) yes(key string, args fault.Args) bool {
 		return true
 	}
 	return false
+}
+
+// asks tells whether somebody is there who can be asked.
+func (t *terminal) asks() bool {
+	f, ok := t.in.(*os.File)
+	if !ok {
+		return false
+	}
+	st, err := f.Stat()
+	return err == nil && st.Mode()&os.ModeCharDevice != 0
+}
+
+// mayAsk refuses work that would be in vain: its last step needs a yes, and nobody is there to say it.
+func (t *terminal) mayAsk(said bool) error {
+	if said || t.asks() {
+		return nil
+	}
+	return fault.New(fault.Invalid, "cli.restore_yes")
 }
 
 // secrets copies the passwords of the house's roles along, when what was restored is the house's own cluster, and tells whether howdah up can run what was restored: where

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -13,6 +14,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"howdah/internal/fault"
@@ -54,8 +56,35 @@ type Installation struct {
 	PgAudit bool // the pgAudit extension is installed for it
 }
 
-// Program is the path of one of its programs, such as "pg_dump".
-func (in Installation) Program(name string) string { return filepath.Join(in.Bin, name+exeSuffix) }
+// Program is the path of one of its programs, such as "pg_dump". Some packages hold the server alone: what dumps and restores is then taken from PATH, where it has the same major version.
+func (in Installation) Program(name string) string {
+	own := filepath.Join(in.Bin, name+exeSuffix)
+	switch name {
+	case "pg_dump", "pg_dumpall", "pg_restore", "psql":
+		if _, err := os.Stat(own); errors.Is(err, fs.ErrNotExist) {
+			if found, err := exec.LookPath(name); err == nil && majorOf(found) == in.Version.Major {
+				return found
+			}
+		}
+	}
+	return own
+}
+
+// majors are the major versions of programs on PATH, by their paths.
+var majors sync.Map
+
+// majorOf is the major version of a program, 0 where it does not say it. It is asked once.
+func majorOf(program string) int {
+	if known, ok := majors.Load(program); ok {
+		return known.(int)
+	}
+	version, err := versionOf(context.Background(), program)
+	if err != nil {
+		return 0
+	}
+	majors.Store(program, version.Major)
+	return version.Major
+}
 
 // answerLimit is what a program of PostgreSQL has to say its version: forever is only what lies on a network disk that is gone. A drill, which has the lowest priority of all, waits for
 // its share of a busy machine.

@@ -250,11 +250,25 @@ func (s Server) run(ctx context.Context, in io.Reader, out io.Writer, password, 
 	}
 	if err != nil {
 		if errors.Is(err, exec.ErrNotFound) || errors.Is(err, os.ErrNotExist) {
-			return nil, fault.Wrap(err, fault.NotFound, "keeper.no_program", fault.Args{"program": program, "bin": s.Programs.Bin})
+			return nil, noProgram(err, s.Programs, program)
 		}
 		return nil, &programError{program, strings.Join(words.lines(), "\n"), err}
 	}
 	return words.lines(), nil
+}
+
+func noProgram(err error, in cluster.Installation, program string) error {
+	return fault.Wrap(err, fault.NotFound, "keeper.no_program", fault.Args{"program": program, "bin": in.Bin, "major": in.Version.Major})
+}
+
+// Needs tells whether an installation has programs, before work is begun that would be in vain without them.
+func Needs(in cluster.Installation, programs ...string) error {
+	for _, program := range programs {
+		if _, err := exec.LookPath(in.Program(program)); err != nil {
+			return noProgram(err, in, program)
+		}
+	}
+	return nil
 }
 
 // causeWriter ends the program when what it writes cannot be taken, and keeps the reason.
