@@ -5,13 +5,11 @@ import (
 	"context"
 	"os"
 	"os/exec"
-	"runtime"
 	"slices"
 	"strings"
 	"sync"
 	"time"
 
-	"howdah/internal/cluster"
 	"howdah/internal/config"
 	"howdah/internal/doctor"
 	"howdah/internal/keeper"
@@ -87,15 +85,9 @@ func (c *upCmd) checkups(ctx context.Context, t *terminal, sources *config.Sourc
 	}
 }
 
-// asRoot is a command of ours as somebody types it who may look at all of the machine: not every container has sudo, and Windows has no PATH to us.
+// asRoot is a command of ours as somebody types it who may look at all of the machine: not every container has sudo.
 func asRoot(command string) string {
-	if runtime.GOOS == "windows" {
-		if own, err := os.Executable(); err == nil {
-			command = "& " + cluster.Word(own) + strings.TrimPrefix(command, "howdah")
-		}
-		return command
-	}
-	if _, err := exec.LookPath("sudo"); err == nil && os.Geteuid() != 0 {
+	if _, err := exec.LookPath("sudo"); err == nil && os.Geteuid() > 0 { // -1 on Windows, which has a sudo of another kind
 		return "sudo " + command
 	}
 	return command

@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 
 	"howdah/internal/audit/check"
@@ -237,9 +238,11 @@ func (t *terminal) treatment(steps []doctor.Step) string {
 // heading says where a step is typed, as a key of the catalogs; "": mending knows.
 func heading(s doctor.Step) string {
 	switch {
+	case s.Root && runtime.GOOS == "windows":
+		return "cli.doctor.administrator"
 	case s.Root:
 		return "cli.doctor.root"
-	case strings.HasPrefix(s.Shell, "howdah "):
+	case strings.HasPrefix(s.Shell, "howdah "), strings.HasPrefix(s.Shell, "& "):
 		return "cli.doctor.shell"
 	}
 	return ""

@@ -3,18 +3,21 @@ package cli
 import (
 	"context"
 	"fmt"
+	"path/filepath"
 
+	"howdah/internal/config"
 	"howdah/internal/fault"
 )
 
 // installCmd makes Howdah a service of this machine, with PostgreSQL.
 type installCmd struct {
-	DryRun bool   `help:"${help_install_dry_run}" name:"dry-run"`
-	Data   string `help:"${help_install_data}" placeholder:"DIR"`
-	Listen string `help:"${help_listen}" default:"localhost:8432"`
-	PgBin  string `help:"${help_pg_bin}" name:"pg-bin" placeholder:"DIR"`
-	PgZip  string `help:"${help_install_pg_zip}" name:"pg-zip" placeholder:"FILE"`
-	NoOpen bool   `help:"${help_install_no_open}" name:"no-open"`
+	DryRun  bool   `help:"${help_install_dry_run}" name:"dry-run"`
+	Package string `help:"${help_install_package}" placeholder:"FILE"`
+	Data    string `help:"${help_install_data}" placeholder:"DIR"`
+	Listen  string `help:"${help_listen}" default:"localhost:8432"`
+	PgBin   string `help:"${help_pg_bin}" name:"pg-bin" placeholder:"DIR"`
+	PgZip   string `help:"${help_install_pg_zip}" name:"pg-zip" placeholder:"FILE"`
+	NoOpen  bool   `help:"${help_install_no_open}" name:"no-open"`
 }
 
 // Run is howdah install.
@@ -40,6 +43,16 @@ func (c *uninstallCmd) Run(ctx context.Context, t *terminal) error {
 	return t.install(ctx, c.DryRun, steps)
 }
 
+// wrongOption refuses an option that means nothing here: to pass over it would be to do something else than what was asked for.
+func (t *terminal) wrongOption(names ...string) error {
+	for _, name := range names {
+		if t.given[name] {
+			return fault.New(fault.Invalid, "cli.install.option", fault.Args{"option": name, "file": filepath.Join(config.SystemDir(), config.FileName)})
+		}
+	}
+	return nil
+}
+
 // step is one thing that install or uninstall does.
 type step struct {
 	text string // the command, as a person would type it
@@ -49,7 +62,7 @@ type step struct {
 // install does the steps, each told before it is done, or only tells them.
 func (t *terminal) install(ctx context.Context, only bool, steps []step) error {
 	if !only {
-		if err := mayInstall(); err != nil {
+		if err := mayInstall(ctx); err != nil {
 			return err
 		}
 	}

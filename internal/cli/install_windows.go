@@ -14,6 +14,7 @@ import (
 	"path/filepath"
 	"strings"
 	"time"
+	"unsafe"
 
 	"github.com/pelletier/go-toml/v2"
 	"golang.org/x/sys/windows"
@@ -39,7 +40,7 @@ func programFiles() string {
 }
 
 // mayInstall tells whether this process has an administrator's rights.
-func mayInstall() error {
+func mayInstall(context.Context) error {
 	admins, err := windows.CreateWellKnownSid(windows.WinBuiltinAdministratorsSid)
 	if err != nil {
 		return err
@@ -68,6 +69,9 @@ func command(argv ...string) step {
 }
 
 func (c *installCmd) steps(ctx context.Context, t *terminal) (steps []step, err error) {
+	if err := t.wrongOption("package"); err != nil {
+		return nil, err
+	}
 	own, err := os.Executable()
 	if err != nil {
 		return nil, err
@@ -149,6 +153,8 @@ func (c *installCmd) steps(ctx context.Context, t *terminal) (steps []step, err 
 	steps = append(steps,
 		command("sc.exe", "description", serviceName, "A chat room on PostgreSQL that keeps that PostgreSQL safe and watches over it"),
 		command("sc.exe", "failure", serviceName, "reset=", "86400", "actions=", "restart/2000/restart/10000/restart/60000"),
+		step{"sc.exe failureflag " + serviceName + " 1", restartAfterErrors},
+		step{"sc.exe preshutdown " + serviceName + fmt.Sprintf(" %d", lastWords.Milliseconds()), waitForLastWords},
 		command("icacls", system, "/grant:r", serviceAccount+":(OI)(CI)F")) // known since it was made
 	if apart {
 		steps = append(steps, command("icacls", c.Data, "/grant:r", serviceAccount+":(OI)(CI)F"))
@@ -269,6 +275,32 @@ func withService(access uint32, work func(*mgr.Service) error) error {
 	s := &mgr.Service{Name: serviceName, Handle: handle}
 	defer s.Close() //nolint:errcheck // nothing was written
 	return work(s)
+}
+
+// lastWords is how long Windows waits for the service before the machine goes down; as the Debian package's unit has it.
+const lastWords = 3 * time.Minute
+
+// restartAfterErrors has Windows start the service anew after an end with an error, too: by itself it would do so after a crash only.
+func restartAfterErrors(context.Context) error {
+	return withService(windows.SERVICE_CHANGE_CONFIG|windows.SERVICE_START, func(s *mgr.Service) error {
+		return known(s.SetRecoveryActionsOnNonCrashFailures(true))
+	})
+}
+
+// waitForLastWords makes that time known (SERVICE_PRESHUTDOWN_INFO): Windows 10 and later wait 10 s.
+func waitForLastWords(context.Context) error {
+	return withService(windows.SERVICE_CHANGE_CONFIG, func(s *mgr.Service) error {
+		info := uint32(lastWords.Milliseconds())
+		return known(windows.ChangeServiceConfig2(s.Handle, windows.SERVICE_CONFIG_PRESHUTDOWN_INFO, (*byte)(unsafe.Pointer(&info))))
+	})
+}
+
+// known passes over settings that a system does not know, as Wine does not.
+func known(err error) error {
+	if errors.Is(err, windows.ERROR_INVALID_LEVEL) {
+		return nil
+	}
+	return err
 }
 
 func serviceState() (installed, running bool) {

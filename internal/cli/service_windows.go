@@ -54,7 +54,9 @@ type serviceHandler struct {
 
 // Execute is the talk with the service manager; a svc.Handler.
 func (h *serviceHandler) Execute(_ []string, asked <-chan svc.ChangeRequest, tell chan<- svc.Status) (bool, uint32) {
-	const accepted = svc.AcceptStop | svc.AcceptShutdown
+	// Before the machine goes down, and not while it does: then there is little time for PostgreSQL's last checkpoint.
+	const accepted = svc.AcceptStop | svc.AcceptPreShutdown
+	stopping := false
 	// Running at once: while PostgreSQL reads its WAL again, people see the page that says so.
 	tell <- svc.Status{State: svc.Running, Accepts: accepted}
 	for {
@@ -63,11 +65,15 @@ func (h *serviceHandler) Execute(_ []string, asked <-chan svc.ChangeRequest, tel
 			switch request.Cmd {
 			case svc.Interrogate:
 				tell <- request.CurrentStatus
-			case svc.Stop, svc.Shutdown:
+			case svc.Stop, svc.PreShutdown:
+				stopping = true
 				tell <- svc.Status{State: svc.StopPending, WaitHint: 90_000} // ms; people are told, and PostgreSQL writes its last checkpoint
 				h.stop()
 			}
 		case code := <-h.code:
+			if stopping { // an end that was asked for is none to be started anew after; what went wrong is in the log
+				code = 0
+			}
 			return code != 0, uint32(code) //nolint:gosec // an exit code
 		}
 	}

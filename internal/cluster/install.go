@@ -173,6 +173,15 @@ func (m installer) installPgAudit(ctx context.Context, out io.Writer, in Install
 	return in, nil
 }
 
+// Apt tells whether packages come by apt here (Debian and its kin): nil, or "cluster.install_elsewhere".
+func Apt() error { return thisMachine.apt() }
+
+// Sudo is what has to stand before a command of root's: nothing for root, sudo where it asks no questions. may is false where it would ask.
+func Sudo(ctx context.Context) (front []string, may bool) {
+	front, err := thisMachine.rights(ctx, Plan{})
+	return front, err == nil
+}
+
 // apt refuses systems that are not Debian's kin; https://www.freedesktop.org/software/systemd/man/latest/os-release.html
 func (m installer) apt() error {
 	elsewhere := func(system, page string) error {

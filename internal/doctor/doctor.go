@@ -6,6 +6,7 @@ package doctor
 import (
 	"context"
 	"errors"
+	"os"
 	"runtime"
 	"slices"
 	"strings"
@@ -162,11 +163,19 @@ func shell(text string) Step { return Step{Step: check.Step{Shell: text}} }
 
 // Command is a command of our own, for the same house.
 func (o *Options) Command(words ...string) string {
-	text := "howdah"
+	text := ownProgram()
 	for _, word := range slices.Concat(words, o.Flags) {
 		text += " " + quoted(word)
 	}
 	return text
+}
+
+// ownProgram is how people call this program: on Windows it is on no PATH.
+func ownProgram() string {
+	if own, err := os.Executable(); err == nil && runtime.GOOS == "windows" {
+		return "& " + quoted(own)
+	}
+	return "howdah"
 }
 
 func (x *exam) ours(words ...string) Step { return shell(x.Command(words...)) }

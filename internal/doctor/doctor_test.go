@@ -297,7 +297,7 @@ func TestWhatAMachineLacks(t *testing.T) {
 			return cluster.Installation{}, fault.New(fault.NotFound, "cluster.not_found", fault.Args{"oldest": 15})
 		}}},
 		{"half a PostgreSQL", "programs", "doctor.program", doctor.Options{Find: func(context.Context) (cluster.Installation, error) {
-			return cluster.Installation{Bin: dir, Version: cluster.Version{Major: 15}, PgAudit: true}, nil
+			return cluster.Installation{Bin: dir, Version: cluster.Version{Major: 1}, PgAudit: true}, nil
 		}}},
 		{"no pgAudit", "programs", "cluster.no_pgaudit", doctor.Options{Find: func(ctx context.Context) (cluster.Installation, error) {
 			in, err := real(ctx)

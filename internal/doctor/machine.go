@@ -24,19 +24,17 @@ import (
 // quoted is a word for a shell of POSIX.
 func quoted(word string) string { return cluster.Step{Argv: []string{word}}.String() }
 
-// service looks at the unit of systemd, where that runs the system and the package was installed.
+// service looks at what Howdah was installed as: the unit of systemd where that runs the system, or the service of Windows.
 func (x *exam) service() error {
-	if _, err := os.Stat("/run/systemd/system"); err != nil {
-		return nil
-	}
-	out, err := exec.CommandContext(x.ctx, "systemctl", "show", "howdah.service", "--property=LoadState,ActiveState,SubState,UnitFileState,NRestarts").Output()
+	shown, err := serviceShown(x.ctx)
 	if err != nil {
-		return fault.Wrap(err, fault.Unavailable, "doctor.systemd")
+		return err
 	}
-	x.judgeService(string(out))
+	x.judgeService(shown)
 	return nil
 }
 
+// judgeService judges what systemctl show prints.
 func (x *exam) judgeService(shown string) {
 	unit := map[string]string{}
 	for line := range strings.Lines(shown) {
@@ -49,12 +47,16 @@ func (x *exam) judgeService(shown string) {
 	}
 	switch {
 	case unit["ActiveState"] == "failed" || strings.HasPrefix(unit["SubState"], "auto-restart"): // ours is started again for ever
-		x.find(keeper.Critical, fault.New(fault.Unavailable, "doctor.service_failed", fault.Args{"restarts": unit["NRestarts"]}), root("journalctl -u howdah -n 50"), root("systemctl restart howdah"))
+		f := fault.New(fault.Unavailable, "doctor.service_failed", fault.Args{"restarts": unit["NRestarts"]})
+		if unit["NRestarts"] == "" { // Windows does not count them
+			f = fault.New(fault.Unavailable, "doctor.service_ended")
+		}
+		x.find(keeper.Critical, f, root(serviceLog), root(serviceRestart))
 	case unit["ActiveState"] == "inactive":
-		x.find(keeper.Critical, fault.New(fault.Unavailable, "doctor.service_off"), root("systemctl start howdah"))
+		x.find(keeper.Critical, fault.New(fault.Unavailable, "doctor.service_off"), root(serviceStart))
 	}
 	if unit["UnitFileState"] == "disabled" {
-		x.find(keeper.Warning, fault.New(fault.Unavailable, "doctor.service_disabled"), root("systemctl enable howdah"))
+		x.find(keeper.Warning, fault.New(fault.Unavailable, "doctor.service_disabled"), root(serviceEnable))
 	}
 }
 

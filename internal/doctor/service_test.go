@@ -12,6 +12,7 @@ func TestTheServicesStateIsJudged(t *testing.T) {
 		"LoadState=loaded\nActiveState=active\nUnitFileState=enabled\nNRestarts=0\n":                            nil,
 		"LoadState=loaded\nActiveState=failed\nUnitFileState=enabled\nNRestarts=5\n":                            {"doctor.service_failed"},
 		"LoadState=loaded\nActiveState=activating\nSubState=auto-restart\nUnitFileState=enabled\nNRestarts=9\n": {"doctor.service_failed"},
+		"LoadState=loaded\nActiveState=failed\n":                                                                {"doctor.service_ended"},
 		"LoadState=loaded\nActiveState=inactive\nUnitFileState=disabled\nNRestarts=0\n":                         {"doctor.service_off", "doctor.service_disabled"},
 	} {
 		x := &exam{report: &Report{}}
