@@ -116,3 +116,41 @@ func TestFindOnThisMachine(t *testing.T) {
 	}
 	t.Logf("%+v", in)
 }
+
+// TestClientsComeFromThePathWhereTheServerIsAlone: of another version they would refuse its data, or write what it cannot read.
+func TestClientsComeFromThePathWhereTheServerIsAlone(t *testing.T) {
+	root := t.TempDir()
+	alone := pretend(t, filepath.Join(root, "alone"), "18.4")
+	clients := func(dir, version string) string {
+		dir = filepath.Join(root, dir)
+		if err := os.MkdirAll(dir, 0o755); err != nil {
+			t.Fatal(err)
+		}
+		for _, name := range []string{"pg_dump", "pg_amcheck"} {
+			if err := os.WriteFile(filepath.Join(dir, name), fmt.Appendf(nil, "#!/bin/sh\necho '%s (PostgreSQL) %s'\n", name, version), 0o755); err != nil {
+				t.Fatal(err)
+			}
+		}
+		return dir
+	}
+	in := Installation{Bin: alone, Version: Version{Major: 18}}
+	own := filepath.Join(alone, "pg_dump")
+	t.Setenv("PATH", clients("older", "17.2"))
+	if have := in.Program("pg_dump"); have != own {
+		t.Errorf("of another version: %s", have)
+	}
+	same := clients("same", "18.1")
+	t.Setenv("PATH", same)
+	if have := in.Program("pg_dump"); have != filepath.Join(same, "pg_dump") {
+		t.Errorf("of the same version: %s", have)
+	}
+	if have := in.Program("pg_amcheck"); have != filepath.Join(alone, "pg_amcheck") {
+		t.Errorf("one that belongs to the server: %s", have)
+	}
+	if err := os.WriteFile(own, nil, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if have := in.Program("pg_dump"); have != own {
+		t.Errorf("one of its own: %s", have)
+	}
+}
