@@ -245,7 +245,7 @@ type runningHouse struct {
 }
 
 func readRunning(dir string) (r runningHouse, err error) {
-	raw, err := os.ReadFile(runningFile(dir))
+	raw, err := cluster.ReadFile(runningFile(dir))
 	if err == nil {
 		err = json.Unmarshal(raw, &r)
 	}

@@ -301,7 +301,7 @@ func (c *Cluster) WriteFile(name string, content []byte) error {
 }
 
 // ReadFile reads what WriteFile kept; fs.ErrNotExist when there is nothing.
-func (c *Cluster) ReadFile(name string) ([]byte, error) { return os.ReadFile(c.path(name)) }
+func (c *Cluster) ReadFile(name string) ([]byte, error) { return ReadFile(c.path(name)) }
 
 // writeFile puts a whole file in the place of another: temporary name, fsync, rename.
 func writeFile(path string, content []byte, a *Account) error {

@@ -28,6 +28,9 @@ func Rename(from, to string) error { return os.Rename(from, to) }
 // Remove is os.Remove; on Windows it waits in the same way.
 func Remove(name string) error { return os.Remove(name) }
 
+// ReadFile is os.ReadFile; on Windows it waits while the file is exchanged for another.
+func ReadFile(name string) ([]byte, error) { return os.ReadFile(name) }
+
 // registered: only Windows keeps a list of installations.
 func registered() []string { return nil }
 

@@ -202,6 +202,17 @@ func Remove(name string) error {
 	return whenFree(func() error { return os.Remove(name) })
 }
 
+// ReadFile is os.ReadFile, but waits while the file is exchanged for another: Windows refuses whoever opens it meanwhile.
+func ReadFile(name string) (raw []byte, err error) {
+	_ = whenFree(func() error {
+		if raw, err = os.ReadFile(name); errors.Is(err, windows.ERROR_SHARING_VIOLATION) {
+			return err
+		}
+		return nil // that it may not be read is no matter of waiting
+	})
+	return raw, err
+}
+
 func whenFree(change func() error) error {
 	again := time.NewTicker(20 * time.Millisecond)
 	defer again.Stop()

@@ -174,7 +174,7 @@ func (w *watcher) upgraded(ctx context.Context, pid int, seen fs.FileInfo) bool 
 // startedVersion is what runs: as recorded by Start, or else as the running program says itself; "" where nobody knows.
 func (c *Cluster) startedVersion(ctx context.Context, pid int) string {
 	var record runningRecord
-	if raw, err := os.ReadFile(c.path(runningName)); err == nil && json.Unmarshal(raw, &record) == nil && record.PID == pid {
+	if raw, err := ReadFile(c.path(runningName)); err == nil && json.Unmarshal(raw, &record) == nil && record.PID == pid {
 		return record.Version
 	}
 	if program := runningProgram(pid); program != "" {

@@ -416,7 +416,7 @@ func (f *fetch) prefetch(ctx context.Context, name wal.Name) bool {
 // machine it may be anything, and is read again. As long as the machine runs, it is what was written.
 func (f *fetch) take(name wal.Name, target string) bool {
 	path := f.spoolPath(name)
-	raw, err := os.ReadFile(path + ".json")
+	raw, err := cluster.ReadFile(path + ".json")
 	var about spooled
 	if err != nil || json.Unmarshal(raw, &about) != nil || about.System != f.s.System || about.Size != int64(f.s.SegmentSize) {
 		return false
@@ -446,7 +446,7 @@ type progress struct {
 const progressName = "progress.json"
 
 func (f *fetch) recall() (p progress) {
-	raw, err := os.ReadFile(filepath.Join(f.spool, progressName))
+	raw, err := cluster.ReadFile(filepath.Join(f.spool, progressName))
 	if err != nil || json.Unmarshal(raw, &p) != nil || p.Window < 0 || p.Window > windowMost {
 		return progress{}
 	}

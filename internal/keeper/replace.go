@@ -127,7 +127,7 @@ func Replaced(dir string) *Replacement {
 }
 
 func readReplacement(path string) (*Replacement, error) {
-	raw, err := os.ReadFile(path)
+	raw, err := cluster.ReadFile(path)
 	if err != nil {
 		return nil, err
 	}
@@ -233,7 +233,7 @@ func Asides(dir string, sizes bool) []Aside {
 			continue
 		}
 		a := Aside{}
-		raw, err := os.ReadFile(filepath.Join(folder, asideRecord))
+		raw, err := cluster.ReadFile(filepath.Join(folder, asideRecord))
 		if err != nil || json.Unmarshal(raw, &a) != nil || asidePrefix+a.ID != filepath.Base(folder) {
 			continue // not one of ours
 		}

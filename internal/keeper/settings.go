@@ -58,7 +58,7 @@ const settingsFormat = 1
 
 // LoadSettings reads a settings file.
 func LoadSettings(path string) (*Settings, error) {
-	raw, err := os.ReadFile(path)
+	raw, err := cluster.ReadFile(path)
 	s := &Settings{}
 	if err == nil {
 		err = json.Unmarshal(raw, s)
