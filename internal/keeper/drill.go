@@ -437,7 +437,7 @@ func (x *recovery) letUsIn(done *Recovered, dir string) (where string, err error
 		return "", x.fault(err)
 	}
 	conf := autoConf(strings.Split(strings.TrimRight(string(raw), "\n"), "\n"))
-	for _, s := range [][2]string{{"hba_file", hba}, {"ident_file", ident}, {"external_pid_file", filepath.Join(dir, "pid")}, {"ssl", "off"}, {"archive_mode", "off"},
+	for _, s := range [][2]string{{"hba_file", cluster.NativePath(hba)}, {"ident_file", cluster.NativePath(ident)}, {"external_pid_file", cluster.NativePath(filepath.Join(dir, "pid"))}, {"ssl", "off"}, {"archive_mode", "off"},
 		{"logging_collector", "off"}, {"log_destination", "stderr"}, {"fsync", "off"}, {"autovacuum", "off"}, {"synchronous_standby_names", ""},
 		{"max_logical_replication_workers", "0"}, {"shared_preload_libraries", ""}, {"session_preload_libraries", ""}, {"local_preload_libraries", ""}, {"jit", "off"},
 		{"statement_timeout", "0"}, {"default_transaction_read_only", "off"},

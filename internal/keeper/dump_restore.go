@@ -18,6 +18,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"howdah/internal/cluster"
 	"howdah/internal/fault"
 	"howdah/internal/repo"
 )
@@ -293,7 +294,7 @@ func fillDatabase(ctx context.Context, r *repo.Repo, s Server, d Dump, p Part, n
 	if err := src.drain(); err != nil {
 		return err
 	}
-	_, err = s.run(ctx, nil, nil, password, "pg_restore", append(args, "--jobs", jobs(), filepath.Join(stage, "dump"))...)
+	_, err = s.run(ctx, nil, nil, password, "pg_restore", append(args, "--jobs", jobs(), cluster.NativePath(filepath.Join(stage, "dump")))...)
 	return restoreFault(err, d.ID)
 }
 

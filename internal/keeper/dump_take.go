@@ -298,7 +298,7 @@ func (t *dumping) directory(ctx context.Context, w io.Writer, database string, e
 			}
 		}
 	})
-	_, err = t.s.run(ctx, nil, nil, password, "pg_dump", append(args, "--no-sync", "--jobs", jobs(), "--file", dir)...)
+	_, err = t.s.run(ctx, nil, nil, password, "pg_dump", append(args, "--no-sync", "--jobs", jobs(), "--file", cluster.NativePath(dir))...)
 	stop()
 	watching.Wait()
 	if err != nil {

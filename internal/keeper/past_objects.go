@@ -14,6 +14,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"howdah/internal/cluster"
 	"howdah/internal/fault"
 )
 
@@ -220,7 +221,7 @@ func (p *Past) Dump(ctx context.Context) (*PastDump, error) {
 	if err != nil {
 		return nil, err
 	}
-	d := &PastDump{past: p, file: filepath.Join(p.dir, "definitions")}
+	d := &PastDump{past: p, file: cluster.NativePath(filepath.Join(p.dir, "definitions"))}
 	if _, err := p.Server.run(ctx, nil, nil, password, "pg_dump", "--schema-only", "--format=custom", "--encoding=UTF8", "--no-password", "--file="+d.file, "--dbname="+info); err != nil {
 		return nil, dumpFault(err, values["dbname"])
 	}
@@ -269,7 +270,7 @@ func (d *PastDump) Script(ctx context.Context, entries []DumpEntry, section stri
 		return "", err
 	}
 	var text bytes.Buffer
-	if _, err := d.past.Server.run(ctx, nil, &text, "", "pg_restore", "--file=-", "--section="+section, "--use-list="+name, d.file); err != nil {
+	if _, err := d.past.Server.run(ctx, nil, &text, "", "pg_restore", "--file=-", "--section="+section, "--use-list="+cluster.NativePath(name), d.file); err != nil {
 		return "", err
 	}
 	return withoutRestricts(text.String()), nil

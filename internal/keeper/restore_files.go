@@ -14,6 +14,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"howdah/internal/cluster"
 	"howdah/internal/fault"
 	"howdah/internal/repo"
 	"howdah/internal/wal"
@@ -88,7 +89,7 @@ func Unpack(ctx context.Context, r *repo.Repo, b *Backup, options UnpackOptions)
 // combine restores increments and puts them together with PostgreSQL's own pg_combinebackup.
 func (x *recovery) combine(ctx context.Context, chain []*Backup) error {
 	program := x.options.Installation.Program("pg_combinebackup")
-	args := []string{"-o", x.data(), "--no-sync"}
+	args := []string{"-o", cluster.NativePath(x.data()), "--no-sync"}
 	for i, b := range chain {
 		data := filepath.Join(x.work, "chain", strconv.Itoa(i), restored)
 		spaces := filepath.Join(x.work, "chain", strconv.Itoa(i), spacesName)
@@ -103,13 +104,13 @@ func (x *recovery) combine(ctx context.Context, chain []*Backup) error {
 				return x.fault(err)
 			}
 			if i == len(chain)-1 {
-				args = append(args, "-T", mapping(filepath.Join(spaces, t.Name))+"="+mapping(x.spaces[t.Name]))
+				args = append(args, "-T", mapping(cluster.NativePath(filepath.Join(spaces, t.Name)))+"="+mapping(cluster.NativePath(x.spaces[t.Name])))
 			}
 		}
 		if err := x.putManifest(ctx, b, data); err != nil {
 			return err
 		}
-		args = append(args, data)
+		args = append(args, cluster.NativePath(data))
 	}
 	x.tell(RecoverProgress{Phase: RecoverCombine, Total: x.plan.Backup.Plain()})
 	cmd := exec.CommandContext(ctx, program, args...)
