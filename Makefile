@@ -24,7 +24,6 @@ check: ## format, vet, linter, cross builds, JavaScript types
 	$(GO) vet ./...
 	GOOS=windows $(GO) vet ./...
 	GOOS=windows $(GO) build -o /dev/null .
-	GOOS=darwin $(GO) build -o /dev/null .
 	$(GO) run honnef.co/go/tools/cmd/staticcheck@v0.8.2 ./...
 	@./.ci/types
 
@@ -34,7 +33,8 @@ bench: howdah ## measure the chat room (some minutes; a quiet machine is best)
 packages: ## what people install: .deb (amd64, arm64), a zip for Windows, SBOMs and checksums, into dist/ (VERSION=1.2.3 names a release)
 	@GO="$(GO)" ./.ci/packages
 
-matrix: ## the tests of all that touches PostgreSQL on version 17, in a chroot of Debian's next release, and then make installed and make windows (as root; chroots are kept in the cache folder)
+matrix: ## a build for macOS, the tests of all that touches PostgreSQL on version 17, in a chroot of Debian's next release, and then make installed and make windows (as root; chroots are kept in the cache folder)
+	GOOS=darwin $(GO) build -o /dev/null .
 	@./.ci/matrix
 	@./.ci/installed
 	@./.ci/windows
