@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"html/template"
 	"io"
+	"io/fs"
 	"regexp"
 	"strings"
 	"testing"
@@ -241,6 +242,27 @@ func balanced(t *testing.T, page string) {
 	}
 	if len(open) > 0 {
 		t.Errorf("never closed: %v", open)
+	}
+}
+
+// Of two templates with one name, the last that is read stands in both places, and nothing says so.
+func TestATemplateIsDefinedOnce(t *testing.T) {
+	where := map[string]string{}
+	all, err := fs.Glob(templateFiles, "templates/*.html")
+	if err != nil || len(all) == 0 {
+		t.Fatal(all, err)
+	}
+	for _, name := range all {
+		raw, err := fs.ReadFile(templateFiles, name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, d := range regexp.MustCompile(`{{-? *define "([^"]+)"`).FindAllStringSubmatch(string(raw), -1) {
+			if before := where[d[1]]; before != "" {
+				t.Errorf("%q is defined in %s and in %s", d[1], before, name)
+			}
+			where[d[1]] = name
+		}
 	}
 }
 
