@@ -23,6 +23,9 @@ import (
 	"strings"
 	"sync"
 
+	"github.com/tdewolff/minify/v2"
+	"github.com/tdewolff/minify/v2/js"
+
 	"howdah/internal/fault"
 	"howdah/internal/lang"
 )
@@ -63,12 +66,12 @@ var StyleHash = sync.OnceValue(func() string {
 
 type files struct {
 	hash string
-	all  map[string]File
+	all  map[string]func() File // each is packed when it is first asked for
 }
 
 // The modules import each other by relative names, so all of them live under one hash: that of the whole set.
 var static = sync.OnceValue(func() files {
-	set := files{all: map[string]File{}}
+	set := files{all: map[string]func() File{}}
 	sum := sha256.New()
 	err := fs.WalkDir(staticFiles, "static", func(name string, entry fs.DirEntry, err error) error {
 		if err != nil || entry.IsDir() {
@@ -78,13 +81,10 @@ var static = sync.OnceValue(func() files {
 		if err != nil {
 			return err
 		}
-		f := File{Path: strings.TrimPrefix(name, "static/"), Type: contentType(name), Raw: raw}
-		if packed := compress(raw); len(packed) < len(raw) {
-			f.Gzip = packed
-		}
-		fmt.Fprintf(sum, "%s %d\n", f.Path, len(raw))
+		at := strings.TrimPrefix(name, "static/")
+		fmt.Fprintf(sum, "%s %d\n", at, len(raw))
 		sum.Write(raw)
-		set.all[f.Path] = f
+		set.all[at] = sync.OnceValue(func() File { return pack(at, raw) })
 		return nil
 	})
 	if err != nil {
@@ -93,6 +93,22 @@ var static = sync.OnceValue(func() files {
 	set.hash = hex.EncodeToString(sum.Sum(nil))[:12]
 	return set
 })
+
+// pack makes a file as it is sent: scripts are written for people, and sent without their comments and long names.
+func pack(name string, raw []byte) File {
+	f := File{Path: name, Type: contentType(name), Raw: raw}
+	if path.Ext(name) == ".js" {
+		var short bytes.Buffer
+		if err := (&js.Minifier{}).Minify(minify.New(), &short, bytes.NewReader(raw), nil); err != nil {
+			panic(fmt.Errorf("%s: %w", name, err)) // embedded: a test packs them all
+		}
+		f.Raw = short.Bytes()
+	}
+	if packed := compress(f.Raw); len(packed) < len(f.Raw) {
+		f.Gzip = packed
+	}
+	return f
+}
 
 func contentType(name string) string {
 	switch path.Ext(name) { // not from the system's tables, which may say anything
@@ -123,15 +139,18 @@ func URL(name string) string { return "/static/" + static().hash + "/" + name }
 // open while the server was replaced, but current is false: such an answer must not be cached.
 func Static(hash, name string) (file File, current, ok bool) {
 	set := static()
-	file, ok = set.all[name]
+	packed, ok := set.all[name]
+	if ok {
+		file = packed()
+	}
 	return file, hash == set.hash, ok
 }
 
 // Files lists every static file, by path.
 func Files() []File {
 	var list []File
-	for _, f := range static().all {
-		list = append(list, f)
+	for _, packed := range static().all {
+		list = append(list, packed())
 	}
 	sort.Slice(list, func(i, j int) bool { return list[i].Path < list[j].Path })
 	return list

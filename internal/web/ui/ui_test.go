@@ -332,7 +332,11 @@ func TestScriptsSpeakOnlyTextsThatExist(t *testing.T) {
 	spoken := lang.English.Under("web.js.")
 	used := regexp.MustCompile(`\bt\((?:[^"()]*\? )?"([a-z_.]+)"(?: : "([a-z_.]+)")?( \+)?`)
 	for _, f := range Files() {
-		for _, call := range used.FindAllStringSubmatch(string(f.Raw), -1) {
+		source, err := staticFiles.ReadFile("static/" + f.Path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, call := range used.FindAllStringSubmatch(string(source), -1) {
 			for _, key := range call[1:3] {
 				found := key == ""
 				for one := range spoken {
