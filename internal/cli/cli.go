@@ -33,6 +33,7 @@ type commands struct {
 	SetupLink    setupLinkCmd    `cmd:"" help:"${help_setup_link}"`
 	Password     passwordCmd     `cmd:"" help:"${help_password}"`
 	Say          sayCmd          `cmd:"" help:"${help_say}"`
+	Read         readCmd         `cmd:"" help:"${help_read}"`
 	Undelete     undeleteCmd     `cmd:"" help:"${help_undelete}"`
 	Env          envCmd          `cmd:"" help:"${help_env}"`
 	Backup       backupCmd       `cmd:"" help:"${help_backup}"`

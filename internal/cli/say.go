@@ -1,17 +1,17 @@
 package cli
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
 	"strconv"
 	"strings"
-	"time"
+	"unicode"
 
-	"howdah/internal/chat"
+	"howdah/client"
 	"howdah/internal/fault"
 )
 
@@ -36,104 +36,143 @@ func (c *sayCmd) Run(ctx context.Context, t *terminal) error {
 		}
 		body = string(raw)
 	}
-	api := apiClient{url: strings.TrimSuffix(c.URL, "/") + "/api/v1", token: c.Token, lang: string(t.lang)}
+	api := newAPI(c.URL, c.Token, t)
 	room, err := api.findRoom(ctx, c.Room)
 	if err != nil {
 		return err
 	}
-	id := chat.NewID()
-	var receipt struct{ Seq int64 }
-	// The same id in every try: a message whose answer was lost is not said twice.
-	for try := 1; ; try++ {
-		err = api.call(ctx, http.MethodPost, fmt.Sprintf("/rooms/%d/messages", room), map[string]string{"client_id": id, "body": body}, &receipt)
-		if !fault.Is(err, fault.Unavailable) || try == 5 || ctx.Err() != nil {
-			break
+	receipt, err := api.Post(ctx, client.Draft{Room: room, Body: body})
+	if err != nil {
+		return api.fault(err)
+	}
+	t.say("cli.said", fault.Args{"room": c.Room, "seq": receipt.Seq})
+	return nil
+}
+
+// readCmd shows what was said in a room, and what is said there from then on.
+type readCmd struct {
+	URL    string `help:"${help_url}" name:"url" default:"http://localhost:8432" placeholder:"URL"`
+	Token  string `help:"${help_token}" placeholder:"TOKEN"`
+	Last   int    `help:"${help_read_last}" default:"20" placeholder:"N"`
+	Follow bool   `help:"${help_read_follow}" short:"f"`
+	JSON   bool   `help:"${help_read_json}" name:"json"`
+	Room   string `arg:"" help:"${help_read_room}"`
+}
+
+// Run is howdah read.
+func (c *readCmd) Run(ctx context.Context, t *terminal) error {
+	if c.Token == "" {
+		return fault.New(fault.Unauthenticated, "cli.no_token", fault.Args{"url": c.URL})
+	}
+	api := newAPI(c.URL, c.Token, t)
+	room, err := api.findRoom(ctx, c.Room)
+	if err != nil {
+		return err
+	}
+	seq := int64(0)
+	show := func(m client.Message) error {
+		seq = max(seq, m.Seq)
+		if m.Deleted {
+			return nil
 		}
-		timer := time.NewTimer(time.Duration(try) * 300 * time.Millisecond)
-		select {
-		case <-ctx.Done():
-			timer.Stop()
-		case <-timer.C:
+		if c.JSON {
+			raw, err := json.Marshal(m)
+			if err == nil {
+				_, err = fmt.Fprintf(t.out, "%s\n", raw)
+			}
+			return err
+		}
+		body := strings.ReplaceAll(plain(m.Body), "\n", "\n    ")
+		_, err := fmt.Fprintf(t.out, "%s %s: %s\n", m.At.Local().Format("2006-01-02 15:04"), plain(m.By.Name), body)
+		return err
+	}
+	now, err := api.room(ctx, room)
+	if err != nil {
+		return err
+	}
+	if c.Last > 0 {
+		messages, err := api.Messages(ctx, room, 0, min(c.Last, 100))
+		if err != nil {
+			return api.fault(err)
+		}
+		for _, m := range messages {
+			if err := show(m); err != nil {
+				return err
+			}
 		}
 	}
+	if !c.Follow {
+		return nil
+	}
+	err = api.Client.Follow(ctx, room, max(seq, now.Seq), func(e client.Event) error {
+		if e.Kind == "post" && e.Message != nil {
+			return show(*e.Message)
+		}
+		return nil
+	})
 	if err == nil {
-		t.say("cli.said", fault.Args{"room": c.Room, "seq": receipt.Seq})
+		return nil // Ctrl-C
 	}
-	return err
+	return api.fault(err)
+}
+
+// plain is a text that a terminal can show: others have written it.
+func plain(s string) string {
+	return strings.Map(func(r rune) rune {
+		if r == '\n' || r == '\t' || !unicode.Is(unicode.C, r) || r == 0x200d {
+			return r
+		}
+		return -1
+	}, s)
 }
 
 // apiClient calls the HTTP API of a running house.
-type apiClient struct{ url, token, lang string }
+type apiClient struct{ *client.Client }
 
-type apiRoom struct {
-	ID    int64
-	Name  string // "" for a direct room
-	Other *struct{ Handle string }
-}
-
-// is tells whether a person means this room by a name. The empty one is none: a direct room has it, too, and what a script has no name for
-// is for nobody's eyes.
-func (r apiRoom) is(name string) bool {
-	if r.Other != nil {
-		return name == "@"+r.Other.Handle
-	}
-	return name != "" && strings.EqualFold(r.Name, name)
+func newAPI(url, token string, t *terminal) apiClient {
+	c := client.New(url, token)
+	c.Language, c.Tries = string(t.lang), 4
+	return apiClient{c}
 }
 
 func (a apiClient) findRoom(ctx context.Context, name string) (int64, error) {
-	name = strings.TrimPrefix(name, "#")
-	var mine struct{ Rooms []apiRoom }
-	if err := a.call(ctx, http.MethodGet, "/rooms", nil, &mine); err != nil {
-		return 0, err
+	r, err := a.FindRoom(ctx, name)
+	if err == nil {
+		return r.ID, nil
 	}
-	for _, r := range mine.Rooms {
-		if r.is(name) {
-			return r.ID, nil
-		}
+	if !client.IsCode(err, "not_found") {
+		return 0, a.fault(err)
 	}
-	if id, err := strconv.ParseInt(name, 10, 64); err == nil {
+	if id, numberErr := strconv.ParseInt(strings.TrimPrefix(name, "#"), 10, 64); numberErr == nil { // a public room that I am not in
 		return id, nil
 	}
-	return 0, fault.New(fault.NotFound, "cli.no_room", fault.Args{"room": name})
+	return 0, fault.New(fault.NotFound, "cli.no_room", fault.Args{"room": strings.TrimPrefix(name, "#")})
 }
 
+func (a apiClient) room(ctx context.Context, id int64) (client.Room, error) {
+	var r client.Room
+	return r, a.call(ctx, http.MethodGet, fmt.Sprintf("/rooms/%d", id), nil, &r)
+}
+
+// call makes a call; an error is a fault.
 func (a apiClient) call(ctx context.Context, method, path string, in, out any) error {
-	var body io.Reader
-	if in != nil {
-		raw, err := json.Marshal(in)
-		if err != nil {
-			return err
-		}
-		body = bytes.NewReader(raw)
-	}
-	request, err := http.NewRequestWithContext(ctx, method, a.url+path, body)
-	if err != nil {
-		return fault.Wrap(err, fault.Invalid, "cli.url", fault.Args{"url": a.url})
-	}
-	request.Header.Set("Authorization", "Bearer "+a.token)
-	request.Header.Set("Content-Type", "application/json")
-	request.Header.Set("Accept-Language", a.lang)
-	request.Header.Set("User-Agent", "howdah")
-	answer, err := http.DefaultClient.Do(request)
-	if err != nil {
-		return fault.Wrap(err, fault.Unavailable, "cli.unreachable", fault.Args{"url": a.url})
-	}
-	defer answer.Body.Close()
-	raw, err := io.ReadAll(io.LimitReader(answer.Body, 8<<20))
-	if err != nil {
-		return fault.Wrap(err, fault.Unavailable, "cli.unreachable", fault.Args{"url": a.url})
-	}
-	if answer.StatusCode >= 300 {
-		var failure struct {
-			Error struct{ Code, Message, Hint string }
-		}
-		if json.Unmarshal(raw, &failure) != nil || failure.Error.Code == "" {
-			return fault.New(fault.Unavailable, "cli.not_howdah", fault.Args{"url": a.url, "status": answer.Status})
-		}
-		return fault.New(fault.Code(failure.Error.Code), "cli.refused", fault.Args{"message": failure.Error.Message, "hint": failure.Error.Hint})
-	}
-	if out == nil {
+	return a.fault(a.Call(ctx, method, path, in, out))
+}
+
+// fault is an error of the client's for people.
+func (a apiClient) fault(err error) error {
+	var refused *client.Error
+	switch {
+	case err == nil:
 		return nil
+	case errors.As(err, &refused):
+		return fault.New(fault.Code(refused.Code), "cli.refused", fault.Args{"message": refused.Message, "hint": refused.Hint})
+	case errors.Is(err, client.ErrNotHowdah):
+		return fault.Wrap(err, fault.Unavailable, "cli.not_howdah", fault.Args{"url": a.URL, "status": strings.TrimPrefix(err.Error(), client.ErrNotHowdah.Error()+": ")})
+	case errors.Is(err, client.ErrAddress):
+		return fault.Wrap(err, fault.Invalid, "cli.url", fault.Args{"url": a.URL})
+	case errors.Is(err, client.ErrReset):
+		return fault.Wrap(err, fault.Conflict, "cli.reset")
 	}
-	return json.Unmarshal(raw, out)
+	return fault.Wrap(err, fault.Unavailable, "cli.unreachable", fault.Args{"url": a.URL})
 }

@@ -29,7 +29,7 @@ func (c *undeleteCmd) Run(ctx context.Context, t *terminal) error {
 	if c.Token == "" {
 		return fault.New(fault.Unauthenticated, "cli.no_token", fault.Args{"url": c.URL})
 	}
-	api := apiClient{url: strings.TrimSuffix(c.URL, "/") + "/api/v1", token: c.Token, lang: string(t.lang)}
+	api := newAPI(c.URL, c.Token, t)
 	since, err := keeper.ParseMoment(c.Since, time.Local)
 	if err != nil {
 		return err
