@@ -97,8 +97,8 @@ func (h *Hooks) Run(ctx context.Context) {
 func (h *Hooks) due(ctx context.Context) ([]int64, error) {
 	rows, err := h.db.Query(ctx, `
 		UPDATE chat.outgoing SET lease = now() + $1 WHERE id IN (
-			SELECT h.id FROM chat.outgoing h JOIN chat.room r ON r.id = h.room_id
-			WHERE h.off_at IS NULL AND r.seq <> h.cursor AND h.next_at <= now() AND (h.lease IS NULL OR h.lease < now())
+			SELECT h.id FROM chat.outgoing h JOIN chat.room r ON r.id = h.room_id JOIN account.person b ON b.id = h.bot_id
+			WHERE b.disabled_at IS NULL AND h.off_at IS NULL AND r.seq <> h.cursor AND h.next_at <= now() AND (h.lease IS NULL OR h.lease < now())
 			ORDER BY h.next_at LIMIT 20 FOR UPDATE OF h SKIP LOCKED) RETURNING id`, leaseFor)
 	if err != nil {
 		return nil, pg.Fault(err)
@@ -120,9 +120,12 @@ func (h *Hooks) follow(ctx context.Context, id int64) error {
 		return err
 	}
 	events, err := h.rooms.Since(ctx, w.bot(), w.Room, w.Cursor, most)
-	if fault.HasKey(err, "chat.no_room") || err == nil && len(events) == 0 {
-		// It was taken out of the room, and what is said there is not for it any more; or the room is shorter than it was, after a restore.
+	if fault.HasKey(err, "chat.no_room") { // it was taken out of the room: what is said there is not for it
 		return h.moveTo(ctx, w, 0)
+	}
+	if err == nil && len(events) == 0 { // after a restore, the room may be shorter than what was sent
+		_, err = h.db.Exec(ctx, `UPDATE chat.outgoing h SET cursor = r.seq FROM chat.room r WHERE h.id = $1 AND r.id = h.room_id AND r.seq < h.cursor`, w.ID)
+		return pg.Fault(err)
 	}
 	if err != nil {
 		return err

@@ -185,7 +185,7 @@ type way struct {
 	Calls  bool
 }
 
-// Take says in a room what came to its address. The same again, where the sender says that it is, gives the answer of the first time and says nothing twice.
+// Take says in a room what came to its address, once Admit has let it in. The same again, where the sender says that it is, gives the answer of the first time and says nothing twice.
 func (h *Hooks) Take(ctx context.Context, r Request) (Taken, error) {
 	w, err := h.find(ctx, r.Token)
 	if err != nil {
@@ -196,7 +196,7 @@ func (h *Hooks) Take(ctx context.Context, r Request) (Taken, error) {
 	if err != nil {
 		trouble = fault.Of(err).Key
 	}
-	if !fault.Is(err, fault.Unavailable) && !fault.Is(err, fault.RateLimited) { // a flood writes nothing
+	if !fault.Is(err, fault.Unavailable) {
 		_, noteErr := h.db.Exec(ctx, `UPDATE chat.incoming SET used_at = now(), used = used + 1, trouble = $2 WHERE id = $1`, w.ID, trouble)
 		if err == nil && noteErr != nil && !fault.Is(pg.Fault(noteErr), fault.Unavailable) {
 			err = pg.Fault(noteErr)
@@ -205,9 +205,12 @@ func (h *Hooks) Take(ctx context.Context, r Request) (Taken, error) {
 	return taken, err
 }
 
-// Known tells whether there is such an address, before a body is read.
-func (h *Hooks) Known(ctx context.Context, token string) error {
-	_, err := h.find(ctx, token)
+// Admit tells whether there is such an address, and whether something may come to it now: asked before a body is read. A flood is told to wait.
+func (h *Hooks) Admit(ctx context.Context, token string) error {
+	w, err := h.find(ctx, token)
+	if err == nil {
+		err = h.paces.take(w.ID)
+	}
 	return err
 }
 
@@ -233,9 +236,6 @@ func (h *Hooks) find(ctx context.Context, token string) (way, error) {
 }
 
 func (h *Hooks) take(ctx context.Context, w way, r Request) (Taken, error) {
-	if err := h.paces.take(w.ID); err != nil {
-		return Taken{}, err
-	}
 	select {
 	case h.taking <- struct{}{}:
 		defer func() { <-h.taking }()

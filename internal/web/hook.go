@@ -37,7 +37,7 @@ func (d *Door) takeHook(r *http.Request) error {
 			break
 		}
 	}
-	if err := d.options.Hooks.Known(r.Context(), in.Token); err != nil {
+	if err := d.options.Hooks.Admit(r.Context(), in.Token); err != nil {
 		return err
 	}
 	var err error
