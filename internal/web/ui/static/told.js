@@ -2,7 +2,7 @@
 // What is told follows the same rules as on the server (package tell), which tells those who have no page open.
 
 import { data, store, t } from "./page.js"
-import { callsAll } from "./calls.js"
+import { callsHere, callsRoom } from "./calls.js"
 import * as live from "./live.js"
 import { label, muted, onCount, onPost, rooms, silent } from "./sidebar.js"
 
@@ -24,7 +24,7 @@ export function wanted(event, room) {
   if (bell === "nothing") return false
   const thread = message.thread && room.bells?.find((one) => one.thread === message.thread)
   if (thread && (thread.silent || muted(thread.mute_until))) return false
-  if (message.mentions?.some((one) => one === me.handle || callsAll.has(one))) return true
+  if (message.mentions?.some((one) => one === me.handle || callsRoom.has(one) || !me.away && callsHere.has(one))) return true
   if (message.thread && event.root?.followers.includes(me.id)) return true
   return bell === "all" && (!message.thread || !!message.aloud || room.kind === "direct")
 }
