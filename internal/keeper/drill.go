@@ -343,7 +343,7 @@ func drillFolder(ctx context.Context, options DrillOptions) (dir string, drop fu
 		if !held { // somebody who sweeps was quicker
 			continue
 		}
-		drop = func(ctx context.Context) error { return errors.Join(dropDrill(ctx, dir, options), release()) }
+		drop = func(ctx context.Context) error { return dropDrill(ctx, dir, options, release) }
 		if err := x.own(dir); err != nil {
 			return "", nil, errors.Join(err, drop(ctx))
 		}
@@ -367,14 +367,24 @@ func sweepDrills(ctx context.Context, options DrillOptions) {
 			continue // being made, or not one of ours
 		}
 		if release, held, err := cluster.Lock(filepath.Join(dir, heldName)); err == nil && held {
-			_ = dropDrill(ctx, dir, options)
-			_ = release()
+			_ = dropDrill(ctx, dir, options, release)
 		}
 	}
 }
 
-// dropDrill stops what runs in a drill's folder and removes all of it. The file that says whose it is goes last.
-func dropDrill(ctx context.Context, dir string, options DrillOptions) error {
+// dropDrill stops what runs in a drill's folder and removes all of it. The file that says whose it is goes last, and release gives its lock up.
+func dropDrill(ctx context.Context, dir string, options DrillOptions, release func() error) error {
+	if err := emptyDrill(ctx, dir, options); err != nil {
+		return errors.Join(err, release())
+	}
+	if runtime.GOOS == "windows" { // a file that is open cannot be removed there, and whoever sweeps now removes the same
+		return errors.Join(release(), removeTree(ctx, dir))
+	}
+	return errors.Join(removeTree(ctx, dir), release())
+}
+
+// emptyDrill does that but for the file.
+func emptyDrill(ctx context.Context, dir string, options DrillOptions) error {
 	to := filepath.Join(dir, "cluster")
 	var errs []error
 	for _, one := range []string{to, filepath.Join(to, unfinishedName)} {
@@ -404,10 +414,7 @@ func dropDrill(ctx context.Context, dir string, options DrillOptions) error {
 			}
 		}
 	}
-	if err := errors.Join(errs...); err != nil {
-		return err
-	}
-	return removeTree(ctx, dir)
+	return errors.Join(errs...)
 }
 
 // removeTree is os.RemoveAll, but a helper of the restore that is about to end may put one more file into a folder that is being removed.

@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -366,8 +367,7 @@ func makeStage(parent string) (dir string, release func(), err error) {
 	for _, path := range left {
 		if unlock, held, err := cluster.Lock(path); err == nil && held {
 			_ = os.RemoveAll(strings.TrimSuffix(path, ".lock"))
-			_ = os.Remove(path)
-			_ = unlock()
+			dropLock(path, unlock)
 		}
 	}
 	if err := os.MkdirAll(parent, 0o700); err != nil {
@@ -382,9 +382,19 @@ func makeStage(parent string) (dir string, release func(), err error) {
 	}
 	return dir, func() {
 		_ = os.RemoveAll(dir)
-		_ = os.Remove(dir + ".lock")
-		_ = unlock()
+		dropLock(dir+".lock", unlock)
 	}, nil
+}
+
+// dropLock removes the file of a lock that we hold, and gives it up. Windows removes no file that is open.
+func dropLock(path string, unlock func() error) {
+	if runtime.GOOS == "windows" {
+		_ = unlock()
+		_ = os.Remove(path)
+		return
+	}
+	_ = os.Remove(path)
+	_ = unlock()
 }
 
 // stageFault says that there is no room for the files of the directory form.
