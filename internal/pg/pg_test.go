@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"sync"
 	"testing"
 
@@ -150,5 +151,25 @@ func TestTheRoleOfADSNInEveryForm(t *testing.T) {
 	}
 	if _, err := pg.Role("postgres://[/"); !fault.HasKey(err, "pg.dsn") {
 		t.Error(err)
+	}
+}
+
+// TestTablesAreThoseThatTheMigrationsMake: the watch knows by them what is Howdah's own.
+func TestTablesAreThoseThatTheMigrationsMake(t *testing.T) {
+	t.Parallel()
+	db := pgtest.New(t)
+	known := pg.Tables()
+	rows, err := db.App.Query(t.Context(), `SELECT schemaname || '.' || tablename FROM pg_tables WHERE schemaname !~ '^(pg_|information_schema)'`)
+	if err != nil {
+		t.Fatal(err)
+	}
+	tables, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	if err != nil || len(tables) < 10 {
+		t.Fatal(tables, err)
+	}
+	for _, table := range tables {
+		if !slices.Contains(known, table) {
+			t.Errorf("%s is not known in %q", table, known)
+		}
 	}
 }

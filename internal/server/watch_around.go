@@ -50,7 +50,9 @@ func (a *around) look(ctx context.Context, w *watcher) (all []*judge.Snapshot, s
 	a.known = known
 	here := w.eyes.Config().Database
 	// What is done in one in which auditing is switched off would alarm each time. That it is has been an alert of its own, and howdah audit check names it.
-	databases = slices.DeleteFunc(databases, func(d catalog.Database) bool { return d.Name == here || d.Mute && w.audits.Load() })
+	databases = slices.DeleteFunc(databases, func(d catalog.Database) bool {
+		return d.Name == here || !d.May && w.above == nil || d.Mute && w.audits.Load()
+	})
 	databases = databases[:min(len(databases), mostAround)]
 	slices.SortStableFunc(databases, func(x, y catalog.Database) int { return known[x].looked.Compare(known[y].looked) })
 	for _, database := range databases[:min(len(databases), fewAround)] {
@@ -58,7 +60,7 @@ func (a *around) look(ctx context.Context, w *watcher) (all []*judge.Snapshot, s
 		if time.Since(one.looked) < aroundPace {
 			break
 		}
-		snapshot, amiss, err := w.lookInto(ctx, database.Name)
+		snapshot, amiss, err := w.lookInto(ctx, database)
 		if err != nil && ctx.Err() != nil {
 			break // it took too long: the rest has its turn with the next look
 		}
@@ -96,8 +98,12 @@ func makesDatabase(l *audit.Line) bool {
 }
 
 // lookInto reads the catalogs of another database, and whether the event triggers there are not as they should be.
-func (w *watcher) lookInto(ctx context.Context, database string) (snapshot *judge.Snapshot, amiss bool, err error) {
-	conn, err := w.enter(ctx, database)
+func (w *watcher) lookInto(ctx context.Context, database catalog.Database) (snapshot *judge.Snapshot, amiss bool, err error) {
+	way := w.way
+	if !database.May {
+		way = w.above
+	}
+	conn, err := w.enterBy(ctx, way, database.Name)
 	if err != nil {
 		return nil, false, err
 	}

@@ -76,7 +76,11 @@ func (w *watcher) connect(ctx, now context.Context) error {
 
 // enter connects as the watcher's role, to a database ("": the one that its way leads to): what is done in that session is the watch's own.
 func (w *watch) enter(ctx context.Context, database string) (*pgx.Conn, error) {
-	dsn, err := w.way()
+	return w.enterBy(ctx, w.way, database)
+}
+
+func (w *watch) enterBy(ctx context.Context, way func() (string, error), database string) (*pgx.Conn, error) {
+	dsn, err := way()
 	if err != nil {
 		return nil, err
 	}
@@ -88,6 +92,7 @@ func (w *watch) enter(ctx context.Context, database string) (*pgx.Conn, error) {
 		conf.Database = database
 	}
 	conf.RuntimeParams["application_name"] = "howdah watch"
+	conf.RuntimeParams["search_path"] = "pg_catalog" // whatever the database's owner has set: what they made must not be taken for PostgreSQL's own
 	conn, err := pgx.ConnectConfig(ctx, conf)
 	if err != nil {
 		return nil, err

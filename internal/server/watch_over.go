@@ -40,6 +40,7 @@ type watch struct {
 	logDir  func() string
 	written func() map[string]string                          // settings that we write into its files
 	way     func() (dsn string, err error)                    // that role's
+	above   func() (dsn string, err error)                    // a superuser's, for databases that the role may not connect to; nil: they are not looked at
 	entered func(context.Context, *pgx.Conn) error            // called with each connection of its; nil: nobody wants to know
 	ask     func(context.Context) (pg.Queryer, error)         // where it is asked what became of transactions
 	epoch   func(context.Context, pg.Queryer) (string, error) // names the state of a database that may go back
@@ -77,6 +78,7 @@ func newServer(options Options) *Server {
 		s.watch.written, s.watch.logDir = c.Written, c.LogDir
 		s.watch.audits.Store(c.Installation().PgAudit)
 		s.watch.way = func() (string, error) { return c.DSN(cluster.Watcher, cluster.Database) }
+		s.watch.above = func() (string, error) { return c.DSN(cluster.Superuser, cluster.Database) }
 	}
 	return s
 }

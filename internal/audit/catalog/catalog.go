@@ -142,17 +142,18 @@ func ReadOwn(ctx context.Context, conn *pgx.Conn) (own *judge.Snapshot, err erro
 	return own, err
 }
 
-// Database is a database that one can connect to. One that was dropped and made anew has another OID.
+// Database is a database that takes connections. One that was dropped and made anew has another OID.
 type Database struct {
 	Name string
 	OID  uint32
+	May  bool // the one who asked may connect to it
 	Mute bool // somebody has switched pgAudit's class ddl off for all of it: no record explains what is done there
 }
 
-// Databases are those that one can connect to. One with the limit -2 is what a DROP DATABASE that was broken off has left.
+// Databases are those that take connections. One with the limit -2 is what a DROP DATABASE that was broken off has left.
 func Databases(ctx context.Context, conn *pgx.Conn) ([]Database, error) {
-	rows, err := conn.Query(ctx, `SELECT datname::text, oid, EXISTS (SELECT FROM pg_catalog.pg_db_role_setting s, unnest(s.setconfig) c WHERE s.setdatabase = d.oid AND s.setrole = 0 AND c ~ '^pgaudit\.log=' AND c !~* '[=, "](ddl|all)([, "]|$)')
-		FROM pg_catalog.pg_database d WHERE datallowconn AND datconnlimit <> -2 AND pg_catalog.has_database_privilege(oid, 'CONNECT') ORDER BY datname`)
+	rows, err := conn.Query(ctx, `SELECT datname::text, oid, pg_catalog.has_database_privilege(oid, 'CONNECT'), EXISTS (SELECT FROM pg_catalog.pg_db_role_setting s, unnest(s.setconfig) c WHERE s.setdatabase = d.oid AND s.setrole = 0 AND c ~ '^pgaudit\.log=' AND c !~* '[=, "](ddl|all)([, "]|$)')
+		FROM pg_catalog.pg_database d WHERE datallowconn AND datconnlimit <> -2 ORDER BY datname`)
 	if err != nil {
 		return nil, fault.Wrap(err, fault.Unavailable, "catalog.read")
 	}

@@ -57,6 +57,7 @@ func TestWhatIsChangedBehindTheLogsBack(t *testing.T) {
 	}
 	j := judge.New(rules, judge.Options{})
 	admin, watch := session(), session()
+	var beside *pgx.Conn // in another database, in which there is nothing of pgAudit but the library
 	marks := 0
 	var at audit.Position
 	// look reads the log to a mark behind everything that was done, and then compares the catalogs.
@@ -85,6 +86,14 @@ func TestWhatIsChangedBehindTheLogsBack(t *testing.T) {
 		both, err := catalog.Read(t.Context(), watch, j.Transactions())
 		if err != nil {
 			t.Fatal(err)
+		}
+		if beside != nil {
+			own, err := catalog.ReadOwn(t.Context(), beside)
+			if err != nil {
+				t.Fatal(err)
+			}
+			own.Commits, own.Of = both[0].Commits, both[0].Of
+			both = append(both, own)
 		}
 		for _, snapshot := range both {
 			for _, v := range j.Reconcile(snapshot) {
@@ -135,6 +144,43 @@ func TestWhatIsChangedBehindTheLogsBack(t *testing.T) {
 	if found := look(); len(found) > 0 {
 		t.Errorf("what was taken away openly is not explained: %v", found)
 	}
+
+	if dsn, err = s.DSN(cluster.Superuser, "other"); err != nil {
+		t.Fatal(err)
+	}
+	beside = session()
+	do(beside, "SET ROLE watch")
+	look()
+	there := session()
+	do(there, "CREATE FUNCTION two() RETURNS int LANGUAGE sql AS 'SELECT 2'", "ALTER FUNCTION two() SECURITY DEFINER", "CREATE FUNCTION three() RETURNS int LANGUAGE sql AS 'SELECT 3'", "DROP FUNCTION three()", "CREATE EXTENSION pg_trgm", "CREATE EXTENSION hstore",
+		"DROP EXTENSION hstore", "CREATE TABLE t(a int)", "CREATE POLICY mine ON t USING (true)", "CREATE PUBLICATION p FOR TABLE t", "ALTER DEFAULT PRIVILEGES GRANT SELECT ON TABLES TO crew", "DO $$ BEGIN CREATE FUNCTION four() RETURNS int LANGUAGE sql AS 'SELECT 4'; END $$",
+		"DO $$ BEGIN BEGIN ALTER FUNCTION two() SECURITY INVOKER; EXCEPTION WHEN others THEN NULL; END; END $$", "BEGIN", "SAVEPOINT a", "CREATE OR REPLACE FUNCTION two() RETURNS int LANGUAGE sql AS 'SELECT 22'", "COMMIT")
+	if found := look(); len(found) > 0 {
+		t.Errorf("what was done openly in another database is not explained: %v", found)
+	}
+	do(there, "UPDATE pg_proc SET prosecdef = true WHERE proname = 'two'")
+	if found := look(); !slices.Equal(found, []string{"catalog.unexplained function public.two()"}) {
+		t.Errorf("what was done there behind the log's back: %v", found)
+	}
+	do(admin, "CREATE DATABASE quiet", "ALTER DATABASE quiet SET pgaudit.log = 'read, write'", "ALTER DATABASE other SET pgaudit.log = 'role, ddl'")
+	databases, err := catalog.Databases(t.Context(), watch)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var names []string
+	for _, d := range databases {
+		if names = append(names, d.Name); d.OID == 0 || d.Mute != (d.Name == "quiet") || d.May != (d.Name == "other" || d.Name == "quiet") { // the scratch cluster lets nobody into its own
+			t.Errorf("%+v", d)
+		}
+	}
+	if !slices.Equal(names, []string{cluster.Database, "other", "postgres", "quiet", "template1"}) {
+		t.Errorf("%q", names)
+	}
+	beside = nil
+	if dsn, err = s.DSN(cluster.Superuser, "postgres"); err != nil {
+		t.Fatal(err)
+	}
+	look()
 
 	hidden := session()
 	do(hidden, "SET pgaudit.log = 'none'", "CREATE ROLE ghost SUPERUSER LOGIN", "CREATE FUNCTION trap() RETURNS int LANGUAGE sql AS 'SELECT 1'", "GRANT crew TO monitor", "ALTER ROLE monitor SET search_path = 'a'", "DROP ROLE sub3", "ALTER PUBLICATION p ADD TABLE t4", "CREATE SUBSCRIPTION leak CONNECTION 'dbname=x' PUBLICATION p WITH (connect = false)", "RESET pgaudit.log",

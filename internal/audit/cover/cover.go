@@ -205,6 +205,7 @@ func (o *Options) connect(ctx context.Context, database string) (*pgx.Conn, erro
 	}
 	conf.Database = database
 	conf.RuntimeParams["application_name"] = Marker
+	conf.RuntimeParams["search_path"] = "pg_catalog" // whatever the database's owner has set: what they made must not be taken for PostgreSQL's own, least of all by a superuser
 	conn, err := pgx.ConnectConfig(ctx, conf)
 	if err != nil {
 		return nil, failed(err)

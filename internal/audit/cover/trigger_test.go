@@ -193,6 +193,13 @@ func TestTriggersTellWhatStatementsDoNot(t *testing.T) {
 	}
 	run("restored", "psql", dump, "--no-psqlrc", "--quiet", "--set=ON_ERROR_STOP=1")
 
+	// Whoever owns a database cannot have us run what is theirs.
+	do(cluster.Superuser, "ALTER DATABASE restored SET search_path = public, pg_catalog", "GRANT ALL ON DATABASE restored TO restorer")
+	run("restored", "psql", []byte(`CREATE SCHEMA IF NOT EXISTS public; CREATE FUNCTION public.to_hex(bigint) RETURNS text LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'run as %', current_user; END $$;`), "--no-psqlrc", "--quiet", "--set=ON_ERROR_STOP=1")
+	if _, err := apply(); err != nil {
+		t.Error(err)
+	}
+
 	// What somebody else has there stays, is told of, and keeps no other database from being settled.
 	do(cluster.Superuser, "ALTER EVENT TRIGGER howdah_watch_dropped ENABLE", "CREATE TABLE howdah_watch.diary(a int)", "CREATE DATABASE bare TEMPLATE template0")
 	if report, err := apply(); !fault.HasKey(err, "cover.strange") || len(report.Changed) != 1 || !strings.HasPrefix(report.Changed[0], "bare: event triggers") {
