@@ -257,7 +257,15 @@ func (s *stage) learn() {
 	if err := j.Save(&saved); err != nil {
 		s.t.Fatal(err)
 	}
-	s.learned = saved.Bytes()
+	// Its transactions are those of another PostgreSQL: one of this house that happened to have such a number would be explained by them.
+	var state map[string]json.RawMessage
+	if err := json.Unmarshal(saved.Bytes(), &state); err != nil {
+		s.t.Fatal(err)
+	}
+	state["Ledger"] = json.RawMessage("{}")
+	if s.learned, err = json.Marshal(state); err != nil {
+		s.t.Fatal(err)
+	}
 }
 
 // reset makes the shop as it was and lets the watch begin at this moment, with what it has learned and nothing else.
