@@ -111,3 +111,24 @@ func TestWhatFailedIsNoLoss(t *testing.T) {
 		t.Errorf("%+v", v)
 	}
 }
+
+// TestTransactionsOfAnotherHistoryExplainNothing: a cluster that went back gives the same numbers again.
+func TestTransactionsOfAnotherHistoryExplainNothing(t *testing.T) {
+	t.Parallel()
+	j := New(ours(t), Options{})
+	start := time.Date(2026, 9, 1, 9, 0, 0, 0, time.UTC)
+	role := func(epoch string, minute int, xmin uint32) []Verdict {
+		rows := []Row{{Type: "role", Name: "anna", XMin: 3}}
+		if xmin > 0 {
+			rows = append(rows, Row{Type: "role", Name: "ghost", XMin: xmin, Says: "superuser"})
+		}
+		return j.Reconcile(&Snapshot{At: start.Add(time.Duration(minute) * time.Minute), Epoch: epoch, Rows: rows})
+	}
+	j.Line(&audit.Line{Time: start, SessionStart: start, SessionID: "s", LineNum: 1, User: "anna", DB: "shop", App: "psql", Severity: "LOG", BackendType: "client backend", TXID: 900,
+		Audit: &audit.Record{Type: "SESSION", StatementID: 1, SubstatementID: 1, Class: "ROLE", Command: "CREATE ROLE", Statement: "CREATE ROLE clerk", Rows: -1}})
+	role("1", 1, 0)
+	role("2", 2, 0)
+	if v := role("2", 3, 900); len(v) != 1 || v[0].Rule != "watch.unexplained" {
+		t.Errorf("%+v", v)
+	}
+}

@@ -2,6 +2,7 @@ package judge
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -126,7 +127,13 @@ func (j *Judge) Reconcile(now *Snapshot) []Verdict {
 	if now.Scope == "" {
 		j.forget(now)
 	}
-	if before == nil || before.Epoch != now.Epoch {
+	if before == nil {
+		return nil
+	}
+	if before.Epoch != now.Epoch {
+		if now.Scope == "" { // the numbers of transactions that were taken back come again, and are others
+			maps.DeleteFunc(st.Ledger, func(_ uint32, n *entry) bool { return n.At.Before(before.At) })
+		}
 		return nil
 	}
 	if now.Scope == ServerScope {
