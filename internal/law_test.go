@@ -22,6 +22,7 @@ var nevers = map[string][]string{
 	"chat":          {"cluster", "config", "lang", "tell", "audit", "audit/index", "web", "server", "cli"},
 	"hook":          {"cluster", "keeper", "config", "lang", "tell", "audit", "alert", "web", "server", "cli"},
 	"audit":         {"pg", "audit/index", "cluster", "config", "lang", "account", "chat", "keeper", "repo", "wal", "web", "server", "cli"},
+	"push":          {"pg", "cluster", "config", "lang", "account", "chat", "audit", "tell", "web", "server", "cli"},
 	"tell":          {"cluster", "config", "audit", "audit/index", "keeper", "web", "server", "cli"},
 	"web":           {"cluster", "config", "server", "cli"},
 	"server":        {"config", "cli"},

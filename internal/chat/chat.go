@@ -144,6 +144,7 @@ type Rooms struct {
 		n map[int64]int // searches of each person that are under way, or wait for their turn
 	}
 	grown     chan struct{} // there is more to index
+	posted    chan struct{} // there is more to tell of; see Posted
 	stopIndex func()
 
 	commits atomic.Int64
@@ -160,7 +161,7 @@ func Open(ctx context.Context, db, steady *pg.Pool, trouble func(error)) *Rooms 
 	if trouble == nil {
 		trouble = func(error) {}
 	}
-	r := &Rooms{db: db, grown: make(chan struct{}, 1), searching: make(chan struct{}, mostSearching), searchFor: searchFor}
+	r := &Rooms{db: db, grown: make(chan struct{}, 1), posted: make(chan struct{}, 1), searching: make(chan struct{}, mostSearching), searchFor: searchFor}
 	r.searchers.n = map[int64]int{}
 	r.live = newLive(ctx, r, trouble)
 	r.posts = newLane(func(batch []*post) { r.commitPosts(ctx, steady, batch) })

@@ -70,6 +70,7 @@ type live struct {
 
 	mu        sync.Mutex
 	loops     map[int64]*loop
+	attention map[Listener]time.Time       // until when somebody surely sits before it
 	listeners map[Listener]map[int64]*loop // and the loops that each is attached to
 	people    map[int64]map[Listener]struct{}
 	epoch     string
@@ -81,7 +82,7 @@ type live struct {
 }
 
 func newLive(ctx context.Context, rooms *Rooms, told func(error)) *live {
-	l := &live{told: told, rooms: rooms, loops: map[int64]*loop{}, listeners: map[Listener]map[int64]*loop{}, people: map[int64]map[Listener]struct{}{}, look: make(chan struct{}, 1)}
+	l := &live{told: told, rooms: rooms, loops: map[int64]*loop{}, attention: map[Listener]time.Time{}, listeners: map[Listener]map[int64]*loop{}, people: map[int64]map[Listener]struct{}{}, look: make(chan struct{}, 1)}
 	l.ctx, l.cancel = context.WithCancel(ctx)
 	l.done.Add(2)
 	go l.poll()
@@ -127,6 +128,7 @@ func (r *Rooms) Unlisten(who Listener) {
 	l.mu.Lock()
 	loops := l.listeners[who]
 	delete(l.listeners, who)
+	delete(l.attention, who)
 	id := who.Person().ID
 	delete(l.people[id], who)
 	if len(l.people[id]) == 0 {
@@ -204,6 +206,42 @@ func (r *Rooms) Typing(who Listener, room int64) {
 	}
 }
 
+// attentive is how long a page that says that somebody looks at it is believed without saying so again.
+const attentive = 90 * time.Second
+
+// Attend says whether somebody sits before a listener's page just now.
+func (r *Rooms) Attend(who Listener, on bool) {
+	r.live.mu.Lock()
+	defer r.live.mu.Unlock()
+	if _, listening := r.live.listeners[who]; on && listening {
+		r.live.attention[who] = time.Now().Add(attentive)
+	} else {
+		delete(r.live.attention, who)
+	}
+}
+
+// Attentive tells whether somebody sits before a page of theirs on this node.
+func (r *Rooms) Attentive(person int64) bool {
+	r.live.mu.Lock()
+	defer r.live.mu.Unlock()
+	for who := range r.live.people[person] {
+		if time.Now().Before(r.live.attention[who]) {
+			return true
+		}
+	}
+	return false
+}
+
+// Posted gives a word when something may have been said since it was last taken: for who follows the rooms' logs. One such reader hears all of them.
+func (r *Rooms) Posted() <-chan struct{} { return r.posted }
+
+func (r *Rooms) nudge() {
+	select {
+	case r.posted <- struct{}{}:
+	default:
+	}
+}
+
 // Poke wakes a person's listeners as if their rooms had changed (a name, a right): they read Mine again.
 func (r *Rooms) Poke(person int64) { r.live.tickPerson(person) }
 
@@ -276,6 +314,7 @@ func (l *live) grew(room int64, g grown) {
 // tick is grew for those who have no events at hand: it only wakes.
 func (l *live) tick(room int64) {
 	l.rooms.tops.forget(room)
+	l.rooms.nudge()
 	l.grew(room, grown{})
 }
 

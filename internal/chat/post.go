@@ -216,6 +216,7 @@ func (r *Rooms) commitPosts(ctx context.Context, steady *pg.Pool, batch []*post)
 	batch = mergeRetries(batch)
 	r.storeOrPart(ctx, steady, r.aim(ctx, steady, batch))
 	r.nudgeIndex()
+	r.nudge()
 	rooms := map[int64]*grown{}
 	for _, p := range batch {
 		if p.err != nil {

@@ -3,11 +3,14 @@ package e2e
 import (
 	"fmt"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/chromedp/cdproto/browser"
+	"github.com/chromedp/cdproto/cdp"
 	"github.com/chromedp/cdproto/page"
+	"github.com/chromedp/cdproto/serviceworker"
 	"github.com/chromedp/chromedp"
 )
 
@@ -28,6 +31,25 @@ func (w *window) notifying() {
 				super.close()
 			}
 		}`})
+}
+
+// comes is wait for what a promise says.
+func (w *window) comes(what, promise string) {
+	w.t.Helper()
+	for deadline := time.Now().Add(patience); ; {
+		holds, err := try[bool](w, promise)
+		if err == nil && holds {
+			return
+		}
+		if time.Now().After(deadline) {
+			w.t.Fatalf("waited in vain for %s: %s (last: %v)\n%s", what, promise, err, w.says())
+		}
+		select {
+		case <-w.ctx.Done():
+			w.t.Fatal(w.ctx.Err())
+		case <-time.After(25 * time.Millisecond):
+		}
+	}
 }
 
 // told waits until a page has told so many things, and gives the last: its title and its words.
@@ -109,4 +131,68 @@ func TestWhoLooksElsewhereIsToldOnceAndOfWhatTheyWant(t *testing.T) {
 	b.wait("what was read elsewhere to go", `told[0].gone`)
 	get[bool](b, `told[0].dispatchEvent(new Event("click"))`)
 	b.at(fmt.Sprintf("/room/%d?at=%d#m%d", direct, seq, seq))
+}
+
+func TestTheAppIsToldWithItsPagesClosedAndOpensWithoutANetwork(t *testing.T) {
+	h := story(t)
+	ada, wei := h.person(t, "Ada"), h.person(t, "Wei")
+	room := ada.room(t, "public", "app", wei)
+	path := fmt.Sprint("/room/", room)
+	ada.say(t, room, "what stands there")
+	line := h.wire(t)
+	w := h.open(t, wei, look{through: line})
+	w.expectAway()
+	w.notifying()
+	var worker atomic.Value // the id of its registration
+	if err := chromedp.Listen(w.ctx, func(event any) {
+		if e, ok := event.(*serviceworker.EventWorkerRegistrationUpdated); ok {
+			for _, one := range e.Registrations {
+				worker.Store(string(one.RegistrationID))
+			}
+		}
+	}); err != nil {
+		t.Fatal(err)
+	}
+	do(w, serviceworker.Enable, cdp.Empty{})
+	w.visit("/told")
+	w.live()
+	w.click("#here-offline input")
+	w.wait("it to be kept", `document.querySelector("#here-offline input").checked && navigator.serviceWorker.controller`)
+	w.visit(path)
+	w.live()
+	w.sees("what stands there")
+	w.comes("the room to be kept", `caches.keys().then((names) => Promise.all(names.filter((one) => one.startsWith("howdah-pages-")).map(async (one) => (await (await caches.open(one)).keys()).length))).then((n) => n.join() === "1")`)
+
+	// Pushed to, as a push service's message arrives: heard once, however often it comes.
+	shown := `navigator.serviceWorker.getRegistration().then((one) => one.getNotifications()).then((all) => all.map((one) => one.title + ": " + one.body).join())`
+	deliver := func(seq int, words string) {
+		t.Helper()
+		do(w, serviceworker.DeliverPushMessage, serviceworker.DeliverPushMessageParams{Origin: w.base, RegistrationID: serviceworker.RegistrationID(worker.Load().(string)),
+			Data: fmt.Sprintf(`{"title":"Ada","body":%q,"tag":"room-%d","url":%q,"room":%d,"seq":%d,"person":%d,"lang":"en","count":1}`, words, 1_000_000+room, path, 1_000_000+room, seq, wei.ID)})
+	}
+	deliver(1, "one")
+	w.comes("a notification", shown+`.then((all) => all === "Ada: one")`)
+	get[bool](w, `navigator.serviceWorker.getRegistration().then((one) => one.getNotifications()).then((all) => { all.forEach((one) => one.close()); return true })`)
+	deliver(1, "one")
+	w.comes("it again without a sound", `navigator.serviceWorker.getRegistration().then((one) => one.getNotifications()).then((all) => all.length === 1 && all[0].silent && !all[0].renotify)`)
+	deliver(2, "two")
+	w.comes("the newer one in its place", shown+`.then((all) => all === "Ada: two")`)
+
+	// Without a network the room opens as it was; with it, never.
+	line.cutOff()
+	w.visit(path)
+	w.sees("what stands there")
+	w.wait("to be told that it is away", `!document.getElementById("banner").hidden`)
+	w.visit("/people")
+	w.wait("the page of what was not kept", `document.querySelector("h1").textContent === "There is no network"`)
+	line.mend()
+	ada.say(t, room, "said meanwhile")
+	w.visit(path)
+	w.live()
+	w.sees("said meanwhile")
+
+	// Who signs out leaves nothing.
+	w.click(`form[action="/sign-out"] button`)
+	w.at("/sign-in")
+	w.comes("nothing to be kept", `caches.keys().then((names) => !names.some((one) => one.startsWith("howdah-pages-")))`)
 }

@@ -232,13 +232,26 @@ func (s *Server) start(ctx context.Context) error {
 	rooms := chat.Open(ctx, db, steady, s.databaseTrouble)
 	s.rooms.Store(rooms)
 	s.hooks = hook.Open(db, s.accounts, rooms, hook.Options{Private: o.Private, Why: hookWhy, Off: hookOff})
-	teller := tell.Open(db, rooms)
+	teller := tell.Open(db, rooms, tell.Options{Contact: contact(s.url), Trouble: func(err error) {
+		if err != nil {
+			o.Log.Error("people who have no page open cannot be told", "error", err)
+		}
+	}})
+	s.keeping.Go(func() { teller.Run(ctx) })
 	s.door = web.New(ctx, s.accounts, rooms, teller, web.Options{
 		PublicURL: s.url, Named: o.PublicURL != "" || o.TLS != nil, Proxies: o.Proxies, Secure: strings.HasPrefix(s.url, "https://"), Log: o.Log, Trouble: s.why, Warning: s.heed, Watch: s.watchPage(db), Past: s.pastPage(ctx), Doctor: o.Doctor, Hooks: s.hooks,
 	})
 	door.Store(s.door)
 	s.setHandler(s.door)
 	return nil
+}
+
+// contact is whom a push service can write to: they want to know, and take no address that is nobody's.
+func contact(url string) string {
+	if strings.HasPrefix(url, "https://") {
+		return url
+	}
+	return "https://localhost" // nothing but this machine is told from here
 }
 
 // open makes a pool of connections of the application's role.

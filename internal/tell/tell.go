@@ -5,6 +5,7 @@ package tell
 import (
 	"context"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -12,17 +13,93 @@ import (
 	"howdah/internal/account"
 	"howdah/internal/chat"
 	"howdah/internal/fault"
+	"howdah/internal/outside"
 	"howdah/internal/pg"
+	"howdah/internal/push"
 )
 
 // Teller is the door to this package. It is safe for concurrent use.
 type Teller struct {
-	db    *pg.Pool
-	rooms *chat.Rooms
+	db      *pg.Pool
+	rooms   *chat.Rooms
+	options Options
+
+	mu    sync.Mutex
+	known *push.Key // of this house, once it was read
 }
 
-// Open makes the package's door.
-func Open(db *pg.Pool, rooms *chat.Rooms) *Teller { return &Teller{db: db, rooms: rooms} }
+// Options of a teller; the zero value of each is its default.
+type Options struct {
+	Outside push.Asker    // speaks to push services; an outside.Client
+	Contact string        // whom a push service can write to: a mailto: or https: URL
+	Delay   time.Duration // in which a message may be read elsewhere, before it is pushed; 10 seconds
+	Pause   time.Duration // between two pushes of the same room or thread to a device; 20 seconds
+	Retry   time.Duration // to the second try, doubled for each after that; 5 seconds
+	Look    time.Duration // between two looks at least; 2 seconds
+	Trouble func(error)   // is told what keeps it from telling, once each time that it changes
+}
+
+// Open makes the package's door. Nothing is sent before Run.
+func Open(db *pg.Pool, rooms *chat.Rooms, options Options) *Teller {
+	for at, usual := range map[*time.Duration]time.Duration{&options.Delay: 10 * time.Second, &options.Pause: 20 * time.Second, &options.Retry: 5 * time.Second, &options.Look: 2 * time.Second} {
+		if *at == 0 {
+			*at = usual
+		}
+	}
+	if options.Outside == nil {
+		options.Outside = outside.New(outside.Limits{Body: 4 << 10})
+	}
+	if options.Contact == "" {
+		options.Contact = "https://localhost"
+	}
+	if options.Trouble == nil {
+		options.Trouble = func(error) {}
+	}
+	return &Teller{db: db, rooms: rooms, options: options}
+}
+
+// idle is how often it is looked without anybody having said anything: for what is to be tried again, and for other nodes' posts.
+const idle = 5 * time.Second
+
+// Run tells people until ctx ends. A kill loses nothing: what was to be told is in the database, and what was under way then is tried again.
+func (t *Teller) Run(ctx context.Context) {
+	ticker := time.NewTicker(min(idle, t.options.Look))
+	defer ticker.Stop()
+	looked, before := time.Time{}, ""
+	for {
+		posted := false
+		select {
+		case <-ctx.Done():
+			return
+		case <-t.rooms.Posted():
+			posted = true
+			wait := time.NewTimer(t.options.Look) // however much is posted, one look in a while
+			select {
+			case <-ctx.Done():
+				wait.Stop()
+				return
+			case <-wait.C:
+			}
+		case <-ticker.C:
+		}
+		err := error(nil)
+		if posted || time.Since(looked) > idle {
+			looked = time.Now()
+			err = t.follow(ctx)
+		}
+		for more := true; more && err == nil && ctx.Err() == nil; {
+			more, err = t.send(ctx)
+		}
+		now := ""
+		if err != nil {
+			now = fault.Of(err).Key
+		}
+		if now != before && ctx.Err() == nil && !fault.Is(err, fault.Unavailable) { // the database being away is told by who watches it
+			t.options.Trouble(err)
+		}
+		before = now
+	}
+}
 
 // Settings are what somebody wants to be told of outside of the page.
 type Settings struct {

@@ -112,7 +112,7 @@ func newHouse(t *testing.T) *house {
 	db := pgtest.New(t)
 	h := &house{T: t, db: db, accounts: account.Open(db.App, nil), rooms: chat.Open(t.Context(), db.App, db.Steady, nil)}
 	t.Cleanup(h.rooms.Close)
-	h.teller = Open(db.App, h.rooms)
+	h.teller = Open(db.App, h.rooms, Options{})
 	token, err := h.accounts.SetupToken(t.Context())
 	if err != nil {
 		t.Fatal(err)

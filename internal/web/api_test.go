@@ -184,6 +184,15 @@ func TestTheAPIFromFirstRoomToLast(t *testing.T) {
 		t.Error(r)
 	}
 	bob.refused(400, "chat.bell", "PUT", fmt.Sprintf("/rooms/%d/bell", direct2.num("id")), answer{"bell": "loud"})
+	if devices := bob.must("GET", "/devices", nil); len(devices["key"].(string)) != 87 || len(devices["devices"].([]any)) != 0 {
+		t.Error(devices)
+	}
+	keys := answer{"p256dh": "BCVxsr7N_eNgVRqvHtD0zTZsEc6-VV-JvLexhqUzORcxaOzi6-AYWXvTBHm4bjyPjs7Vd8pZGH6SRpkNtoIAiw4", "auth": "BTBZMqHH6r4Tts7J_aSIgg"}
+	bob.refused(403, "tell.browsers_only", "POST", "/devices", answer{"endpoint": "https://push.example.org/x", "keys": keys})
+	for _, endpoint := range []string{"http://push.example.org/x", "https://user:word@push.example.org/", "file:///etc/passwd", "https://", "x", ""} {
+		bob.refused(400, "push.subscription", "POST", "/devices", answer{"endpoint": endpoint, "keys": keys})
+	}
+	bob.refused(404, "tell.no_device", "DELETE", "/devices/1", nil)
 	whole := owner.must("POST", fmt.Sprintf("/rooms/%d/messages", direct2.num("id")), answer{"client_id": chat.NewID(), "body": "the first of a thread"}).num("seq")
 	bob.must("PUT", fmt.Sprintf("/rooms/%d/threads/%d/bell", direct2.num("id"), whole), answer{"bell": "nothing"})
 

@@ -62,6 +62,8 @@ func (d *Door) pages() []page {
 		{"POST /told", d.toldSave, false},
 		{"POST /told/quiet", d.toldQuiet, false},
 		{"POST /told/pause", d.toldPause, false},
+		{"POST /told/devices/{device}/remove", d.toldRemove, false},
+		{"GET /offline", d.offlinePage, true},
 		{"GET /search", d.searchPage, false},
 		{"GET /rooms", d.roomsPage, false},
 		{"POST /rooms", d.roomsCreate, false},
@@ -139,6 +141,9 @@ func (d *Door) calls() []call {
 		{"GET /api/v1/reminders", d.apiReminders},
 		{"GET /api/v1/told", d.apiTold},
 		{"PATCH /api/v1/told", d.apiSetTold},
+		{"GET /api/v1/devices", d.apiDevices},
+		{"POST /api/v1/devices", d.apiSubscribe},
+		{"DELETE /api/v1/devices/{device}", d.apiRemoveDevice},
 		{"PUT /api/v1/rooms/{room}/bell", d.apiBell},
 		{"PUT /api/v1/rooms/{room}/threads/{seq}/bell", d.apiThreadBell},
 		{"GET /api/v1/threads", d.apiThreads},
@@ -192,6 +197,9 @@ func (d *Door) routes() http.Handler {
 			if err == nil && r.URL.Query().Get("locale") != "" {
 				d.setCookie(w, r, localeCookie, string(v.lang), 365*24*3600, false)
 			}
+			if err == nil && v.me().ID != 0 {
+				w.Header().Set("Howdah-Person", strconv.FormatInt(v.me().ID, 10)) // whose page it is, for what keeps pages (sw.js)
+			}
 			if err == nil && !p.open && v.me().ID == 0 {
 				next := r.URL.RequestURI()
 				if r.Method != http.MethodGet {
@@ -241,6 +249,8 @@ func (d *Door) routes() http.Handler {
 		write(w, r, http.StatusOK, openAPI)
 	})
 	mux.HandleFunc("GET /static/{hash}/{path...}", d.static)
+	mux.HandleFunc("GET /sw.js", d.worker)
+	mux.HandleFunc("GET /manifest.webmanifest", d.manifest)
 	mux.HandleFunc("GET /healthz", d.health)
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) { d.fail(w, r, fault.New(fault.NotFound, "web.no_page")) })
 	return mux

@@ -388,6 +388,9 @@ func (s *socket) take(ctx context.Context, raw []byte) {
 	case "view":
 		s.door.rooms.View(s, o.Room)
 		return
+	case "attend": // somebody sits before the page: seq is 1, or 0
+		s.door.rooms.Attend(s, o.Seq > 0)
+		return
 	case "typing":
 		s.door.rooms.Typing(s, o.Room)
 		return

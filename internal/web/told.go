@@ -221,13 +221,20 @@ func (d *Door) showTold(v *visit, code int, problem error) error {
 	for day := time.Sunday; day <= time.Saturday; day++ {
 		p.Days = append(p.Days, ui.QuietDay{Day: int(day), On: slices.Contains(s.Quiet.Days, day)})
 	}
+	devices, err := d.tell.Devices(v.ctx(), v.me())
+	if err != nil {
+		return err
+	}
+	for _, one := range devices {
+		p.Devices = append(p.Devices, ui.ToldDevice{ID: one.ID, Name: device(one.Agent), Made: one.Made, Current: one.Session == v.session.ID})
+	}
 	p.SilentUntil, _ = s.SilentUntil(time.Now())
 	for _, r := range c.Rooms {
 		if r.Bell != "" || r.MuteUntil != nil {
 			p.Belled = append(p.Belled, r)
 		}
 	}
-	d.render(v.w, v.r, code, "told", p)
+	d.render(v.w, v.r, code, "told-page", p)
 	return nil
 }
 

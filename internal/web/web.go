@@ -169,7 +169,7 @@ func (d *Door) chain(next http.Handler) http.Handler {
 	}
 	next = origin.Handler(next)
 	policy := "default-src 'none'; script-src 'self'; style-src '" + ui.StyleHash() + "'; img-src 'self' data:; connect-src 'self'; " +
-		"form-action 'self'; base-uri 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'; trusted-types message"
+		"manifest-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'; trusted-types message worker"
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		d.Stats.Requests.Add(1)
 		d.forwarded(r)

@@ -15,7 +15,7 @@ type ThreadBell struct {
 // Silent tells whether I want to be told of nothing in the room; sidebar.js has the same rule.
 func (r Room) Silent() bool { return r.Bell == "nothing" || r.MuteUntil != nil }
 
-// ToldPage ("told"): what I want to be told of. Its forms:
+// ToldPage ("told-page"): what I want to be told of. Its forms:
 //
 //	POST /told {bell, hide}
 //	POST /told/quiet {from, to, day..., zone}
@@ -30,7 +30,19 @@ type ToldPage struct {
 	Paused      time.Time // until then; zero: not
 	SilentUntil time.Time // what holds now, be it a pause or quiet hours; zero: nothing
 	Belled      []Room    // that have a bell of their own
+	Devices     []ToldDevice
 }
+
+// ToldDevice is a browser that is told with no page open.
+type ToldDevice struct {
+	ID      int64
+	Name    string
+	Made    time.Time
+	Current bool // it is this one
+}
+
+// OfflinePage ("offline") is shown by the app where the house cannot be reached.
+type OfflinePage struct{ Chrome }
 
 // QuietDay is a day of the week on which quiet hours may begin; Sunday is 0.
 type QuietDay struct {

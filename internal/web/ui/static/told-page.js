@@ -1,6 +1,6 @@
 // The page of notification settings: what this browser may do, and the time zones that there are.
 
-import { byId, data, store, t } from "./page.js"
+import { byId, data, store, t, within } from "./page.js"
 import * as live from "./live.js"
 import * as outbox from "./outbox.js"
 import * as sidebar from "./sidebar.js"
@@ -36,6 +36,36 @@ on.addEventListener("click", async () => {
 trial.addEventListener("click", async () => {
   const told = await import("./told.js")
   await told.show(t("told.trial"), { body: t("told.trial.body"), tag: "trial", data: { url: location.pathname } })
+})
+
+/** A box that does something at once. @param {string} id @param {() => boolean | Promise<boolean>} is @param {(on: boolean) => Promise<void>} change */
+async function box(id, is, change) {
+  const label = byId(id)
+  const tick = /** @type {HTMLInputElement} */ (within(label, "input"))
+  label.hidden = !window.isSecureContext || !("serviceWorker" in navigator)
+  if (label.hidden) return
+  tick.checked = await is()
+  tick.addEventListener("change", async () => {
+    tick.disabled = true
+    try {
+      await change(tick.checked)
+      byId("here-state").textContent = t("bell.saved")
+    } catch (error) {
+      byId("here-state").textContent = t("told.failed", { why: error instanceof Error ? error.message : String(error) })
+    }
+    tick.checked = await is()
+    tick.disabled = false
+  })
+}
+
+import("./told.js").then((told) => {
+  if ("PushManager" in window) {
+    box("here-push", told.pushes, async (on) => {
+      if (on && await Notification.requestPermission() !== "granted") throw new Error(t("told.denied"))
+      await told.push(on)
+    })
+  }
+  box("here-offline", told.keeps, told.offline)
 })
 
 const zone = Intl.DateTimeFormat().resolvedOptions().timeZone

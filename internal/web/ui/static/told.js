@@ -1,7 +1,7 @@
 // Telling people who are not looking: notifications of the system while a page of the house is open somewhere, and the count on the page's icon.
 // What is told follows the same rules as on the server (package tell), which tells those who have no page open.
 
-import { data, store, t } from "./page.js"
+import { api, data, store, t } from "./page.js"
 import { callsHere, callsRoom } from "./calls.js"
 import * as live from "./live.js"
 import { label, muted, onCount, onPost, rooms, silent } from "./sidebar.js"
@@ -158,6 +158,96 @@ function count() {
   })
   image.src = plain
 }
+
+// ---- this browser, with no page open ----
+
+const policy = /** @type {any} */ (window).trustedTypes?.createPolicy("worker", { createScriptURL: (/** @type {string} */ path) => (path === "/sw.js" ? path : "") })
+const WANTED = `howdah.push.${data.me?.id ?? 0}`
+const PAGES = "howdah-pages-"
+
+/** The house's worker in this browser; it comes with the first thing that needs it. @returns {Promise<ServiceWorkerRegistration>} */
+export async function worker() {
+  await navigator.serviceWorker.register(policy ? policy.createScriptURL("/sw.js") : "/sw.js", { updateViaCache: "none" })
+  return navigator.serviceWorker.ready
+}
+
+export const pushes = () => store.get(WANTED) !== null
+
+/** Has this browser told with no page open, or no more. @param {boolean} on */
+export async function push(on) {
+  if (!on) {
+    store.remove(WANTED)
+    const one = await (await navigator.serviceWorker.getRegistration())?.pushManager.getSubscription()
+    await one?.unsubscribe()
+    const { devices } = await api("GET", "/devices")
+    for (const mine of devices) if (mine.current) await api("DELETE", "/devices/" + mine.id)
+    return
+  }
+  const { key } = await api("GET", "/devices")
+  const manager = (await worker()).pushManager
+  let one = await manager.getSubscription()
+  const theirs = one?.options.applicationServerKey
+  if (one && theirs && btoa(String.fromCharCode(...new Uint8Array(theirs))).replace(/\+/g, "-").replace(/\//g, "_").replace(/=/g, "") !== key) { // of a house that was before
+    await one.unsubscribe()
+    one = null
+  }
+  one ??= await manager.subscribe({ userVisibleOnly: true, applicationServerKey: key })
+  await api("POST", "/devices", one.toJSON())
+  store.set(WANTED, "1")
+}
+
+export const keeps = () => caches.has(PAGES + data.me?.id)
+
+/** Keeps the rooms that are read here for when there is no network, or forgets them. @param {boolean} on */
+export async function offline(on) {
+  if (!on) {
+    await caches.delete(PAGES + data.me?.id)
+    return
+  }
+  await worker()
+  await caches.open(PAGES + data.me?.id)
+}
+
+/** Rooms that I am not in any more are not kept. */
+async function prune() {
+  if (!("caches" in window) || !(await keeps())) return
+  const cache = await caches.open(PAGES + data.me?.id)
+  for (const one of await cache.keys()) if (!rooms.has(Number(new URL(one.url).pathname.split("/")[2]))) await cache.delete(one)
+}
+live.on("rooms", prune)
+live.on("hello", prune)
+
+/** The room is kept as it is when it is left. */
+function keep() {
+  if (document.visibilityState === "hidden" && data.room && live.ready()) navigator.serviceWorker?.controller?.postMessage({ keep: "/room/" + data.room })
+}
+
+// After signing in again, or when the house has lost its memory of it, the browser says anew where it is reached: once for each window.
+if (pushes() && "serviceWorker" in navigator && Notification.permission === "granted") {
+  try {
+    if (!sessionStorage.getItem(WANTED)) push(true).then(() => sessionStorage.setItem(WANTED, "1"), () => {})
+  } catch { /* no storage, no memory */ }
+}
+
+// ---- who sits here ----
+
+const AWAY = 3 * 60 * 1000 // without a sign of life
+let touched = Date.now()
+let there = false
+
+/** Tells the house whether somebody sits before this page: then nothing is pushed elsewhere. @param {boolean} [again] */
+function attend(again) {
+  const now = document.visibilityState === "visible" && document.hasFocus() && Date.now() - touched < AWAY
+  if (now || there || again) live.send({ do: "attend", seq: now ? 1 : 0 })
+  there = now
+}
+for (const sign of ["pointerdown", "pointermove", "keydown", "wheel", "touchstart"]) addEventListener(sign, () => { touched = Date.now() }, { passive: true, capture: true })
+addEventListener("focus", () => { touched = Date.now(); attend() })
+addEventListener("blur", () => attend())
+document.addEventListener("visibilitychange", () => { attend(); keep() })
+setInterval(() => attend(), 45000)
+live.on("hello", () => attend(true))
+attend(true)
 
 onPost(hear)
 onCount(count)
