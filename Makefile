@@ -69,6 +69,8 @@ fuzz: ## every parser of outside bytes, half a minute each
 	$(GO) test ./internal/web -run '^$$' -fuzz FuzzForwarded -fuzztime 30s
 	$(GO) test ./internal/config -run '^$$' -fuzz FuzzPublicURL -fuzztime 30s
 	$(GO) test ./internal/chat -run '^$$' -fuzz FuzzCandidates -fuzztime 30s
+	$(GO) test ./internal/files -run '^$$' -fuzz FuzzNames -fuzztime 30s
+	$(GO) test ./internal/files -run '^$$' -fuzz FuzzPictures -fuzztime 30s
 	$(GO) test ./internal/account -run '^$$' -fuzz FuzzNames -fuzztime 30s
 	$(GO) test ./internal/wal -run '^$$' -fuzz FuzzReader -fuzztime 30s
 	$(GO) test ./internal/wal -run '^$$' -fuzz FuzzHistory -fuzztime 30s

@@ -18,6 +18,7 @@ var nevers = map[string][]string{
 	"pg":            {"cluster", "config", "lang", "account", "chat", "audit", "web", "server", "cli"},
 	"outside":       {"lang", "config", "pg", "cluster", "keeper", "account", "chat", "audit", "alert", "web", "server", "cli"},
 	"search":        {"pg", "cluster", "config", "lang", "account", "chat", "audit", "web", "server", "cli"},
+	"files":         {"cluster", "config", "lang", "account", "chat", "audit", "web", "server", "cli"},
 	"account":       {"cluster", "config", "lang", "chat", "audit", "web", "server", "cli"},
 	"chat":          {"cluster", "config", "lang", "tell", "audit", "audit/index", "web", "server", "cli"},
 	"hook":          {"cluster", "keeper", "config", "lang", "tell", "audit", "alert", "web", "server", "cli"},
