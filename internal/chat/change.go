@@ -36,14 +36,17 @@ func author(p account.Person) Author { return Author{p.ID, p.Handle, p.Name, p.B
 
 // Edit gives a post of one's own new words. A retry with the same client id changes nothing more.
 func (r *Rooms) Edit(ctx context.Context, me account.Person, d Draft, seq int64) (Receipt, error) {
-	body, err := cleanBody(d.Body)
-	if err != nil {
-		return Receipt{}, err
+	body, bad := cleanBody(d.Body)
+	if bad != nil && !fault.HasKey(bad, "chat.empty") {
+		return Receipt{}, bad
 	}
 	if d.Typed && IsCommand(body) {
 		return Receipt{}, fault.New(fault.Invalid, "chat.is_command")
 	}
 	return r.alter(ctx, me, d.Room, seq, d.ClientID, Edited, func(ctx context.Context, tx pgx.Tx, s Standing, m stored) (map[string]any, error) {
+		if bad != nil && !m.Files { // a message with files need not say anything
+			return nil, bad
+		}
 		if m.AuthorID != me.ID {
 			return nil, fault.New(fault.Forbidden, "chat.not_author")
 		}
@@ -116,6 +119,7 @@ type stored struct {
 	AuthorID  int64
 	Body      string
 	DeletedAt *time.Time
+	Files     bool
 }
 
 // alter is the frame of Edit and Delete: lock the room, answer a retry, judge, apply, record, commit, tell. apply
@@ -137,7 +141,7 @@ func (r *Rooms) alter(ctx context.Context, me account.Person, room, seq int64, c
 			out = before
 			return err
 		}
-		m, found, err := pg.One[stored](ctx, tx, `SELECT author_id, body, deleted_at FROM chat.message WHERE room_id = $1 AND seq = $2`, room, seq)
+		m, found, err := pg.One[stored](ctx, tx, `SELECT author_id, body, deleted_at, files IS NOT NULL FROM chat.message WHERE room_id = $1 AND seq = $2`, room, seq)
 		if err != nil {
 			return err
 		}

@@ -86,6 +86,7 @@ type Message struct {
 	Thread    int64      // the message that it answers, the first of the thread; 0: none
 	Aloud     bool       // a reply that stands in the room as well
 	Replies   *Replies   // to it; nil: none
+	Files     []File     // nil when deleted
 }
 
 // quiet tells whether a message is a reply that does not stand in the page of its room.
@@ -131,11 +132,12 @@ type Event struct {
 
 // Rooms is the door to this package. It is safe for concurrent use. Close it when done.
 type Rooms struct {
-	db    *pg.Pool
-	posts *lane[*post]
-	reads *lane[*read]
-	live  *live
-	tops  tops
+	db       *pg.Pool
+	posts    *lane[*post]
+	bringing gate // posts with files that are on their way to it
+	reads    *lane[*read]
+	live     *live
+	tops     tops
 
 	searching chan struct{}
 	searchFor time.Duration // at most
@@ -176,6 +178,7 @@ func Open(ctx context.Context, db, steady *pg.Pool, trouble func(error)) *Rooms 
 // Close finishes what the lanes carry, ends the loops and returns. Listeners are not told: their door is.
 func (r *Rooms) Close() {
 	r.stopIndex()
+	r.bringing.close()
 	r.posts.close()
 	r.reads.close()
 	r.live.close()

@@ -26,6 +26,8 @@ type Draft struct {
 	Aloud    bool   // a reply that shall stand in the room as well
 	Typed    bool   // by a person: what is a command (see IsCommand) is refused rather than shown to everybody
 
+	Files []FileDraft // with them, Body may be empty
+
 	MayCallAll bool // a bot that may call everybody, though it is a guest
 }
 
@@ -52,6 +54,7 @@ type post struct {
 	mentions []named
 	called   []int64 // people; everybody in the room is 0
 	here     bool    // calls those who are here: see callHere
+	files    []File
 	replies  []Reply
 
 	outcome Receipt
@@ -103,6 +106,9 @@ func (r *Rooms) PostThen(me account.Person, d Draft, reply Reply) {
 		reply.Told()
 	}
 	body, err := cleanBody(d.Body)
+	if len(d.Files) > 0 && fault.HasKey(err, "chat.empty") {
+		body, err = "", nil
+	}
 	if err != nil {
 		refuse(err)
 		return
@@ -130,9 +136,32 @@ func (r *Rooms) PostThen(me account.Person, d Draft, reply Reply) {
 		callsAll: d.MayCallAll || me.Role.AtLeast(account.Member), // guests call by name
 		replies:  []Reply{reply},
 	}
-	if !r.posts.put(p) {
-		refuse(fault.New(fault.Unavailable, "chat.stopping"))
+	put := func() {
+		if !r.posts.put(p) {
+			refuse(fault.New(fault.Unavailable, "chat.stopping"))
+		}
 	}
+	if len(d.Files) == 0 {
+		put()
+		return
+	}
+	files, err := checkFiles(d.Files)
+	if err != nil {
+		refuse(err)
+		return
+	}
+	if !r.bringing.begin() {
+		refuse(fault.New(fault.Unavailable, "chat.stopping"))
+		return
+	}
+	go func() {
+		defer r.bringing.end()
+		if err := r.bring(r.live.ctx, p, files); err != nil {
+			refuse(err)
+			return
+		}
+		put()
+	}()
 }
 
 func clientID(s string) (id pgtype.UUID, err error) {
@@ -252,6 +281,9 @@ func (r *Rooms) storeOrPart(ctx context.Context, steady *pg.Pool, batch []*post)
 	for _, part := range parts {
 		r.storeOrPart(ctx, steady, part)
 	}
+	if pg.Code(err) == "23503" { // what was uploaded has been taken away meanwhile: only files refer to anything
+		err = fault.Wrap(err, fault.NotFound, "files.no_upload")
+	}
 	if parts == nil {
 		for _, p := range batch {
 			p.err = err
@@ -298,7 +330,7 @@ func (p *post) event() Event {
 	}
 	return Event{
 		Room: p.room, Seq: p.outcome.Seq, At: p.outcome.At, By: p.by, Kind: Posted,
-		Message: &Message{Seq: p.outcome.Seq, At: p.outcome.At, By: p.by, ClientID: p.client.String(), Body: p.body, Mentions: handles},
+		Message: &Message{Seq: p.outcome.Seq, At: p.outcome.At, By: p.by, ClientID: p.client.String(), Body: p.body, Mentions: handles, Files: p.files},
 	}
 }
 
@@ -346,6 +378,7 @@ type columns struct {
 	threads          []int64
 	aloud            []bool
 	roots            struct{ rooms, seqs []int64 } // of the replies
+	files            fileColumns
 	called           struct {
 		rooms, authors, people []int64
 		clients                []pgtype.UUID
@@ -364,6 +397,7 @@ func (r *Rooms) columns(ctx context.Context, db *pg.Pool, batch []*post) (*colum
 		threads: make([]int64, n), aloud: make([]bool, n)}
 	for i, p := range batch {
 		c.rooms[i], c.authors[i], c.clients[i], c.bodies[i] = p.room, p.author, p.client, p.body
+		c.files.add(p)
 		if p.thread != 0 {
 			c.threads[i], c.aloud[i] = p.thread, p.aloud
 			c.roots.rooms, c.roots.seqs = append(c.roots.rooms, p.room), append(c.roots.seqs, p.thread)
@@ -389,6 +423,9 @@ func (r *Rooms) columns(ctx context.Context, db *pg.Pool, batch []*post) (*colum
 func (r *Rooms) commit(ctx context.Context, db *pg.Pool, b *pgx.Batch, c *columns) error {
 	if c.called.people != nil {
 		b.Queue(storeMentions, c.called.rooms, c.called.authors, c.called.clients, c.called.people)
+	}
+	if c.files.ns != nil {
+		b.Queue(storeFiles, c.files.rooms, c.files.authors, c.files.clients, c.files.ns, c.files.contents, c.files.names, c.files.alts)
 	}
 	if c.roots.seqs != nil {
 		b.Queue(markRoots, c.roots.rooms, c.roots.seqs)

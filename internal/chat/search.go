@@ -123,6 +123,7 @@ type seeker struct {
 	rooms   map[int64]Room // that may be read, and were asked for
 	all     int64          // how long the logs of all rooms are, together
 	authors []int64        // nil: anybody
+	files   bool           // only messages with files
 	never   bool           // a filter that nothing can answer
 	since   int64          // At from then on
 	until   search.Post    // before that
@@ -189,6 +190,9 @@ func (s *seeker) prepare(ctx context.Context, me account.Person, next string) er
 		}
 		s.lookup.Must(terms...)
 	}
+	if s.files {
+		s.lookup.Must(search.FileTerm)
+	}
 	var terms []string
 	var mine int64
 	for id, room := range s.rooms {
@@ -251,6 +255,11 @@ func (s *seeker) filter(ctx context.Context, me account.Person, f search.Filter)
 		if f.Key != "after" && day.UnixMicro() <= s.until.At {
 			s.until = search.Post{At: day.UnixMicro()}
 		}
+	case "has":
+		if value := strings.ToLower(f.Value); value != "file" && value != "files" && value != "檔案" {
+			return fault.New(fault.Invalid, "search.filter", fault.Args{"key": f.Key, "value": f.Value})
+		}
+		s.files = true
 	default:
 		return fault.New(fault.Invalid, "search.filter", fault.Args{"key": f.Key, "value": f.Value})
 	}
@@ -259,10 +268,11 @@ func (s *seeker) filter(ctx context.Context, me account.Person, f search.Filter)
 
 // judge tells whether a message is asked for, whatever the index says.
 func (s *seeker) judge(w *words) (marks []search.Span, ok bool) {
-	if _, ok := s.rooms[w.Room]; !ok || w.post().At < s.since || w.post().Compare(s.until) >= 0 || s.authors != nil && !slices.Contains(s.authors, w.Author) {
+	if _, ok := s.rooms[w.Room]; !ok || w.post().At < s.since || w.post().Compare(s.until) >= 0 || s.authors != nil && !slices.Contains(s.authors, w.Author) || s.files && w.Names == nil {
 		return nil, false
 	}
-	return s.query.Match(w.Body)
+	marks, ok = s.query.Match(w.text())
+	return slices.DeleteFunc(marks, func(m search.Span) bool { return m.To > len(w.Body) }), ok // the names are shown as they are
 }
 
 // hit is a message that answers.
@@ -353,7 +363,7 @@ func (s *seeker) tail(ctx context.Context) (hits []hit, err error) {
 	}
 	n := 0
 	var w words
-	if _, err = pgx.ForEachRow(rows, []any{&w.Room, &w.Seq, &w.Author, &w.At, &w.Body}, func() error {
+	if _, err = pgx.ForEachRow(rows, []any{&w.Room, &w.Seq, &w.Author, &w.At, &w.Body, &w.Names}, func() error {
 		if n++; n > mostUnindexed {
 			return fault.New(fault.Unavailable, "search.building")
 		}
@@ -544,13 +554,13 @@ func (s *seeker) look(ctx context.Context, posts []search.Post) (hits []hit, err
 		rooms[i], seqs[i] = p.Room, p.Seq
 	}
 	rows, err := s.tx.Query(ctx, `
-		SELECT m.room_id, m.seq, m.author_id, m.at, m.body FROM unnest($1::bigint[], $2::bigint[]) AS w (room_id, seq)
+		SELECT m.room_id, m.seq, m.author_id, m.at, m.body, `+fileNames+` FROM unnest($1::bigint[], $2::bigint[]) AS w (room_id, seq)
 		CROSS JOIN LATERAL (SELECT * FROM chat.message x WHERE x.room_id = w.room_id AND x.seq = w.seq) m WHERE m.deleted_at IS NULL`, rooms, seqs)
 	if err != nil {
 		return nil, err
 	}
 	var w words
-	_, err = pgx.ForEachRow(rows, []any{&w.Room, &w.Seq, &w.Author, &w.At, &w.Body}, func() error {
+	_, err = pgx.ForEachRow(rows, []any{&w.Room, &w.Seq, &w.Author, &w.At, &w.Body, &w.Names}, func() error {
 		if marks, ok := s.judge(&w); ok {
 			hits = append(hits, hit{w.post(), marks})
 		}

@@ -179,12 +179,12 @@ func indexSome(ctx context.Context, tx pgx.Tx, least int64) (more bool, err erro
 
 // unindexed are messages that stand: those after $2, up to $4, and what changed after $3 of those before. It wants arrays of rooms and these seqs, and how many at most of each room.
 const unindexed = `
-	SELECT m.room_id, m.seq, m.author_id, m.at, m.body
+	SELECT m.room_id, m.seq, m.author_id, m.at, m.body, ` + fileNames + `
 	FROM unnest($1::bigint[], $2::bigint[], $4::bigint[]) AS g (room_id, posts, upto)
 	CROSS JOIN LATERAL (SELECT * FROM chat.message x WHERE x.room_id = g.room_id AND x.seq > g.posts AND x.seq <= g.upto ORDER BY x.seq LIMIT $5) m
 	WHERE m.deleted_at IS NULL
 	UNION ALL
-	SELECT m.room_id, m.seq, m.author_id, m.at, m.body
+	SELECT m.room_id, m.seq, m.author_id, m.at, m.body, ` + fileNames + `
 	FROM (SELECT DISTINCT c.room_id, c.message_seq FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[]) AS g (room_id, posts, changes, upto)
 		CROSS JOIN LATERAL (SELECT * FROM chat.change x WHERE x.room_id = g.room_id AND x.seq > g.changes AND x.seq <= g.upto ORDER BY x.seq LIMIT $5) c
 		WHERE c.message_seq <= g.posts AND c.kind NOT IN ('delete', 'react')) c
@@ -196,6 +196,15 @@ type words struct {
 	Room, Seq, Author int64
 	At                time.Time
 	Body              string
+	Names             *string // of its files; nil: it has none
+}
+
+// text is what it is found by: its words, and below them the names of its files.
+func (w *words) text() string {
+	if w.Names == nil {
+		return w.Body
+	}
+	return w.Body + "\n" + *w.Names
 }
 
 func (w *words) post() search.Post {
@@ -210,8 +219,12 @@ func readPart(ctx context.Context, tx pgx.Tx, rooms, posts, changes, upto []int6
 	slices.SortFunc(found, func(a, b words) int { return a.post().Compare(b.post()) })
 	var b search.Builder
 	for i := range found {
-		b.Add(found[i].post(), found[i].Body, search.AuthorTerm(found[i].Author))
-		found[i].Body = ""
+		terms := []string{search.AuthorTerm(found[i].Author)}
+		if found[i].Names != nil {
+			terms = append(terms, search.FileTerm)
+		}
+		b.Add(found[i].post(), found[i].text(), terms...)
+		found[i].Body, found[i].Names = "", nil
 	}
 	return b.Part(), nil
 }
