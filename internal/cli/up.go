@@ -19,6 +19,7 @@ import (
 	"howdah/internal/cluster"
 	"howdah/internal/config"
 	"howdah/internal/fault"
+	"howdah/internal/files"
 	"howdah/internal/keeper"
 	"howdah/internal/outside"
 	"howdah/internal/pg"
@@ -46,6 +47,7 @@ type upOptions struct {
 	config.Digest
 	config.Trail
 	config.Outside
+	config.Shared
 }
 
 // Run is howdah up.
@@ -72,7 +74,8 @@ func (c *upCmd) Run(ctx context.Context, t *terminal, sources *config.Sources) (
 		return err
 	}
 	options := server.Options{Alerts: told, Digest: digest, Listen: c.Listen, MetricsListen: c.MetricsListen, PublicURL: string(c.PublicURL), Log: log, Lang: t.lang, Rules: c.OwnRules(), Cover: covered,
-		Trail: audit.Keep{Age: time.Duration(c.TrailKeep), Size: int64(c.TrailSize)}}
+		Trail: audit.Keep{Age: time.Duration(c.TrailKeep), Size: int64(c.TrailSize)},
+		Files: files.Limits{File: int64(c.FileSize), Person: int64(c.FileQuota), House: int64(c.FileTotal), Refused: files.Endings(c.FileRefused)}}
 	if options.Proxies, err = web.ParseProxies(c.Proxy); err != nil {
 		return err
 	}

@@ -140,6 +140,14 @@ type Trail struct {
 	TrailSize Size `help:"${help_trail_size}" default:"4GiB" placeholder:"4GiB"`
 }
 
+// Shared says how much people may share as files.
+type Shared struct {
+	FileSize    Size     `help:"${help_file_size}" default:"2GiB" placeholder:"2GiB"`
+	FileQuota   Size     `help:"${help_file_quota}" default:"20GiB" placeholder:"20GiB"`
+	FileTotal   Size     `help:"${help_file_total}" default:"200GiB" placeholder:"200GiB"`
+	FileRefused []string `help:"${help_file_refused}" placeholder:"ENDING"`
+}
+
 // Size is a number of bytes as people say it: "4GiB", "500MB", "0".
 type Size int64
 

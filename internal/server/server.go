@@ -23,6 +23,7 @@ import (
 	"howdah/internal/chat"
 	"howdah/internal/cluster"
 	"howdah/internal/fault"
+	"howdah/internal/files"
 	"howdah/internal/hook"
 	"howdah/internal/keeper"
 	"howdah/internal/lang"
@@ -50,6 +51,7 @@ type Options struct {
 	Lang          lang.Locale             // what the house itself says is said in it
 	Cover         cover.Scope             // how much PostgreSQL has to audit; "" is cover.Default
 	Trail         audit.Keep              // how much of the audit trail is kept
+	Files         files.Limits            // how much people may share
 	Rules         fs.FS                   // rules of the watch beside those that come with it; nil: none
 	Alerts        []alert.Receiver        // who is told of alerts beside #ops; each is complete
 	Neighbours    *Neighbours             // the watches of adopted clusters; nil: there are none
@@ -72,6 +74,7 @@ type Server struct {
 
 	accounts *account.Accounts
 	rooms    atomic.Pointer[chat.Rooms] // whoever comes early, and what PostgreSQL does meanwhile, look for them before they are there
+	files    *files.Store
 	hooks    *hook.Hooks
 	door     *web.Door
 	pools    []*pg.Pool
@@ -223,6 +226,11 @@ func (s *Server) start(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	bulk, err := open(pg.Options{MaxConns: 6})
+	if err != nil {
+		return err
+	}
+	s.files = files.Open(ctx, bulk, o.Files)
 	var door atomic.Pointer[web.Door]
 	s.accounts = account.Open(db, func(sessions []int64, person int64) {
 		if d := door.Load(); d != nil {
@@ -239,7 +247,7 @@ func (s *Server) start(ctx context.Context) error {
 	}})
 	s.keeping.Go(func() { teller.Run(ctx) })
 	s.door = web.New(ctx, s.accounts, rooms, teller, web.Options{
-		PublicURL: s.url, Named: o.PublicURL != "" || o.TLS != nil, Proxies: o.Proxies, Secure: strings.HasPrefix(s.url, "https://"), Log: o.Log, Trouble: s.why, Warning: s.heed, Watch: s.watchPage(db), Past: s.pastPage(ctx), Doctor: o.Doctor, Hooks: s.hooks,
+		PublicURL: s.url, Named: o.PublicURL != "" || o.TLS != nil, Proxies: o.Proxies, Secure: strings.HasPrefix(s.url, "https://"), Log: o.Log, Trouble: s.why, Warning: s.heed, Watch: s.watchPage(db), Past: s.pastPage(ctx), Doctor: o.Doctor, Hooks: s.hooks, Files: s.files,
 	})
 	door.Store(s.door)
 	s.setHandler(s.door)
@@ -523,6 +531,9 @@ func (s *Server) stop(ctx context.Context, doors ...*http.Server) error {
 	s.past.close()
 	if rooms := s.rooms.Load(); rooms != nil {
 		rooms.Close()
+	}
+	if s.files != nil {
+		s.files.Close()
 	}
 	for _, pool := range s.pools {
 		pool.Close()

@@ -188,12 +188,13 @@ func (d *Door) apiPost(v *visit) (any, error) {
 		wordsIn
 		Thread int64
 		Aloud  bool
+		Files  []fileIn
 	}
 	if err := v.body(&in); err != nil {
 		return nil, err
 	}
 	d.Stats.Posts.Add(1)
-	return receipt(d.rooms.Post(v.ctx(), v.me(), chat.Draft{Room: room, ClientID: in.ClientID, Body: in.Body, Thread: in.Thread, Aloud: in.Aloud, Typed: v.typed()}))
+	return receipt(d.rooms.Post(v.ctx(), v.me(), chat.Draft{Room: room, ClientID: in.ClientID, Body: in.Body, Thread: in.Thread, Aloud: in.Aloud, Typed: v.typed(), Files: draftFiles(in.Files)}))
 }
 
 func (d *Door) apiMessage(v *visit) (any, error) {

@@ -225,6 +225,12 @@ func TestTheAPIFromFirstRoomToLast(t *testing.T) {
 		method, path, _ := strings.Cut(line, " ")
 		owner.call(method, path, answer{})
 	}
+	upload := owner.must("POST", "/uploads", answer{"client_id": chat.NewID(), "name": "x", "size": 5})["id"].(string)
+	owner.must("GET", "/uploads/"+upload, nil)
+	owner.refused(400, "files.not_bytes", "PATCH", "/uploads/"+upload, answer{})
+	owner.must("DELETE", "/uploads/"+upload, nil)
+	owner.refused(404, "chat.no_file", "GET", fmt.Sprintf("%s/messages/%d/files/1", path, seq), nil)
+	owner.refused(404, "chat.no_file", "GET", fmt.Sprintf("%s/messages/%d/files/1/preview", path, seq), nil)
 
 	document().mu.Lock()
 	defer document().mu.Unlock()

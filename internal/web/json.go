@@ -53,6 +53,7 @@ type messageJSON struct {
 	Thread    int64          `json:"thread,omitempty"`
 	Aloud     bool           `json:"aloud,omitempty"`
 	Replies   *repliesJSON   `json:"replies,omitempty"`
+	Files     []fileJSON     `json:"files,omitempty"`
 }
 
 type eventJSON struct {
@@ -107,6 +108,7 @@ func toMessage(m chat.Message) messageJSON {
 	if !m.Deleted {
 		out.HTML = render(m.Body, m.Mentions)
 		out.Reactions = toReactions(m.Reactions)
+		out.Files = toFiles(m.Files)
 	}
 	return out
 }
@@ -114,7 +116,7 @@ func toMessage(m chat.Message) messageJSON {
 // plainPost tells whether a post has nothing that appendPost does not write.
 func plainPost(e chat.Event) bool {
 	m := e.Message
-	return e.Kind == chat.Posted && m != nil && m.Alert == nil && m.Way == nil && len(m.Reactions) == 0 && m.Thread == 0 && m.Replies == nil
+	return e.Kind == chat.Posted && m != nil && m.Alert == nil && m.Way == nil && len(m.Reactions) == 0 && m.Thread == 0 && m.Replies == nil && m.Files == nil
 }
 
 // appendPost is the JSON of a post event, the same as encoding/json makes of toEvent but in a fifth of the time: it is

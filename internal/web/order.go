@@ -8,16 +8,17 @@ import (
 
 // order is a frame from a client.
 type order struct {
-	Do       string `json:"do"`
-	ID       int64  `json:"id"`
-	Room     int64  `json:"room"`
-	Seq      int64  `json:"seq"`
-	Since    int64  `json:"since"`
-	Epoch    string `json:"epoch"`
-	ClientID string `json:"client_id"`
-	Body     string `json:"body"`
-	Thread   int64  `json:"thread"`
-	Aloud    bool   `json:"aloud"`
+	Do       string   `json:"do"`
+	ID       int64    `json:"id"`
+	Room     int64    `json:"room"`
+	Seq      int64    `json:"seq"`
+	Since    int64    `json:"since"`
+	Epoch    string   `json:"epoch"`
+	ClientID string   `json:"client_id"`
+	Body     string   `json:"body"`
+	Thread   int64    `json:"thread"`
+	Aloud    bool     `json:"aloud"`
+	Files    []fileIn `json:"files"`
 }
 
 // parseOrder reads a frame as encoding/json does. It is done for every post; so the form in which programs write one - one flat object, whole

@@ -55,6 +55,8 @@ func (d *Door) pages() []page {
 		{"POST /room/{room}/members/{person}/role", d.roomRole, false},
 		{"POST /room/{room}/members/{person}/remove", d.roomRemove, false},
 		{"GET /room/{room}/messages/{seq}/edits", d.editsPage, false},
+		{"GET /room/{room}/messages/{seq}/files/{n}/{name}", d.giveFile, false},
+		{"GET /room/{room}/messages/{seq}/previews/{n}", d.givePreview, false},
 		{"GET /threads", d.threadsPage, false},
 		{"POST /room/{room}/bell", d.roomBell, false},
 		{"POST /room/{room}/threads/{seq}/bell", d.roomThreadBell, false},
@@ -134,6 +136,12 @@ func (d *Door) calls() []call {
 		{"PUT /api/v1/rooms/{room}/messages/{seq}/reactions/{emoji}", d.apiReact(true)},
 		{"DELETE /api/v1/rooms/{room}/messages/{seq}/reactions/{emoji}", d.apiReact(false)},
 		{"GET /api/v1/rooms/{room}/messages/{seq}/edits", d.apiEdits},
+		{"GET /api/v1/rooms/{room}/messages/{seq}/files/{n}", apiGive(d.giveFile)},
+		{"GET /api/v1/rooms/{room}/messages/{seq}/files/{n}/preview", apiGive(d.givePreview)},
+		{"POST /api/v1/uploads", d.apiUpload},
+		{"GET /api/v1/uploads/{upload}", d.apiUploaded},
+		{"PATCH /api/v1/uploads/{upload}", d.apiAppend},
+		{"DELETE /api/v1/uploads/{upload}", d.apiCancelUpload},
 		{"POST /api/v1/rooms/{room}/messages/{seq}/undelete", d.apiRestore},
 		{"POST /api/v1/rooms/{room}/messages/{seq}/answer", d.apiAnswer},
 		{"POST /api/v1/rooms/{room}/messages/{seq}/back", d.apiBack},
@@ -235,6 +243,7 @@ func (d *Door) routes() http.Handler {
 			switch {
 			case err != nil:
 				d.fail(w, r, err)
+			case value == any(answered):
 			case value == nil:
 				w.WriteHeader(http.StatusNoContent)
 			default:

@@ -50,7 +50,7 @@ func (d *Door) apiSearch(v *visit) (any, error) {
 		if f.Room.Other != nil {
 			room["other"] = toPerson(*f.Room.Other)
 		}
-		list[i] = foundJSON{Room: room, Message: toMessage(f.Message)}
+		list[i] = foundJSON{Room: room, Message: toMessage(f.Message), Excerpt: []pieceJSON{}}
 		for _, p := range search.Excerpt(f.Message.Body, f.Marks, excerptWidth) {
 			list[i].Excerpt = append(list[i].Excerpt, pieceJSON{p.Text, p.Mark})
 		}
@@ -89,6 +89,9 @@ func (d *Door) searchPage(v *visit) error {
 				URL: "/room/" + strconv.FormatInt(f.Room.ID, 10) + "?at=" + strconv.FormatInt(f.Message.Seq, 10) + "#m" + strconv.FormatInt(f.Message.Seq, 10)}
 			for _, piece := range search.Excerpt(f.Message.Body, f.Marks, excerptWidth) {
 				one.Excerpt = append(one.Excerpt, ui.Piece(piece))
+			}
+			for _, file := range f.Message.Files {
+				one.Files = append(one.Files, file.Name)
 			}
 			p.Found = append(p.Found, one)
 		}

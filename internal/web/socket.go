@@ -438,7 +438,7 @@ func (s *socket) post(o order) {
 		return
 	}
 	s.door.Stats.Posts.Add(1)
-	s.door.rooms.PostThen(s.Person(), chat.Draft{Room: o.Room, ClientID: o.ClientID, Body: o.Body, Thread: o.Thread, Aloud: o.Aloud, Typed: s.typed}, &posting{s, o.ID})
+	s.door.rooms.PostThen(s.Person(), chat.Draft{Room: o.Room, ClientID: o.ClientID, Body: o.Body, Thread: o.Thread, Aloud: o.Aloud, Typed: s.typed, Files: draftFiles(o.Files)}, &posting{s, o.ID})
 }
 
 // posting is a post of a socket under way. Its answer travels with the echo, where the author follows the room.
@@ -523,6 +523,9 @@ func weight(events []chat.Event) (bytes int) {
 		bytes += 400
 		if m := events[i].Message; m != nil {
 			bytes += 2 * len(m.Body)
+			for _, f := range m.Files {
+				bytes += 200 + len(f.Name) + len(f.Alt) + len(f.Excerpt)
+			}
 		}
 	}
 	return bytes

@@ -24,6 +24,7 @@ import (
 	"howdah/internal/account"
 	"howdah/internal/chat"
 	"howdah/internal/fault"
+	"howdah/internal/files"
 	"howdah/internal/hook"
 	"howdah/internal/lang"
 	"howdah/internal/tell"
@@ -45,6 +46,8 @@ type Options struct {
 	Watch *Watch
 	// Past, where set, is what the page Time shows.
 	Past *Past
+	// Files keeps what people share; nil: nothing can be.
+	Files *files.Store
 	// Doctor, where set, finds what the page of the machine shows.
 	Doctor Doctor
 	// Hooks, where set, connects rooms with programs.
@@ -168,7 +171,7 @@ func (d *Door) chain(next http.Handler) http.Handler {
 		}
 	}
 	next = origin.Handler(next)
-	policy := "default-src 'none'; script-src 'self'; style-src '" + ui.StyleHash() + "'; img-src 'self' data:; connect-src 'self'; " +
+	policy := "default-src 'none'; script-src 'self'; style-src '" + ui.StyleHash() + "'; img-src 'self' data:; media-src 'self'; connect-src 'self'; " +
 		"manifest-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'; trusted-types message worker"
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		d.Stats.Requests.Add(1)
@@ -187,7 +190,9 @@ func (d *Door) chain(next http.Handler) http.Handler {
 		if strings.HasPrefix(r.URL.Path, hooksPath) {
 			limit = maxHook
 		}
-		r.Body = http.MaxBytesReader(w, r.Body, limit)
+		if !sendsFile(r) {
+			r.Body = http.MaxBytesReader(w, r.Body, limit)
+		}
 		defer func() {
 			if p := recover(); p != nil {
 				if p == http.ErrAbortHandler { //nolint:errorlint // net/http compares it so too

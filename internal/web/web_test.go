@@ -26,6 +26,7 @@ import (
 	"howdah/internal/account"
 	"howdah/internal/audit/index"
 	"howdah/internal/chat"
+	"howdah/internal/files"
 	"howdah/internal/hook"
 	"howdah/internal/pg/pgtest"
 	"howdah/internal/tell"
@@ -53,8 +54,9 @@ func newHouse(t testing.TB) *house {
 	h := &house{t: t, db: db}
 	h.acc = account.Open(db.App, func(sessions []int64, person int64) { h.door.Ended(sessions, person) })
 	h.rooms = chat.Open(t.Context(), db.App, db.Steady, nil)
+	store := files.Open(t.Context(), db.App, files.DefaultLimits)
 	h.tell = tell.Open(db.App, h.rooms, tell.Options{})
-	h.door = New(t.Context(), h.acc, h.rooms, h.tell, Options{Hooks: hook.Open(db.App, h.acc, h.rooms, hook.Options{Private: localhost(t)}), Proxies: localProxies(t), Watch: &Watch{Trail: index.NewReader(db.App, "main"), State: func() WatchState { return h.watch },
+	h.door = New(t.Context(), h.acc, h.rooms, h.tell, Options{Files: store, Hooks: hook.Open(db.App, h.acc, h.rooms, hook.Options{Private: localhost(t)}), Proxies: localProxies(t), Watch: &Watch{Trail: index.NewReader(db.App, "main"), State: func() WatchState { return h.watch },
 		EndMute: func(incident, by string) error { h.ended = append(h.ended, incident+" by "+by); return nil }}})
 	server := httptest.NewServer(h.door)
 	h.url = server.URL
@@ -62,6 +64,7 @@ func newHouse(t testing.TB) *house {
 		h.door.Close()
 		server.Close()
 		h.rooms.Close()
+		store.Close()
 	})
 	token, err := h.acc.SetupToken(t.Context())
 	if err != nil {

@@ -73,6 +73,7 @@ type Message struct {
 	Thread    int64      // the message that it answers; 0: none
 	Replies   int        // to it
 	Answered  time.Time  // when last
+	Files     []SharedFile
 }
 
 // Thread is a thread beside the page of its room.

@@ -19,7 +19,8 @@ type Hit struct {
 	At      time.Time
 	Edited  bool
 	Excerpt []Piece
-	URL     string // of the message in its room
+	Files   []string // what its files are called
+	URL     string   // of the message in its room
 }
 
 // Piece is a part of an excerpt. Mark: it is what was asked for.

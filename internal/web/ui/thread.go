@@ -31,7 +31,7 @@ func (p RoomPage) ThreadLines() []line {
 	}
 	for _, m := range p.Thread.Messages {
 		at := m.At.In(p.zone())
-		l := line{Message: m, Clock: at.Format("15:04"), Within: p.Thread.Seq, Room: p.Room.ID}
+		l := line{Message: m, Clock: at.Format("15:04"), Within: p.Thread.Seq, Room: p.Room.ID, Shared: p.shared(m)}
 		if len(m.Reactions) > 0 && !m.Deleted {
 			l.Marks = p.marks(m)
 		}
@@ -50,6 +50,14 @@ var element = regexp.MustCompile(`<[^>]*>`)
 // Glance is the beginning of the words, on one line.
 func (f FollowedThread) Glance() string {
 	text := []rune(strings.Join(strings.Fields(html.UnescapeString(element.ReplaceAllString(string(f.Root.HTML), " "))), " "))
+	if len(text) == 0 {
+		for i, f := range f.Root.Files {
+			if i > 0 {
+				text = append(text, ' ')
+			}
+			text = append(text, []rune(f.Name)...)
+		}
+	}
 	if len(text) > 160 {
 		return string(text[:160]) + "…"
 	}

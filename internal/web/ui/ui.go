@@ -197,6 +197,7 @@ func functions(locale lang.Locale) template.FuncMap {
 			}
 			return f
 		},
+		"nofile": nofile,
 		"nofoot": func() foot { return foot{} },
 		"nomark": func() marks { return marks{Chips: []chip{{}}} },
 		"noway":  func() wayForm { return wayForm{} },

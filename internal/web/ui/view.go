@@ -29,6 +29,7 @@ type line struct {
 	Marks     *marks     // what was put on it; nil: nothing
 	Foot      *foot      // what was answered to it; nil: nothing
 	Room      int64      // in which it stands
+	Shared    []shared   // its files
 	Within    int64      // the thread in which it stands, where that is not the page of the room
 }
 
@@ -69,6 +70,7 @@ func (p RoomPage) Lines() []line {
 			l.Marks = p.marks(m)
 		}
 		l.Foot, l.Room = p.foot(m), p.Room.ID
+		l.Shared = p.shared(m)
 		date := at.Format(time.DateOnly)
 		if above == nil || above.At.In(p.zone()).Format(time.DateOnly) != date {
 			l.Day, l.Date = p.day(at), date
@@ -424,7 +426,7 @@ func hue(id int64) string { return "h" + strconv.FormatInt(((id%8)+8)%8, 10) }
 func modules(page string) []string {
 	switch page {
 	case "room":
-		return []string{"room.js", "page.js", "live.js", "outbox.js", "sidebar.js", "calls.js", "history.js", "line.js", "thread.js", "pending.js", "composer.js", "panel.js", "actions.js", "reactions.js", "alert.js", "way.js"}
+		return []string{"room.js", "page.js", "live.js", "outbox.js", "sidebar.js", "calls.js", "history.js", "line.js", "thread.js", "pending.js", "composer.js", "files.js", "panel.js", "actions.js", "reactions.js", "alert.js", "way.js"}
 	case "watch":
 		return []string{"watch.js", "page.js", "live.js", "outbox.js", "sidebar.js", "calls.js", "parts.js"}
 	case "time":

@@ -16,6 +16,8 @@ const touch = matchMedia("(pointer: coarse) and (hover: none)")
 /** @type {(why: string) => void} */
 let complain = () => {}
 
+/** @typedef {import("./tray.js").Chosen} Chosen */
+
 /** Something that can be completed: what goes into the box, and how it is shown. @typedef {{text: string, sign: HTMLElement, name: string, note: string}} Offer */
 
 /** @param {string} [text] */
@@ -63,7 +65,7 @@ const offers = [
 ]
 
 /** What a composer writes to: where its draft is kept, who takes its words, and the message that the arrow key edits.
- * @typedef {{draft: () => string, send: (text: string) => void, last: () => number, room: boolean}} Place */
+ * @typedef {{draft: () => string, send: (text: string, files: Chosen[]) => void, last: () => number, room: boolean}} Place */
 
 /** The composer of a form. @param {HTMLFormElement} form @param {Place} place */
 export function make(form, place) {
@@ -123,10 +125,11 @@ export function make(form, place) {
     changed()
   }
 
-  /** Puts words back where they can be changed; what is already there stays, below them. @param {string} text */
-  function back(text) {
+  /** Puts words and files back where they can be changed; what is already there stays, below them. @param {string} text @param {Chosen[]} [chosen] */
+  function back(text, chosen) {
     leave()
     write([text, box.value].filter((one) => one.trim()).join("\n\n"))
+    if (chosen?.length) tray.then((one) => one.back(chosen))
     box.focus()
   }
 
@@ -193,11 +196,11 @@ export function make(form, place) {
 
   async function submit() {
     let text = box.value.trim()
-    if (!text || !measure()) return
+    if (!text && (editing || aside !== null || !files?.any()) || !measure()) return
     if (!editing) {
       const order = outbox.isCommand(box.value)
       if (!order && outbox.isCommand(text)) text = " " + text // a blank before it says it
-      if (!order) place.send(text)
+      if (!order) place.send(text, files?.take() ?? [])
       if (aside === null) write("")
       else leave()
       if (order) command(text)
@@ -331,6 +334,9 @@ export function make(form, place) {
 
   box.setAttribute("aria-autocomplete", "list")
   box.setAttribute("aria-controls", list.id)
+  /** The files that go with the next message. @type {ReturnType<typeof import("./tray.js").make> | null} */
+  let files = null
+  const tray = import("./tray.js").then((module) => files = module.make(form, place.draft, (why) => complain(why), measure))
   fresh()
   form.addEventListener("submit", (event) => {
     event.preventDefault()
@@ -382,6 +388,7 @@ export function make(form, place) {
       change()
       box.value = ""
       fresh()
+      files?.fresh()
     },
   }
 }
@@ -389,8 +396,8 @@ export function make(form, place) {
 /** The room's own. @type {ReturnType<typeof make> | null} */
 let main = null
 
-/** Puts words back where they can be changed; what is already there stays, below them. @param {string} text */
-export const back = (text) => main?.back(text)
+/** Puts a message that was not sent back where it can be changed; what is already there stays, below it. @param {outbox.Entry} entry */
+export const back = (entry) => main?.back(entry.body, entry.files)
 /** @param {number} seq */
 export const edit = (seq) => main?.edit(seq)
 export const focus = () => main?.focus()
@@ -412,8 +419,8 @@ export function start(say) {
   main = make(form, {
     room: true,
     draft: () => `howdah.draft.${data.me?.id ?? 0}.${ROOM}`,
-    send: (text) => {
-      outbox.post(ROOM, text)
+    send: (text, files) => {
+      outbox.post(ROOM, text, 0, false, files)
       history.newest().catch(() => {}) // offline in the past: the line waits in the outbox and shows up there
     },
     last: history.lastOfMine,

@@ -5,6 +5,7 @@
 import { Refusal, api, byId, clone, data, dayName, t, within } from "./page.js"
 import { saying } from "./alert.js"
 import { bury, fill, foot, link, mine, moment, pointOut, seqOf, stamp, system, together } from "./line.js"
+import { told } from "./files.js"
 import * as live from "./live.js"
 import * as outbox from "./outbox.js"
 import { waiting } from "./pending.js"
@@ -472,7 +473,8 @@ function divide(message, fresh) {
 
 /** Says a new line aloud for people who listen. Pages of history never come here. @param {Message} message */
 function announce(message) {
-  const text = find(message.seq)?.querySelector(".body")?.textContent ?? ""
+  const line = find(message.seq)
+  const text = [line?.querySelector(".body")?.textContent?.trim(), told(line)].filter(Boolean).join(" ")
   hint(t("announce", { name: message.by.name, text: text.slice(0, 400) }))
 }
 
@@ -546,9 +548,9 @@ export async function bodyOf(seq) {
 /** The newest message that I wrote and did not delete, in the window; 0 while a newer one is on its way. */
 export const lastOfMine = () => pending.any() ? 0 : seqOf(messages().findLast((line) => mine(line) && !line.classList.contains("gone")))
 
-/** @param {(body: string) => void} back puts the words of a refused message back where they can be changed */
+/** @param {(entry: outbox.Entry) => void} back puts the words of a refused message back where they can be changed */
 export function start(back) {
-  pending.onBack((entry) => back(entry.body))
+  pending.onBack(back)
   for (const line of lines()) {
     stamp(line, new Date(moment(line)))
     line.classList.toggle("mine", mine(line))

@@ -2,6 +2,7 @@
 
 import * as alert from "./alert.js"
 import { callsHere, callsRoom } from "./calls.js"
+import * as files from "./files.js"
 import * as reactions from "./reactions.js"
 import * as way from "./way.js"
 import { clock, clone, data, dateKey, moment as inList, paint, t, whole, within } from "./page.js"
@@ -40,6 +41,7 @@ export function fill(line, message) {
   const edited = within(line, ".edited")
   edited.hidden = !message.edited
   edited.setAttribute("href", `/room/${data.room}/messages/${message.seq}/edits`)
+  files.show(line, message.seq, message.files)
   if (message.alert) alert.show(line, message.alert)
   if (message.way) way.show(line, message.way)
   reactions.show(line, message.reactions)
@@ -83,6 +85,7 @@ export function bury(line) {
   within(line, ".body").textContent = t("deleted")
   within(line, ".edited").hidden = true
   reactions.show(line, [])
+  files.show(line, 0, undefined)
 }
 
 /** @param {HTMLElement} line @param {Date} at */

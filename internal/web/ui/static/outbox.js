@@ -4,7 +4,8 @@
 import { Refusal, api, data, store } from "./page.js"
 import * as live from "./live.js"
 
-/** @typedef {{client_id: string, room: number, body: string, at: number, thread?: number, aloud?: boolean, failed?: string, hint?: string}} Entry */
+/** @typedef {{client_id: string, room: number, body: string, at: number, thread?: number, aloud?: boolean,
+ *    files?: import("./tray.js").Chosen[], failed?: string, hint?: string}} Entry */
 
 // Its number goes up whenever an entry says something that pages of before would leave out: a reply, sent by one that knows no threads, would stand in the
 // room. Such pages neither see nor send what is stored under a newer number; what they left is taken over when they are gone.
@@ -21,6 +22,8 @@ const sent = []
 /** @type {((entry: Entry, told: {message: string, left: boolean}) => void)[]} */
 const done = []
 let owner = false
+/** What sends files, once a message has any. @type {typeof import("./uploads.js") | null} */
+let uploads = null
 let last = 0
 let pause = 0
 /** @type {number | undefined} */
@@ -74,8 +77,23 @@ function keep(entry) {
   else unstored.set(entry.client_id, entry)
 }
 
-/** @param {string} id */
-export function remove(id) {
+/** Lets the files of an entry go. @param {string} id @param {boolean} cancel the server need not keep them either */
+async function letGo(id, cancel) {
+  const files = entries().find((one) => one.client_id === id)?.files
+  if (!files) return
+  const carrier = await carry()
+  for (const file of files) carrier.forget(file.upload, cancel)
+}
+
+/** Lets go of a message that was not sent. @param {string} id */
+export function discard(id) {
+  letGo(id, true)
+  remove(id, true)
+}
+
+/** @param {string} id @param {boolean} [keeps] its files are wanted still */
+export function remove(id, keeps) {
+  if (!keeps) letGo(id, false)
   unstored.delete(id)
   store.remove(prefix + id)
   changed()
@@ -91,10 +109,10 @@ export function uuid() {
 }
 
 /** Stores a message and sends it as soon as that is possible. @param {number} room @param {string} body
- * @param {number} [thread] that it replies to @param {boolean} [aloud] and to the room as well */
-export function post(room, body, thread, aloud) {
+ * @param {number} [thread] that it replies to @param {boolean} [aloud] and to the room as well @param {import("./tray.js").Chosen[]} [files] */
+export function post(room, body, thread, aloud, files) {
   last = Math.max(Date.now(), last + 1) // two within a millisecond keep their order
-  keep({ client_id: uuid(), room, body, at: last, ...(thread ? { thread, aloud: !!aloud } : {}) })
+  keep({ client_id: uuid(), room, body, at: last, ...(thread ? { thread, aloud: !!aloud } : {}), ...(files?.length ? { files } : {}) })
   changed()
   flush()
 }
@@ -105,6 +123,7 @@ export function again(id) {
   if (!entry) return
   delete entry.failed
   delete entry.hint
+  for (const file of entry.files ?? []) uploads?.send(file.upload)
   keep(entry)
   changed()
   flush()
@@ -112,15 +131,64 @@ export function again(id) {
 
 /** Sends what waits: in order within a room, one at a time, so that a failure can never swap two. */
 export function flush() {
-  if (!owner && unstored.size === 0) return
+  if (!owner && unstored.size === 0 && !entries().some((one) => one.files)) return
   if (!live.ready()) return
   const busy = new Set()
   for (const entry of entries()) {
     if (entry.failed !== undefined || busy.has(entry.room)) continue
+    if (entry.files && !uploads) {
+      carry()
+      continue
+    }
+    const mine = owner || unstored.has(entry.client_id) || entry.files?.some((one) => uploads?.holds(one.upload))
+    if (mine && entry.files && !arrived(entry, entry.files)) continue // later ones go before it
     busy.add(entry.room)
-    if (!owner && !unstored.has(entry.client_id)) continue
+    if (!mine) continue
     if (!sending.has(entry.client_id)) deliver(entry)
   }
+}
+
+/** @type {Promise<typeof import("./uploads.js")> | undefined} */
+let carrying
+/** What sends files; it is fetched when it is needed first. */
+export function carry() {
+  return carrying ??= import("./uploads.js").then((module) => {
+    uploads = module
+    let drawn = 0
+    module.onChange((now) => {
+      if (now.done || now.failed !== undefined) flush()
+      else if (Date.now() - drawn < 250) return
+      drawn = Date.now()
+      if (entries().some((one) => one.files?.some((file) => file.upload === now.id))) changed()
+    })
+    flush()
+    return module
+  })
+}
+
+/** Whether the files of an entry have come as a whole; those that have not are sent. @param {Entry} entry @param {import("./tray.js").Chosen[]} files */
+function arrived(entry, files) {
+  let all = true
+  for (const file of files) {
+    const now = uploads?.state(file.upload)
+    if (now?.failed !== undefined) {
+      entry.failed = now.failed
+      keep(entry)
+    } else if (!now?.done) uploads?.send(file.upload)
+    all &&= !!now?.done
+  }
+  return all
+}
+
+/** How much of an entry's files has come, from 0 to 1. @param {Entry} entry */
+export function come(entry) {
+  let size = 0, sent = 0
+  for (const file of entry.files ?? []) {
+    const now = uploads?.state(file.upload)
+    size += file.size
+    sent += now?.done ? file.size : now?.sent ?? 0
+  }
+  return size ? Math.min(1, sent / size) : 1
 }
 
 /** @param {Entry} entry */
@@ -137,7 +205,8 @@ async function deliver(entry) {
       return flush()
     }
     const answer = await live.ask({ do: "post", room: entry.room, client_id: entry.client_id, body: entry.body,
-      ...(entry.thread ? { thread: entry.thread, aloud: !!entry.aloud } : {}) })
+      ...(entry.thread ? { thread: entry.thread, aloud: !!entry.aloud } : {}),
+      ...(entry.files ? { files: entry.files.map((one) => ({ upload: one.upload, alt: one.alt })) } : {}) })
     pause = 0
     for (const listener of sent) listener(entry, answer.seq)
     sending.delete(entry.client_id)
@@ -149,6 +218,8 @@ async function deliver(entry) {
       pause = Math.min(20000, (pause || 500) * 2)
       clearTimeout(timer)
       timer = setTimeout(flush, pause * (0.5 + Math.random() / 2))
+    } else if (refusal.key === "files.no_upload" && uploads) { // it waited too long: once more, where the file is still here
+      for (const file of entry.files ?? []) uploads.renew(file.upload)
     } else {
       entry.failed = refusal.message
       entry.hint = refusal.hint

@@ -6,7 +6,8 @@
  *    bell: string, mute_until?: string, bells?: {thread: number, silent: boolean, mute_until?: string}[] | null}} Room */
 /** @typedef {{seq: number, at: string, by: Person, body?: string, html?: string, edited?: boolean, deleted?: boolean,
  *    client_id?: string, mentions?: string[], alert?: Alert, way?: Way,
- *    reactions?: import("./reactions.js").Reaction[], thread?: number, aloud?: boolean, replies?: {count: number, last: number, at: string}}} Message */
+ *    reactions?: import("./reactions.js").Reaction[], thread?: number, aloud?: boolean, replies?: {count: number, last: number, at: string},
+ *    files?: import("./files.js").Shared[]}} Message */
 /** @typedef {{state: string, mode?: string, by: Person, at: string, offers: string[],
  *    tables: {name: string, there: boolean, altered: number, newer: number}[]}} Way */
 /** @typedef {{id: string, title: Record<string, string>}} Rule */

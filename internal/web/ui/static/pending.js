@@ -26,7 +26,7 @@ export function waiting(list, belongs) {
     line.classList.add("waiting")
     const body = within(line, ".body")
     body.classList.add("raw")
-    body.textContent = entry.body
+    body.textContent = [entry.body, ...(entry.files ?? []).map((one) => "📎 " + one.name)].filter(Boolean).join("\n")
     line.append(clone("t-fate"))
     within(line, "[data-do=back]").hidden = !document.getElementById("composer") // who may not write has no box for it
     list.append(line)
@@ -40,8 +40,10 @@ export function waiting(list, belongs) {
     const entry = outbox.entries(ROOM).find((one) => one.client_id === id)
     if (pressed.dataset.do === "again") outbox.again(id)
     else {
-      outbox.remove(id)
-      if (pressed.dataset.do === "back" && entry) back(entry)
+      const goesBack = pressed.dataset.do === "back"
+      if (goesBack) outbox.remove(id, true)
+      else outbox.discard(id)
+      if (goesBack && entry) back(entry)
     }
   })
 
@@ -80,5 +82,6 @@ function state(line, entry) {
   line.classList.toggle("failed", failed)
   within(line, ".fate span").textContent = failed
     ? [t("failed", { why: entry.failed ?? "" }), entry.hint].filter(Boolean).join(" ")
+    : entry.files && outbox.come(entry) < 1 ? t("files.sending", { n: Math.floor(outbox.come(entry) * 100) })
     : t(outbox.isSending(entry.client_id) ? "sending" : "pending")
 }

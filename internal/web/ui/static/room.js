@@ -4,6 +4,7 @@ import { byId, data, t } from "./page.js"
 import * as alert from "./alert.js"
 import * as actions from "./actions.js"
 import * as composer from "./composer.js"
+import * as files from "./files.js"
 import * as history from "./history.js"
 import * as live from "./live.js"
 import * as outbox from "./outbox.js"
@@ -50,6 +51,7 @@ thread.start(complain)
 actions.start(complain)
 alert.start(complain)
 reactions.start(complain)
+files.start()
 outbox.start()
 live.on("state", state)
 // A reader from outside hears nothing live: events go to members.

@@ -223,13 +223,13 @@ export function start(say) {
     writes = composer.make(form, {
       room: false,
       draft: () => `howdah.draft.${data.me?.id ?? 0}.${ROOM}.${root}`,
-      send: (text) => {
-        outbox.post(ROOM, text, root, aloud.checked)
+      send: (text, files) => {
+        outbox.post(ROOM, text, root, aloud.checked, files)
         aloud.checked = false
       },
       last: () => seqOf(lines().findLast((line) => line.classList.contains("mine") && !line.classList.contains("gone") && seqOf(line) !== root)),
     })
-    pending.onBack((entry) => writes?.back(entry.body))
+    pending.onBack((entry) => writes?.back(entry.body, entry.files))
   }
   panel.addEventListener("keydown", (event) => {
     if (event.key !== "Escape" || event.defaultPrevented || event.isComposing) return
