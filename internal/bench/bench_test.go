@@ -252,3 +252,21 @@ func TestBriefAuditBench(t *testing.T) {
 		}
 	}
 }
+
+// TestBriefFilesBench sends a small file and fetches it.
+func TestBriefFilesBench(t *testing.T) {
+	options := bench.BriefFiles
+	options.Program = clitest.Program(t)
+	report, err := bench.Files(t.Context(), options)
+	if err != nil {
+		t.Fatalf("%v: %s", err, first(lang.English.Fault(err)))
+	}
+	for _, f := range report.Figures {
+		if text := lang.English.T("bench.figure." + f.Name); text == "bench.figure."+f.Name {
+			t.Errorf("%s has no text", f.Name)
+		}
+		if f.Name != "files_memory" && f.Value <= 0 {
+			t.Errorf("%s: %v", f.Name, f.Value)
+		}
+	}
+}

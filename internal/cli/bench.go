@@ -20,6 +20,7 @@ type benchCmd struct {
 
 	Recover benchRecoverCmd `cmd:"" help:"${help_bench_recover}"`
 	Search  benchSearchCmd  `cmd:"" help:"${help_bench_search}"`
+	Files   benchFilesCmd   `cmd:"" help:"${help_bench_files}"`
 }
 
 // measuring are the options that all measurements have in common.
