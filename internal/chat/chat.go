@@ -87,6 +87,7 @@ type Message struct {
 	Aloud     bool       // a reply that stands in the room as well
 	Replies   *Replies   // to it; nil: none
 	Files     []File     // nil when deleted
+	Pinned    *Pinning   // nil: it is not
 }
 
 // quiet tells whether a message is a reply that does not stand in the page of its room.
@@ -97,21 +98,22 @@ type EventKind string
 
 // The kinds of events, as chat.change and the live protocol name them.
 const (
-	Posted    EventKind = "post"
-	Edited    EventKind = "edit"
-	Deleted   EventKind = "delete"
-	Joined    EventKind = "join"     // Person; By somebody else: was invited
-	Left      EventKind = "leave"    // Person; By somebody else: was removed
-	RoleSet   EventKind = "role"     // Person, Role
-	Renamed   EventKind = "room"     // Name, Topic
-	Answered  EventKind = "answer"   // somebody answered an alert
-	Undeleted EventKind = "restore"  // the message is back
-	Restored  EventKind = "restored" // Count messages came back; Person: who had deleted them, nil: they came from a backup
-	Wished    EventKind = "way"      // somebody wished something of a way back
-	Reacted   EventKind = "react"    // Emoji is on the message or, unless On, off it
+	Posted     EventKind = "post"
+	Edited     EventKind = "edit"
+	Deleted    EventKind = "delete"
+	Joined     EventKind = "join"     // Person; By somebody else: was invited
+	Left       EventKind = "leave"    // Person; By somebody else: was removed
+	RoleSet    EventKind = "role"     // Person, Role
+	Renamed    EventKind = "room"     // Name, Topic
+	Answered   EventKind = "answer"   // somebody answered an alert
+	Undeleted  EventKind = "restore"  // the message is back
+	Restored   EventKind = "restored" // Count messages came back; Person: who had deleted them, nil: they came from a backup
+	Wished     EventKind = "way"      // somebody wished something of a way back
+	Reacted    EventKind = "react"    // Emoji is on the message or, unless On, off it
+	PinChanged EventKind = "pin"      // the message is pinned or, unless On, no more
 )
 
-// Event is one change in a room. Message is set for posts, edits, deletions, answers, reactions and what came back, and is the message as it was when the
+// Event is one change in a room. Message is set for posts, edits, deletions, answers, reactions, pins and what came back, and is the message as it was when the
 // event was read: one that healed late shows the newest words.
 type Event struct {
 	Room    int64

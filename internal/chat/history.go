@@ -34,10 +34,10 @@ const messageColumns = `
 	x.seq, x.at, p.id, p.handle, p.name, x.client_id::text,
 	CASE WHEN x.deleted_at IS NULL THEN x.body ELSE '' END,
 	CASE WHEN x.deleted_at IS NULL THEN coalesce(x.mentions, '{}') ELSE '{}' END,
-	x.edited_at IS NOT NULL, x.deleted_at IS NOT NULL, x.alert, x.way, coalesce(x.thread, 0), x.aloud IS true, p.bot_of IS NOT NULL,` + reactionColumn + `,` + repliesColumn + `,` + filesColumn
+	x.edited_at IS NOT NULL, x.deleted_at IS NOT NULL, x.alert, x.way, coalesce(x.thread, 0), x.aloud IS true, p.bot_of IS NOT NULL,` + reactionColumn + `,` + repliesColumn + `,` + filesColumn + `,` + pinColumn
 
 func scanMessage(row pgx.CollectableRow) (m Message, err error) {
-	err = row.Scan(&m.Seq, &m.At, &m.By.ID, &m.By.Handle, &m.By.Name, &m.ClientID, &m.Body, &m.Mentions, &m.Edited, &m.Deleted, &m.Alert, &m.Way, &m.Thread, &m.Aloud, &m.By.Bot, &m.Reactions, &m.Replies, &m.Files)
+	err = row.Scan(&m.Seq, &m.At, &m.By.ID, &m.By.Handle, &m.By.Name, &m.ClientID, &m.Body, &m.Mentions, &m.Edited, &m.Deleted, &m.Alert, &m.Way, &m.Thread, &m.Aloud, &m.By.Bot, &m.Reactions, &m.Replies, &m.Files, &m.Pinned)
 	return m, err
 }
 
@@ -145,7 +145,7 @@ func (r *Rooms) passing(ctx context.Context, room int64, c Cursor, page Page) ([
 	case n > 0 && page.Later:
 		last = page.Messages[n-1].Seq
 	}
-	events, err := r.changes(ctx, room, `c.seq >= $2 AND c.seq <= $3 AND c.kind NOT IN ('edit', 'delete', 'answer', 'way', 'restore', 'react') ORDER BY c.seq DESC LIMIT 50`, first, last)
+	events, err := r.changes(ctx, room, `c.seq >= $2 AND c.seq <= $3 AND c.kind NOT IN ('edit', 'delete', 'answer', 'way', 'restore', 'react', 'pin', 'card') ORDER BY c.seq DESC LIMIT 50`, first, last)
 	slices.Reverse(events)
 	return events, err
 }
@@ -237,7 +237,7 @@ func (r *Rooms) changes(ctx context.Context, room int64, where string, from, to 
 			}
 			c.Role, c.Name, c.Topic = d.Role, d.Name, d.Topic
 		}
-		if c.Kind == Reacted && detail != nil {
+		if (c.Kind == Reacted || c.Kind == PinChanged) && detail != nil {
 			if err := json.Unmarshal(detail, &struct {
 				Emoji *string
 				On    *bool

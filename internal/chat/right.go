@@ -25,12 +25,13 @@ const (
 	NewDirect Action = "new_direct" // open a direct room
 	Respond   Action = "answer"     // answer an alert of the house
 	Undelete  Action = "undelete"   // bring back what somebody deleted
+	Pin       Action = "pin"        // have messages at hand for everybody
 	Survey    Action = "survey"     // see how much is said in the whole house, and not what
 	Connect   Action = "connect"    // let programs speak in a room, and hear what is said there
 )
 
 // Actions lists them all.
-var Actions = []Action{Read, Join, Post, Invite, Moderate, Rename, SetRole, Leave, NewRoom, NewDirect, Respond, Undelete, Survey, Connect}
+var Actions = []Action{Read, Join, Post, Invite, Moderate, Rename, SetRole, Leave, NewRoom, NewDirect, Respond, Undelete, Pin, Survey, Connect}
 
 // Standing is all that permission depends on.
 type Standing struct {
@@ -50,7 +51,7 @@ func May(a Action, s Standing) bool {
 		return s.House.AtLeast(account.Admin)
 	}
 	if s.Kind == Ops && a != NewRoom && a != NewDirect {
-		return in && s.House.AtLeast(account.Admin) && (a == Read || a == Post || a == Respond)
+		return in && s.House.AtLeast(account.Admin) && (a == Read || a == Post || a == Respond || a == Pin)
 	}
 	power := s.Room
 	if s.House.AtLeast(account.Admin) && !power.AtLeast(account.Admin) && s.Kind != Direct && (in || s.Kind == Public) {
@@ -65,6 +66,8 @@ func May(a Action, s Standing) bool {
 		return !in && s.Kind == Public && full
 	case Post:
 		return in
+	case Pin: // a guest's room is somebody else's
+		return in && (s.Kind == Direct || full && power.AtLeast(account.Member))
 	case Invite:
 		return s.Kind != Direct && full && (s.Room.AtLeast(account.Member) || power.AtLeast(account.Admin))
 	case Moderate, Rename, SetRole, Undelete, Connect:

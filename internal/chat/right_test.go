@@ -9,29 +9,29 @@ import (
 )
 
 // The table of who may do what. A column is a rank in the room, a letter an action:
-// r read, j join, p post, i invite, m moderate, u undelete, n rename, s set roles, c connect programs, l leave, N new room, D new direct room, a answer an alert, v survey how much is said.
+// r read, j join, p post, i invite, m moderate, u undelete, n rename, s set roles, c connect programs, l leave, N new room, D new direct room, a answer an alert, v survey how much is said, k pin (keep at hand).
 const rights = `
 house   kind     none        guest        member       admin        owner
-owner   public   rjimunscNDv  rpimunsclNDv  rpimunsclNDv  rpimunsclNDv  rpimunsclNDv
-admin   public   rjimunscNDv  rpimunsclNDv  rpimunsclNDv  rpimunsclNDv  rpimunsclNDv
-member  public   rjND        rplND        rpilND       rpimunsclND   rpimunsclND
-guest   public   -           rpl          rpl          rpl          rpl
-owner   private  NDv         rpimunsclNDv  rpimunsclNDv  rpimunsclNDv  rpimunsclNDv
-admin   private  NDv         rpimunsclNDv  rpimunsclNDv  rpimunsclNDv  rpimunsclNDv
-member  private  ND          rplND        rpilND       rpimunsclND   rpimunsclND
-guest   private  -           rpl          rpl          rpl          rpl
-owner   direct   NDv         rpNDv        rpNDv        rpNDv        rpNDv
-admin   direct   NDv         rpNDv        rpNDv        rpNDv        rpNDv
-member  direct   ND          rpND         rpND         rpND         rpND
-guest   direct   -           rp           rp           rp           rp
-owner   ops      NDv         rpaNDv       rpaNDv       rpaNDv       rpaNDv
-admin   ops      NDv         rpaNDv       rpaNDv       rpaNDv       rpaNDv
-member  ops      ND          ND           ND           ND           ND
-guest   ops      -           -            -            -            -
+owner   public   rjimunscNDv  rpimunsclkNDv  rpimunsclkNDv  rpimunsclkNDv  rpimunsclkNDv
+admin   public   rjimunscNDv  rpimunsclkNDv  rpimunsclkNDv  rpimunsclkNDv  rpimunsclkNDv
+member  public   rjND         rplND          rpilkND        rpimunsclkND   rpimunsclkND
+guest   public   -            rpl            rpl            rpl            rpl
+owner   private  NDv          rpimunsclkNDv  rpimunsclkNDv  rpimunsclkNDv  rpimunsclkNDv
+admin   private  NDv          rpimunsclkNDv  rpimunsclkNDv  rpimunsclkNDv  rpimunsclkNDv
+member  private  ND           rplND          rpilkND        rpimunsclkND   rpimunsclkND
+guest   private  -            rpl            rpl            rpl            rpl
+owner   direct   NDv          rpkNDv         rpkNDv         rpkNDv         rpkNDv
+admin   direct   NDv          rpkNDv         rpkNDv         rpkNDv         rpkNDv
+member  direct   ND           rpkND          rpkND          rpkND          rpkND
+guest   direct   -            rpk            rpk            rpk            rpk
+owner   ops      NDv          rpakNDv        rpakNDv        rpakNDv        rpakNDv
+admin   ops      NDv          rpakNDv        rpakNDv        rpakNDv        rpakNDv
+member  ops      ND           ND             ND             ND             ND
+guest   ops      -            -              -              -              -
 `
 
 func TestRights(t *testing.T) {
-	letters := map[Action]string{Read: "r", Join: "j", Post: "p", Invite: "i", Moderate: "m", Rename: "n", SetRole: "s", Leave: "l", NewRoom: "N", NewDirect: "D", Respond: "a", Survey: "v", Undelete: "u", Connect: "c"}
+	letters := map[Action]string{Read: "r", Join: "j", Post: "p", Invite: "i", Moderate: "m", Rename: "n", SetRole: "s", Leave: "l", NewRoom: "N", NewDirect: "D", Respond: "a", Survey: "v", Undelete: "u", Connect: "c", Pin: "k"}
 	ranks := []account.Role{account.None, account.Guest, account.Member, account.Admin, account.Owner}
 	rows := strings.Split(strings.TrimSpace(rights), "\n")[1:]
 	for _, row := range rows {

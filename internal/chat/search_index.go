@@ -187,7 +187,7 @@ const unindexed = `
 	SELECT m.room_id, m.seq, m.author_id, m.at, m.body, ` + fileNames + `
 	FROM (SELECT DISTINCT c.room_id, c.message_seq FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[]) AS g (room_id, posts, changes, upto)
 		CROSS JOIN LATERAL (SELECT * FROM chat.change x WHERE x.room_id = g.room_id AND x.seq > g.changes AND x.seq <= g.upto ORDER BY x.seq LIMIT $5) c
-		WHERE c.message_seq <= g.posts AND c.kind NOT IN ('delete', 'react')) c
+		WHERE c.message_seq <= g.posts AND c.kind NOT IN ('delete', 'react', 'pin', 'card')) c
 	CROSS JOIN LATERAL (SELECT * FROM chat.message x WHERE x.room_id = c.room_id AND x.seq = c.message_seq) m
 	WHERE m.deleted_at IS NULL`
 

@@ -16,7 +16,7 @@ var (
 	spoken   = regexp.MustCompile(`(?:\.say|\.T)\("([a-z_]+(?:\.[a-z_]+)+)"`)
 	helps    = regexp.MustCompile(`\$\{help_([a-z_]+)\}`)
 	composed = map[string][]string{
-		"fault.chat.may_not_": {"read", "join", "post", "invite", "moderate", "rename", "role", "leave", "new_room", "new_direct", "undelete"},
+		"fault.chat.may_not_": {"read", "join", "post", "invite", "moderate", "rename", "role", "leave", "new_room", "new_direct", "undelete", "pin"},
 		"fault.web.bye.":      {"stopping", "session_ended", "too_slow", "bad_frame", "away"},
 		"fault.keeper.":       {"roles_missing", "extensions_missing", "tablespaces_missing"},
 		"chat.command.":       {"topic", "invite", "away", "back", "remind", "leave"},

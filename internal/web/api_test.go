@@ -99,6 +99,37 @@ func TestTheAPIFromFirstRoomToLast(t *testing.T) {
 	if code, text, _ := owner.page("/threads"); code != 200 || !strings.Contains(text, fmt.Sprintf("/room/%d?thread=%d", room, seq)) {
 		t.Error(code, text)
 	}
+	pin, save := fmt.Sprintf("%s/messages/%d/pin", path, reply), fmt.Sprintf("%s/messages/%d/saved", path, reply)
+	bob.must("PUT", pin, nil)
+	bob.must("PUT", save, nil)
+	if list := owner.must("GET", path+"/pins", nil)["messages"].([]any); len(list) != 1 || fmt.Sprint(list[0].(map[string]any)["pinned"].(map[string]any)["by"].(map[string]any)["handle"]) != "bob" {
+		t.Error(list)
+	}
+	if list := bob.must("GET", "/saved?before=2100-01-01T00:00:00Z", nil)["saved"].([]any); len(list) != 1 {
+		t.Error(list)
+	}
+	bob.refused(400, "web.bad_time", "GET", "/saved?before=x", nil)
+	forms := map[string]string{fmt.Sprintf("/room/%d/pins", room): `/pin"`, "/saved": `/save"`}
+	for at, want := range forms {
+		if code, text, _ := bob.page(at); code != 200 || !strings.Contains(text, "so <em>I</em> say") || !strings.Contains(text, want) {
+			t.Error(at, code, text)
+		}
+	}
+	if code, text, _ := owner.page(fmt.Sprintf("/room/%d?thread=%d", room, seq)); code != 200 || !strings.Contains(text, `class="pinned"`) {
+		t.Error(code, text)
+	}
+	bob.must("DELETE", pin, nil)
+	bob.must("DELETE", save, nil)
+	draft := answer{"client_id": chat.NewID(), "version": 5, "body": "half a <b>thought"}
+	if now := bob.must("PUT", path+"/draft", draft); now["body"] != "half a <b>thought" {
+		t.Error(now)
+	}
+	if list := bob.must("GET", fmt.Sprintf("/drafts?room=%d", room), nil)["drafts"].([]any); len(list) != 1 {
+		t.Error(list)
+	}
+	if code, text, _ := bob.page(fmt.Sprintf("/room/%d", room)); code != 200 || !strings.Contains(text, ">half a ") {
+		t.Error(code, text)
+	}
 	owner.must("PATCH", fmt.Sprintf("%s/messages/%d", path, seq), answer{"client_id": chat.NewID(), "body": "bye"})
 	bob.refused(403, "chat.not_author", "PATCH", fmt.Sprintf("%s/messages/%d", path, seq), answer{"client_id": chat.NewID(), "body": "mine"})
 	bob.refused(403, "chat.may_not_moderate", "DELETE", fmt.Sprintf("%s/messages/%d", path, seq), nil)

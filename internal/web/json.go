@@ -54,6 +54,7 @@ type messageJSON struct {
 	Aloud     bool           `json:"aloud,omitempty"`
 	Replies   *repliesJSON   `json:"replies,omitempty"`
 	Files     []fileJSON     `json:"files,omitempty"`
+	Pinned    *pinJSON       `json:"pinned,omitempty"`
 }
 
 type eventJSON struct {
@@ -100,7 +101,7 @@ func toRooms(rooms []chat.Room) []roomJSON {
 }
 
 func toMessage(m chat.Message) messageJSON {
-	out := messageJSON{Seq: m.Seq, At: m.At.UTC().Truncate(time.Millisecond), By: toPerson(m.By), ClientID: m.ClientID, Body: m.Body, Mentions: m.Mentions, Edited: m.Edited, Deleted: m.Deleted, Alert: toAlert(m.Alert), Way: toWay(m.Way), Thread: m.Thread, Aloud: m.Aloud}
+	out := messageJSON{Seq: m.Seq, At: m.At.UTC().Truncate(time.Millisecond), By: toPerson(m.By), ClientID: m.ClientID, Body: m.Body, Mentions: m.Mentions, Edited: m.Edited, Deleted: m.Deleted, Alert: toAlert(m.Alert), Way: toWay(m.Way), Thread: m.Thread, Aloud: m.Aloud, Pinned: toPin(m.Pinned)}
 	if m.Replies != nil {
 		replies := toReplies(*m.Replies)
 		out.Replies = &replies
@@ -116,7 +117,7 @@ func toMessage(m chat.Message) messageJSON {
 // plainPost tells whether a post has nothing that appendPost does not write.
 func plainPost(e chat.Event) bool {
 	m := e.Message
-	return e.Kind == chat.Posted && m != nil && m.Alert == nil && m.Way == nil && len(m.Reactions) == 0 && m.Thread == 0 && m.Replies == nil && m.Files == nil
+	return e.Kind == chat.Posted && m != nil && m.Alert == nil && m.Way == nil && len(m.Reactions) == 0 && m.Thread == 0 && m.Replies == nil && m.Files == nil && m.Pinned == nil
 }
 
 // appendPost is the JSON of a post event, the same as encoding/json makes of toEvent but in a fifth of the time: it is
@@ -213,6 +214,9 @@ func toEvent(e chat.Event) eventJSON {
 	} else if e.Message != nil {
 		m := toMessage(*e.Message)
 		out.Message = &m
+	}
+	if e.Kind == chat.PinChanged {
+		out.On = &e.On
 	}
 	if e.Person != nil {
 		p := toPerson(*e.Person)

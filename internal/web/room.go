@@ -38,6 +38,9 @@ func pageMessage(m chat.Message, locale lang.Locale) ui.Message {
 	if !m.Deleted {
 		out.Files = pageFiles(m.Files)
 	}
+	if m.Pinned != nil {
+		out.PinnedBy = m.Pinned.By.Name
+	}
 	if m.Replies != nil {
 		out.Replies, out.Answered = m.Replies.Count, m.Replies.At
 	}
@@ -127,7 +130,7 @@ func (d *Door) fillRoom(v *visit, id, at int64) (ui.RoomPage, error) {
 	}
 	s := chat.Standing{House: me.Role, Kind: room.Kind, Room: room.Role}
 	p.May = ui.May{Post: chat.May(chat.Post, s), Join: chat.May(chat.Join, s), Leave: chat.May(chat.Leave, s), Invite: chat.May(chat.Invite, s),
-		Rename: chat.May(chat.Rename, s), Manage: chat.May(chat.SetRole, s), DeleteAny: chat.May(chat.Moderate, s), Answer: chat.May(chat.Respond, s), Connect: d.mayConnect(s)}
+		Rename: chat.May(chat.Rename, s), Manage: chat.May(chat.SetRole, s), DeleteAny: chat.May(chat.Moderate, s), Answer: chat.May(chat.Respond, s), Connect: d.mayConnect(s), Pin: chat.May(chat.Pin, s)}
 	p.Roles = roleNames(chat.MayGive(s))
 	for _, c := range chat.Commands {
 		name := c.Name
@@ -136,7 +139,8 @@ func (d *Door) fillRoom(v *visit, id, at int64) (ui.RoomPage, error) {
 		}
 		p.Commands = append(p.Commands, ui.Command{Name: name, Other: c.Name, Use: v.lang.T("chat.command." + c.Name)})
 	}
-	return p, nil
+	err = d.fillKept(v, &p)
+	return p, err
 }
 
 func roleNames(roles []account.Role) []string {
@@ -172,7 +176,9 @@ func (d *Door) inRoomAt(place string, act func(v *visit, room int64) error) hand
 		if fillErr != nil {
 			return fillErr
 		}
-		p.Body = v.field("body")
+		if body := v.field("body"); body != "" {
+			p.Body = body
+		}
 		code := complaintStatus(err)
 		if err := complain(&p.Chrome, err); err != nil {
 			return err

@@ -74,6 +74,7 @@ type Message struct {
 	Replies   int        // to it
 	Answered  time.Time  // when last
 	Files     []SharedFile
+	PinnedBy  string // a name; "": it is not pinned
 }
 
 // Thread is a thread beside the page of its room.
@@ -214,6 +215,23 @@ type May struct {
 	DeleteAny bool `json:"deleteAny"`
 	Answer    bool `json:"answer"` // alerts of the house
 	Connect   bool `json:"-"`      // with programs
+	Pin       bool `json:"pin"`
+}
+
+// KeptPage ("kept") lists messages: those pinned in a room, or those that I have saved. Each has a form, POST {off}.
+type KeptPage struct {
+	Chrome
+	Room  Room // of the pins; ID 0: what is saved
+	Kept  []Kept
+	Older string // where those before are; "": there are none
+}
+
+// Kept is one of them.
+type Kept struct {
+	Message
+	Room   Room
+	URL    string
+	Action string // takes it away; "": I may not
 }
 
 // RoomPage ("room") is the application. Its forms:
@@ -239,10 +257,12 @@ type RoomPage struct {
 	Roles     []string  // that I may give in this room, highest first; empty when I may not
 	May       May
 	BodyLimit int     // bytes of UTF-8 that a message may have
-	Body      string  // what was refused, for who has no scripts
+	Body      string  // a draft; or what was refused, for who has no scripts
 	ClientID  string  // a fresh UUID, for the composer without scripts
 	Thread    *Thread // nil: none is open
 	Commands  []Command
+	Saved     []int64 // seqs of messages that I have saved
+	Drafts    any     // what I have begun to write here, as the API has it
 }
 
 // SignInPage ("sign-in"): POST /sign-in {handle, password, next}.

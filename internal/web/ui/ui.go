@@ -200,6 +200,7 @@ func functions(locale lang.Locale) template.FuncMap {
 		"nofile": nofile,
 		"nofoot": func() foot { return foot{} },
 		"nomark": func() marks { return marks{Chips: []chip{{}}} },
+		"nopin":  func() line { return line{Message: Message{PinnedBy: "?"}} },
 		"noway":  func() wayForm { return wayForm{} },
 		"noroom": func() roomEntry { return roomEntry{} },
 	}

@@ -155,6 +155,9 @@ func shots(locale lang.Locale, theme, me string) []shot {
 			{Room: in.Rooms[4], By: people[1], At: someday.AddDate(0, -1, 0), URL: "/room/21?at=7#m7", Excerpt: []Piece{{"…", false}, {evil, true}}}}}},
 		{"search", "search-empty", SearchPage{Chrome: in}},
 		{"deleted", "deleted", DeletedPage{Chrome: in, People: people, Where: in.Rooms[:3], Person: 6, Since: someday, Counted: true, Found: []Found{{12, evil, 383}}, ClientID: "5f3c52ee-6f2b-4c0a-9a53-c1f0a7ce0001"}},
+		{"kept", "pins", KeptPage{Chrome: in, Room: in.Rooms[0], Kept: []Kept{{Message: Message{Seq: 7, At: someday, By: people[5], PinnedBy: evil, HTML: "<p>7</p>"}, Room: in.Rooms[0], URL: "/room/12?at=7#m7", Action: "/room/12/messages/7/pin"}}}},
+		{"kept", "saved", KeptPage{Chrome: in, Older: "/saved?before=x", Kept: []Kept{{Message: Message{Seq: 7, At: someday, By: people[5], HTML: "<p>7</p>"}, Room: in.Rooms[4], URL: "/room/21?at=7#m7", Action: "/x"}}}},
+		{"kept", "saved-none", KeptPage{Chrome: in}},
 		{"doctor", "doctor", DoctorPage{Chrome: in, At: someday, Looked: []string{"space", "clock"}, Left: []string{"the archive of WAL"}, Unseen: []string{evil}, Findings: []Diagnosis{
 			{Critical: true, Check: "space", Message: evil, Hint: evil, Mend: "chmod 0600 " + evil}, {Check: "clock", Message: "Nobody sets this machine's clock."}}}},
 		{"doctor", "doctor-well", DoctorPage{Chrome: in, At: someday}},
@@ -281,7 +284,7 @@ func TestFirstPageOfARoomStaysSmall(t *testing.T) {
 		total += len(f.Gzip)
 	}
 	t.Logf("page %d bytes (css %d raw), with scripts %d", html, len(css()), total)
-	if total > 66_000 {
+	if total > 68_000 {
 		t.Errorf("%d bytes over the wire; the aim is 80 kB with headers and everything", total)
 	}
 }

@@ -402,6 +402,8 @@ func (p RoomPage) Data() map[string]any {
 	data["limit"] = p.BodyLimit
 	data["self"] = p.Room
 	data["commands"] = p.Commands
+	data["saved"] = p.Saved
+	data["drafts"] = p.Drafts
 	if p.Thread != nil {
 		data["thread"], data["at"] = p.Thread.Seq, 0
 		data["reply"] = p.Thread.At
@@ -426,7 +428,7 @@ func hue(id int64) string { return "h" + strconv.FormatInt(((id%8)+8)%8, 10) }
 func modules(page string) []string {
 	switch page {
 	case "room":
-		return []string{"room.js", "page.js", "live.js", "outbox.js", "sidebar.js", "calls.js", "history.js", "line.js", "thread.js", "pending.js", "composer.js", "files.js", "panel.js", "actions.js", "reactions.js", "alert.js", "way.js"}
+		return []string{"room.js", "page.js", "live.js", "outbox.js", "sidebar.js", "calls.js", "history.js", "line.js", "thread.js", "pending.js", "composer.js", "drafts.js", "files.js", "panel.js", "actions.js", "reactions.js", "alert.js", "way.js"}
 	case "watch":
 		return []string{"watch.js", "page.js", "live.js", "outbox.js", "sidebar.js", "calls.js", "parts.js"}
 	case "time":

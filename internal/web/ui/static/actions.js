@@ -15,6 +15,8 @@ const SURE = 4000
 const UNDO = 15 * 60 * 1000 // as chat.UndoFor
 const lists = [byId("lines"), byId("thread-lines")]
 const bar = clone("t-actions")
+/** What I have saved of this room. */
+const saved = new Set(data.saved ?? [])
 /** @type {HTMLElement | null} */
 let line = null
 let disarm = 0
@@ -41,8 +43,32 @@ function move(next) {
   button("react").hidden = gone || !data.may?.post
   button("edit").hidden = gone || !own || !data.may?.post
   button("delete").hidden = gone || !(own || data.may?.deleteAny)
+  toggles()
   line.classList.add("on")
   line.append(bar)
+}
+
+/** Whether the line is pinned, or saved, and what pressing does. */
+function toggles() {
+  if (!line) return
+  const gone = line.classList.contains("gone")
+  const pinned = !!line.querySelector(".pinned"), mine = saved.has(seqOf(line))
+  for (const [one, on, says] of /** @type {const} */ ([[button("pin"), pinned, t(pinned ? "unpin" : "pin")], [button("save"), mine, t(mine ? "unsave" : "save")]])) {
+    one.ariaPressed = String(on)
+    one.ariaLabel = says
+    one.title = `${says} (${one.dataset.key})`
+  }
+  button("pin").hidden = gone || !data.may?.pin
+  button("save").hidden = gone && !mine
+}
+
+/** Pins or saves a message, or no more. @param {HTMLElement} of @param {string} what @param {boolean} on */
+async function keep(of, what, on) {
+  try {
+    await api(on ? "PUT" : "DELETE", `/rooms/${ROOM}/messages/${seqOf(of)}/${what}`)
+  } catch (error) {
+    complain(error instanceof Refusal ? [error.message, error.hint].join(" ") : String(error))
+  }
 }
 
 function calm() {
@@ -87,6 +113,12 @@ async function act(pressed, of) {
       }
       break
     }
+    case "pin":
+      await keep(of, "pin", !of.querySelector(".pinned"))
+      break
+    case "save":
+      await keep(of, "saved", !saved.has(seq))
+      break
     case "edit":
       move(null)
       if (inThread(of) && seq !== thread.shown()) thread.edit(seq)
@@ -156,6 +188,13 @@ function offerUndo(of) {
 /** @param {(why: string) => void} say */
 export function start(say) {
   complain = say
+  live.on("saved", (frame) => {
+    if (frame.room !== ROOM) return
+    if (frame.on) saved.add(frame.seq)
+    else saved.delete(frame.seq)
+    toggles()
+  })
+  history.onEvent((event) => { if (event.kind === "pin") toggles() })
   document.addEventListener("pointerdown", (event) => { if (!lineOf(event.target)) move(null) })
   for (const list of lists) {
     list.addEventListener("pointerover", (event) => { if (event.pointerType === "mouse") move(lineOf(event.target)) })

@@ -1,7 +1,8 @@
 // The composer: a text box that grows, keeps its draft, never sends while an input method composes, completes names.
 // The room has one, and a thread.
 
-import { Refusal, clone, data, paint, store, t, within } from "./page.js"
+import { Refusal, clone, data, paint, t, within } from "./page.js"
+import * as drafts from "./drafts.js"
 import * as history from "./history.js"
 import * as live from "./live.js"
 import * as outbox from "./outbox.js"
@@ -64,8 +65,8 @@ const offers = [
   { after: /(?:^|[^\p{L}\p{N}_:])[:：]((?:[\p{L}\p{N}_+-]{2,24}|\p{Script=Han}))$/u, takes: 1, list: emoji },
 ]
 
-/** What a composer writes to: where its draft is kept, who takes its words, and the message that the arrow key edits.
- * @typedef {{draft: () => string, send: (text: string, files: Chosen[]) => void, last: () => number, room: boolean}} Place */
+/** What a composer writes to: the thread, 0 for the room itself, who takes its words, with the id that they bear and files, and the message that the arrow key edits.
+ * @typedef {{thread: () => number, send: (text: string, id: string, files: Chosen[]) => void, last: () => number, room: boolean}} Place */
 
 /** The composer of a form. @param {HTMLFormElement} form @param {Place} place */
 export function make(form, place) {
@@ -95,10 +96,7 @@ export function make(form, place) {
 
   function changed() {
     grow()
-    if (!editing && aside === null) {
-      if (box.value.trim()) store.set(place.draft(), box.value)
-      else store.remove(place.draft())
-    }
+    if (!editing && aside === null) drafts.set(place.thread(), box.value)
     measure()
     suggest()
   }
@@ -200,9 +198,14 @@ export function make(form, place) {
     if (!editing) {
       const order = outbox.isCommand(box.value)
       if (!order && outbox.isCommand(text)) text = " " + text // a blank before it says it
-      if (!order) place.send(text, files?.take() ?? [])
-      if (aside === null) write("")
-      else leave()
+      if (aside === null) {
+        const id = drafts.take(place.thread())
+        if (!order) place.send(text, id, files?.take() ?? [])
+        write("")
+      } else {
+        if (!order) place.send(text, outbox.uuid(), files?.take() ?? [])
+        leave()
+      }
       if (order) command(text)
       typed = 0 // with the message the others forget that I was typing
       return
@@ -327,7 +330,8 @@ export function make(form, place) {
 
   /** Brings the draft of the place. */
   function fresh() {
-    if (!box.value) box.value = store.get(place.draft()) ?? ""
+    if (box.value !== box.defaultValue) changed() // somebody was faster than this script
+    else box.value = drafts.get(place.thread())
     grow()
     measure()
   }
@@ -336,7 +340,7 @@ export function make(form, place) {
   box.setAttribute("aria-controls", list.id)
   /** The files that go with the next message. @type {ReturnType<typeof import("./tray.js").make> | null} */
   let files = null
-  const tray = import("./tray.js").then((module) => files = module.make(form, place.draft, (why) => complain(why), measure))
+  const tray = import("./tray.js").then((module) => files = module.make(form, () => `howdah.draft.${data.me?.id ?? 0}.${ROOM}.${place.thread()}`, (why) => complain(why), measure))
   fresh()
   form.addEventListener("submit", (event) => {
     event.preventDefault()
@@ -365,10 +369,14 @@ export function make(form, place) {
     box.focus()
   })
   box.addEventListener("begin", (event) => begin(/** @type {CustomEvent} */ (event).detail))
-  addEventListener("storage", (event) => { // the draft of another tab, unless this one is being written in
-    if (event.key === place.draft() && !editing && aside === null && document.activeElement !== box) {
-      box.value = event.newValue ?? ""
+  drafts.onChange((thread, body) => { // written elsewhere
+    if (thread !== place.thread() || composing) return
+    if (editing) editing.was = body
+    else if (aside !== null) aside = body
+    else if (box.value !== body) {
+      box.value = body
       grow()
+      measure()
     }
   })
   return {
@@ -418,9 +426,9 @@ export function start(say) {
   if (!form) return
   main = make(form, {
     room: true,
-    draft: () => `howdah.draft.${data.me?.id ?? 0}.${ROOM}`,
-    send: (text, files) => {
-      outbox.post(ROOM, text, 0, false, files)
+    thread: () => 0,
+    send: (text, id, files) => {
+      outbox.post(ROOM, text, id, 0, false, files)
       history.newest().catch(() => {}) // offline in the past: the line waits in the outbox and shows up there
     },
     last: history.lastOfMine,

@@ -425,9 +425,11 @@ function apply(event, fresh) {
     }
     case "answer":
     case "way":
+    case "pin":
     case "edit": {
       const line = message && find(message.seq)
       if (message && line) keep(() => write(line, message))
+      if (event.kind === "pin" && event.on && fresh && event.by.id !== data.me?.id) hint(t("pin.told", { name: event.by.name }))
       const answer = event.kind === "answer" && message?.alert?.answers.at(-1)
       if (answer && fresh && answer.by.id !== data.me?.id) hint(saying(answer))
       break

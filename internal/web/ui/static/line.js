@@ -45,6 +45,7 @@ export function fill(line, message) {
   if (message.alert) alert.show(line, message.alert)
   if (message.way) way.show(line, message.way)
   reactions.show(line, message.reactions)
+  pin(line, message.pinned)
   let answers = /** @type {HTMLAnchorElement | null} */ (line.querySelector(".answers"))
   if (message.thread && !answers) {
     answers = document.createElement("a")
@@ -53,6 +54,17 @@ export function fill(line, message) {
     within(line, ".edited").after(answers)
   }
   if (message.thread && answers) answers.setAttribute("href", "?thread=" + message.thread)
+}
+
+/** Who pinned it. @param {HTMLElement} line @param {{by: import("./page.js").Person} | undefined} pinned */
+function pin(line, pinned) {
+  let there = line.querySelector(".pinned")
+  if (!pinned) return there?.remove()
+  if (!there) {
+    there = clone("t-pinned")
+    within(line, ".edited").after(there)
+  }
+  within(there, "span").textContent = t("pinned", { name: pinned.by.name })
 }
 
 /** What was answered to a message; thread.go shows the same. @param {HTMLElement} line @param {{count: number, at: string} | undefined} replies */
@@ -84,6 +96,7 @@ export function bury(line) {
   line.classList.add("gone")
   within(line, ".body").textContent = t("deleted")
   within(line, ".edited").hidden = true
+  pin(line, undefined)
   reactions.show(line, [])
   files.show(line, 0, undefined)
 }

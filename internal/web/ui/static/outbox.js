@@ -109,10 +109,11 @@ export function uuid() {
 }
 
 /** Stores a message and sends it as soon as that is possible. @param {number} room @param {string} body
+ * @param {string} id of it, the same in every try
  * @param {number} [thread] that it replies to @param {boolean} [aloud] and to the room as well @param {import("./tray.js").Chosen[]} [files] */
-export function post(room, body, thread, aloud, files) {
+export function post(room, body, id, thread, aloud, files) {
   last = Math.max(Date.now(), last + 1) // two within a millisecond keep their order
-  keep({ client_id: uuid(), room, body, at: last, ...(thread ? { thread, aloud: !!aloud } : {}), ...(files?.length ? { files } : {}) })
+  keep({ client_id: id, room, body, at: last, ...(thread ? { thread, aloud: !!aloud } : {}), ...(files?.length ? { files } : {}) })
   changed()
   flush()
 }

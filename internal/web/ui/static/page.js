@@ -6,7 +6,7 @@
  *    bell: string, mute_until?: string, bells?: {thread: number, silent: boolean, mute_until?: string}[] | null}} Room */
 /** @typedef {{seq: number, at: string, by: Person, body?: string, html?: string, edited?: boolean, deleted?: boolean,
  *    client_id?: string, mentions?: string[], alert?: Alert, way?: Way,
- *    reactions?: import("./reactions.js").Reaction[], thread?: number, aloud?: boolean, replies?: {count: number, last: number, at: string},
+ *    reactions?: import("./reactions.js").Reaction[], thread?: number, aloud?: boolean, replies?: {count: number, last: number, at: string}, pinned?: {by: Person, at: string},
  *    files?: import("./files.js").Shared[]}} Message */
 /** @typedef {{state: string, mode?: string, by: Person, at: string, offers: string[],
  *    tables: {name: string, there: boolean, altered: number, newer: number}[]}} Way */
@@ -18,10 +18,10 @@
  *    person?: Person, role?: string, name?: string, topic?: string, count?: number, emoji?: string, on?: boolean,
  *    marks?: {seq: number, reactions: import("./reactions.js").Reaction[]},
  *    root?: {seq: number, replies: {count: number, last: number, at: string}, followers: number[]}}} RoomEvent */
-/** @typedef {{post: boolean, manage: boolean, deleteAny: boolean, answer: boolean}} May */
+/** @typedef {{post: boolean, pin: boolean, manage: boolean, deleteAny: boolean, answer: boolean}} May */
 /** @typedef {{locale: string, me: Person | null, rooms: Room[] | null, epoch: string, room: number,
  *    texts: Record<string, string | Record<string, string>>, seq?: number, earlier?: boolean, later?: boolean, watch?: {seq: number, zone: string},
- *    at?: number, may?: May, roles?: string[] | null, limit?: number, self?: Room, thread?: number, reply?: number,
+ *    at?: number, may?: May, saved?: number[] | null, drafts?: import("./drafts.js").Draft[] | null, roles?: string[] | null, limit?: number, self?: Room, thread?: number, reply?: number,
  *    commands?: {name: string, other: string, use: string}[],
  *    told?: {bell: string, hide: boolean, silence: [number, number][]}}} PageData */
 

@@ -4,6 +4,7 @@ import { byId, data, t } from "./page.js"
 import * as alert from "./alert.js"
 import * as actions from "./actions.js"
 import * as composer from "./composer.js"
+import * as drafts from "./drafts.js"
 import * as files from "./files.js"
 import * as history from "./history.js"
 import * as live from "./live.js"
@@ -46,6 +47,8 @@ history.onEvent(sidebar.count)
 history.onEvent(panel.hear)
 history.start(composer.back)
 panel.start()
+history.onEvent(drafts.hear)
+drafts.start()
 composer.start(complain)
 thread.start(complain)
 actions.start(complain)

@@ -222,9 +222,9 @@ export function start(say) {
     const aloud = /** @type {HTMLInputElement} */ (within(form, "[name=aloud]"))
     writes = composer.make(form, {
       room: false,
-      draft: () => `howdah.draft.${data.me?.id ?? 0}.${ROOM}.${root}`,
-      send: (text, files) => {
-        outbox.post(ROOM, text, root, aloud.checked, files)
+      thread: () => root,
+      send: (text, id, files) => {
+        outbox.post(ROOM, text, id, root, aloud.checked, files)
         aloud.checked = false
       },
       last: () => seqOf(lines().findLast((line) => line.classList.contains("mine") && !line.classList.contains("gone") && seqOf(line) !== root)),
