@@ -74,11 +74,22 @@ func TestMarkdownIsShown(t *testing.T) {
 	h := story(t)
 	ada := h.person(t, "Ada")
 	room := ada.room(t, "public", "markdown")
-	w := h.enter(t, ada, room, look{})
-	w.compose("**bold** _soft_ `code` ~~gone~~\n\n- one\n- two\n\n> quoted\n\n```go\nfunc main() {}\n```\nsee https://example.org/a_b_c and [this](https://example.org)\nnext line")
+	w, dark := h.enter(t, ada, room, look{}), h.enter(t, ada, room, look{dark: true})
+	w.compose("**bold** _soft_ `code` ~~gone~~\n\n- one\n- two\n\n> quoted\n\n```go\nfunc main() { x := 1 + len(\"two\") } // three\n```\n```diff\n+ in\n- out\n```\nsee https://example.org/a_b_c and [this](https://example.org)\nnext line")
 	w.click(".send")
 	w.wait("every form", `["strong", "em", "code", "del", "ul > li + li", "blockquote", "pre > code", "a[href='https://example.org/a_b_c'][rel~=noopener]", "br"]
 		.every((one) => document.querySelector("#lines .body " + one))`)
+	for _, one := range []*window{w, dark} {
+		for range 20 { // a busy machine shows it plain, and in colours when it is asked again
+			if get[bool](one, `["k", "f", "m", "s", "c", "i", "d"].every((c) => document.querySelector("#lines pre ." + c))`) {
+				break
+			}
+			one.visit(fmt.Sprint("/room/", room))
+			one.live()
+		}
+		one.wait("code in colours", `["k", "f", "m", "s", "c", "i", "d"].every((c) => document.querySelector("#lines pre ." + c))`)
+		one.accessible("a room with code")
+	}
 }
 
 func TestAMessageThatIsTooLongIsCountedInBytesBeforeItIsSent(t *testing.T) {

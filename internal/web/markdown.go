@@ -18,6 +18,7 @@ import (
 
 	"howdah/internal/account"
 	"howdah/internal/chat"
+	"howdah/internal/web/code"
 )
 
 // markdown is CommonMark (0.31) as a chat wants it: without raw HTML (it is shown as the text that it is), headings and
@@ -225,6 +226,32 @@ func (s safeLinks) RegisterFuncs(reg renderer.NodeRendererFuncRegisterer) {
 	reg.Register(ast.KindLink, s.link)
 	reg.Register(ast.KindImage, s.link)
 	reg.Register(ast.KindAutoLink, s.autoLink)
+	reg.Register(ast.KindFencedCodeBlock, s.fenced)
+}
+
+// fenced is code, with colours where its language is named.
+func (safeLinks) fenced(w util.BufWriter, source []byte, n ast.Node, entering bool) (ast.WalkStatus, error) {
+	if !entering {
+		return ast.WalkContinue, nil
+	}
+	block := n.(*ast.FencedCodeBlock)
+	var text strings.Builder
+	for i := range block.Lines().Len() {
+		line := block.Lines().At(i)
+		text.Write(line.Value(source))
+	}
+	_, _ = w.WriteString("<pre><code")
+	language := string(block.Language(source))
+	if language != "" {
+		_, _ = w.WriteString(` class="language-` + html.EscapeString(language) + `"`)
+	}
+	_, _ = w.WriteString(">")
+	coloured, ok := code.HTML(language, text.String())
+	if !ok {
+		coloured = string(util.EscapeHTML([]byte(text.String())))
+	}
+	_, _ = w.WriteString(coloured + "</code></pre>\n")
+	return ast.WalkContinue, nil
 }
 
 func (safeLinks) mention(w util.BufWriter, _ []byte, n ast.Node, entering bool) (ast.WalkStatus, error) {

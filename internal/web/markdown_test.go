@@ -12,7 +12,8 @@ func TestMarkdown(t *testing.T) {
 	for in, want := range map[string]string{
 		"hello **you**\nand _you_":         "<p>hello <strong>you</strong><br>\nand <em>you</em></p>\n",
 		"`a < b`":                          "<p><code>a &lt; b</code></p>\n",
-		"```go\nx := \"<b>\"\n```":         "<pre tabindex=\"0\"><code class=\"language-go\">x := &quot;&lt;b&gt;&quot;\n</code></pre>\n",
+		"```none\nx := \"<b>\"\n```":       "<pre tabindex=\"0\"><code class=\"language-none\">x := &quot;&lt;b&gt;&quot;\n</code></pre>\n",
+		"```\nx := \"<b>\"\n```":           "<pre tabindex=\"0\"><code>x := &quot;&lt;b&gt;&quot;\n</code></pre>\n",
 		"- a\n- b":                         "<ul>\n<li>a</li>\n<li>b</li>\n</ul>\n",
 		"> said":                           "<blockquote>\n<p>said</p>\n</blockquote>\n",
 		"# not a heading":                  "<p># not a heading</p>\n",
