@@ -56,13 +56,15 @@ type Installation struct {
 	PgAudit bool // the pgAudit extension is installed for it
 }
 
+// dumpers are the programs that some packages of the server leave out.
+var dumpers = []string{"pg_dump", "pg_dumpall", "pg_restore", "psql"}
+
 // Program is the path of one of its programs, such as "pg_dump". Some packages hold the server alone: what dumps and restores is then taken from PATH, where it has the same major version.
 func (in Installation) Program(name string) string {
 	own := filepath.Join(in.Bin, name+exeSuffix)
-	switch name {
-	case "pg_dump", "pg_dumpall", "pg_restore", "psql":
-		if _, err := os.Stat(own); errors.Is(err, fs.ErrNotExist) {
-			if found, err := exec.LookPath(name); err == nil && majorOf(found) == in.Version.Major {
+	if slices.Contains(dumpers, name) && missing(own) {
+		if found, err := exec.LookPath(name); err == nil {
+			if major, known := majors.Load(found); known && major == in.Version.Major {
 				return found
 			}
 		}
@@ -70,20 +72,28 @@ func (in Installation) Program(name string) string {
 	return own
 }
 
-// majors are the major versions of programs on PATH, by their paths.
+func missing(path string) bool {
+	_, err := os.Stat(path)
+	return errors.Is(err, fs.ErrNotExist)
+}
+
+// majors are the major versions of programs on PATH, by their paths: what inspect has asked them.
 var majors sync.Map
 
-// majorOf is the major version of a program, 0 where it does not say it. It is asked once.
-func majorOf(program string) int {
-	if known, ok := majors.Load(program); ok {
-		return known.(int)
+// askDumpers learns which version those on PATH have that the installation lacks.
+func (in Installation) askDumpers(ctx context.Context) {
+	for _, name := range dumpers {
+		if !missing(filepath.Join(in.Bin, name+exeSuffix)) {
+			continue
+		}
+		found, err := exec.LookPath(name)
+		if err != nil {
+			continue
+		}
+		if version, err := versionOf(ctx, found); err == nil {
+			majors.Store(found, version.Major)
+		}
 	}
-	version, err := versionOf(context.Background(), program)
-	if err != nil {
-		return 0
-	}
-	majors.Store(program, version.Major)
-	return version.Major
 }
 
 // answerLimit is what a program of PostgreSQL has to say its version: forever is only what lies on a network disk that is gone. A drill, which has the lowest priority of all, waits for
@@ -117,6 +127,7 @@ func inspect(ctx context.Context, bin string) (Installation, error) {
 		return in, err
 	}
 	in.PgAudit = hasPgAudit(ctx, in)
+	in.askDumpers(ctx)
 	return in, nil
 }
 
