@@ -9,6 +9,7 @@ import (
 	"unicode"
 	"unicode/utf8"
 
+	"github.com/go-webauthn/webauthn/webauthn"
 	"github.com/jackc/pgx/v5"
 	"golang.org/x/text/unicode/norm"
 
@@ -65,11 +66,16 @@ const personColumns = `p.id, p.handle, p.name, p.role, p.locale, p.theme, p.crea
 
 // Accounts is the door to everything in this package. It is safe for concurrent use.
 type Accounts struct {
-	db     *pg.Pool
-	limits *limits
-	paces  *paces
-	hash   chan struct{} // argon2id takes 19 MiB each: only so many at once
-	ended  func(session []int64, person int64)
+	db      *pg.Pool
+	may     allowances
+	refused *refusals
+	paces   *paces
+	hash    chan struct{} // argon2id takes 19 MiB each: only so many at once
+	ended   func(session []int64, person int64)
+	vault   *Vault // nil: codes from an app cannot be set up or checked
+
+	passkeys      *webauthn.WebAuthn // nil: nobody can have one here
+	passkeyOrigin string
 }
 
 // Open makes the package's door. ended (it may be nil) is told after a commit which sessions no longer hold, so that
@@ -78,7 +84,7 @@ func Open(db *pg.Pool, ended func(sessions []int64, person int64)) *Accounts {
 	if ended == nil {
 		ended = func([]int64, int64) {}
 	}
-	return &Accounts{db: db, limits: newLimits(), paces: &paces{}, hash: make(chan struct{}, 2), ended: ended}
+	return &Accounts{db: db, may: usual, refused: &refusals{}, paces: &paces{}, hash: make(chan struct{}, 2), ended: ended}
 }
 
 // NewPerson is what somebody says of themselves when they come in.
@@ -100,7 +106,7 @@ func (n *NewPerson) check() error {
 		return err
 	}
 	n.Handle, n.Name = handle, name
-	return checkPassword(n.Password)
+	return checkPassword(n.Password, n.Handle, n.Name)
 }
 
 // callsAll are the words that call everybody in a room, or those of them who are here, in both languages and as other chats have them (and
@@ -264,13 +270,16 @@ func (a *Accounts) SetRole(ctx context.Context, me Person, id int64, role Role) 
 		if _, err = tx.Exec(ctx, `UPDATE account.person SET role = $2 WHERE id = $1`, id, role); err != nil {
 			return err
 		}
-		return revokeInvites(ctx, tx, id, role)
+		return revokeLinks(ctx, tx, id, role)
 	})
 }
 
-// revokeInvites takes back the open invitations of somebody who could not make them with this rank: each is a way in as
-// somebody else.
-func revokeInvites(ctx context.Context, tx pgx.Tx, id int64, rank Role) error {
+// revokeLinks takes back the open invitations of somebody who could not make them with this rank: each is a way in as
+// somebody else. So is a link for a new password: those for them and by them are taken back with any rank, since who made it may not govern whose it is any more.
+func revokeLinks(ctx context.Context, tx pgx.Tx, id int64, rank Role) error {
+	if _, err := tx.Exec(ctx, `DELETE FROM account.ticket WHERE kind = $2 AND (person_id = $1 OR (data->>'by')::bigint = $1)`, id, ticketRecover); err != nil {
+		return err
+	}
 	_, err := tx.Exec(ctx, `DELETE FROM account.invite WHERE created_by = $1 AND (NOT $2 OR role = 'admin' AND NOT $3)`, id, rank.AtLeast(Admin), rank == Owner)
 	return err
 }
@@ -294,7 +303,7 @@ func (a *Accounts) Disable(ctx context.Context, me Person, id int64, disabled bo
 		if _, err = tx.Exec(ctx, `DELETE FROM account.token WHERE person_id = $1`, id); err != nil {
 			return err
 		}
-		if err := revokeInvites(ctx, tx, id, None); err != nil {
+		if err := revokeLinks(ctx, tx, id, None); err != nil {
 			return err
 		}
 		sessions, err = deleteSessions(ctx, tx, `person_id = $1`, id)

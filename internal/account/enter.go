@@ -156,7 +156,7 @@ func (a *Accounts) CheckInvite(ctx context.Context, token string) (Invite, error
 // newcomer into their first rooms.
 func (a *Accounts) Accept(ctx context.Context, token string, n NewPerson, client Client,
 	welcome func(ctx context.Context, tx pgx.Tx, newcomer Person, invite Invite) error) (session string, person Person, err error) {
-	if err := a.limits.take(addressKey(client.Address)); err != nil {
+	if err := a.take(ctx, a.may.password, "password "+addressKey(client.Address)); err != nil {
 		return "", Person{}, err
 	}
 	if err := n.check(); err != nil {

@@ -8,7 +8,6 @@ import (
 	"encoding/base64"
 	"fmt"
 	"strings"
-	"unicode/utf8"
 
 	"golang.org/x/crypto/argon2"
 	"golang.org/x/text/unicode/norm"
@@ -22,23 +21,6 @@ const (
 	argonTime    = 2
 	argonThreads = 1
 )
-
-// Passwords may be as long as a sentence; the upper bound only keeps a request from being a load.
-const (
-	minPassword = 10
-	maxPassword = 256
-)
-
-func checkPassword(password string) error {
-	if n := utf8.RuneCountInString(password); !utf8.ValidString(password) || n < minPassword || n > maxPassword {
-		return fault.New(fault.Invalid, "account.password", fault.Args{"min": minPassword, "max": maxPassword})
-	}
-	first, _ := utf8.DecodeRuneInString(password)
-	if strings.Trim(password, string(first)) == "" {
-		return fault.New(fault.Invalid, "account.password_plain")
-	}
-	return nil
-}
 
 func (a *Accounts) slot(ctx context.Context) (release func(), err error) {
 	select {

@@ -2,6 +2,7 @@ package account
 
 import (
 	"context"
+	"fmt"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -17,6 +18,7 @@ const sessionLife = 60 * 24 * time.Hour
 type Client struct {
 	Address string // IP address without port
 	Agent   string // User-Agent
+	Device  string // what Remember gave this browser; "" when it gave nothing
 }
 
 // Session is one signed-in browser (or, with ID 0, a program with a token).
@@ -24,8 +26,10 @@ type Session struct {
 	ID      int64
 	Person  Person
 	TokenID int64
-	Scope   Scope   // what it may do
-	Rooms   []int64 // where; nil: wherever its person is
+	Scope   Scope     // what it may do
+	Rooms   []int64   // where; nil: wherever its person is
+	Since   time.Time // when somebody signed in for it, or the token was made
+	Owes    bool      // the house demands a second factor of this person, who has none: nothing but setting one up is theirs
 }
 
 // OpenSession is a line in the list of sessions.
@@ -37,42 +41,53 @@ type OpenSession struct {
 	Agent     string
 }
 
-// SignIn checks a password and opens a session. A wrong handle and a wrong password are the same fault.
-func (a *Accounts) SignIn(ctx context.Context, handle, password string, client Client) (token string, person Person, err error) {
-	keys := []string{addressKey(client.Address)}
-	clean, err := Handle(handle)
-	if err == nil {
-		keys = append(keys, "handle "+clean)
-	}
-	if err := a.limits.take(keys...); err != nil {
-		return "", Person{}, err
-	}
-	wrong := fault.New(fault.Unauthenticated, "account.wrong_password")
-	if err != nil || len(password) > 4*maxPassword {
-		return "", Person{}, wrong
-	}
+// Entry is how far a sign-in has come: to a session, or to where a second factor is asked for.
+type Entry struct {
+	Person  Person
+	Session string // the session's token; "" while a second factor is wanted
+	Pending string // names the sign-in that waits for it; see SecondFactor
+}
+
+// SignIn checks a password and opens a session, or asks for the second factor of who has one. A wrong handle and a wrong password are the same fault.
+func (a *Accounts) SignIn(ctx context.Context, handle, password string, client Client) (Entry, error) {
 	type row struct {
 		Person
 		Hash string
 	}
-	found, ok, err := pg.One[row](ctx, a.db,
-		`SELECT `+personColumns+`, p.password_hash FROM account.person p WHERE p.handle = $1 AND p.disabled_at IS NULL AND p.bot_of IS NULL`, clean)
+	var found row
+	var ok bool
+	clean, err := Handle(handle)
 	if err != nil {
-		return "", Person{}, err
+		clean = ""
+	} else if found, ok, err = pg.One[row](ctx, a.db,
+		`SELECT `+personColumns+`, p.password_hash FROM account.person p WHERE p.handle = $1 AND p.disabled_at IS NULL AND p.bot_of IS NULL`, clean); err != nil {
+		return Entry{}, err
+	}
+	keys, err := a.doors(ctx, "password", found.ID, clean, client)
+	if err != nil {
+		return Entry{}, err
+	}
+	if err := a.take(ctx, a.may.password, keys...); err != nil {
+		return Entry{}, err
+	}
+	wrong := fault.New(fault.Unauthenticated, "account.wrong_password")
+	if len(password) > 4*maxPassword {
+		return Entry{}, wrong
 	}
 	if !ok {
 		found.Hash = nobody
 	}
 	matches, err := a.passwordMatches(ctx, password, found.Hash)
 	if err != nil {
-		return "", Person{}, err
+		return Entry{}, err
 	}
 	if !ok || !matches {
-		return "", Person{}, wrong
+		return Entry{}, wrong
 	}
-	a.limits.forgive(keys...)
-	token, err = a.openSession(ctx, a.db, found.ID, client)
-	return token, found.Person, err
+	if err := a.giveBack(ctx, a.may.password, keys...); err != nil {
+		return Entry{}, err
+	}
+	return a.letIn(ctx, a.db, found.Person, client)
 }
 
 func (a *Accounts) openSession(ctx context.Context, q pg.Queryer, person int64, client Client) (string, error) {
@@ -92,10 +107,12 @@ func (a *Accounts) Session(ctx context.Context, token string) (Session, error) {
 	type row struct {
 		Person
 		SessionID int64
+		Since     time.Time
+		Owes      bool
 		Stale     bool
 	}
 	found, ok, err := pg.One[row](ctx, a.db, `
-		SELECT `+personColumns+`, s.id, s.seen_at < now() - interval '5 minutes'
+		SELECT `+personColumns+`, s.id, s.created_at, `+owes+`, s.seen_at < now() - interval '5 minutes'
 		FROM account.session s JOIN account.person p ON p.id = s.person_id
 		WHERE s.token_hash = $1 AND s.ends_at > now() AND p.disabled_at IS NULL`, hashToken(token))
 	if err != nil {
@@ -109,7 +126,7 @@ func (a *Accounts) Session(ctx context.Context, token string) (Session, error) {
 			return Session{}, err
 		}
 	}
-	return Session{ID: found.SessionID, Person: found.Person, Scope: All}, nil
+	return Session{ID: found.SessionID, Person: found.Person, Scope: All, Since: found.Since, Owes: found.Owes}, nil
 }
 
 // used notes a use. Where nothing can be written just now, on a disk that is full, people still read.
@@ -125,8 +142,8 @@ func (a *Accounts) used(ctx context.Context, sql string, args ...any) error {
 func (a *Accounts) Gone(ctx context.Context, sessions ...int64) ([]int64, error) {
 	rows, err := a.db.Query(ctx, `
 		SELECT w.id FROM unnest($1::bigint[]) AS w (id)
-		WHERE NOT EXISTS (SELECT FROM account.session s JOIN account.person p ON p.id = s.person_id WHERE s.id = w.id AND s.ends_at > now() AND p.disabled_at IS NULL)
-		  AND NOT EXISTS (SELECT FROM account.token t JOIN account.person p ON p.id = t.person_id WHERE t.id = -w.id AND `+tokenHolds+`)`, sessions)
+		WHERE NOT EXISTS (SELECT FROM account.session s JOIN account.person p ON p.id = s.person_id WHERE s.id = w.id AND s.ends_at > now() AND p.disabled_at IS NULL AND NOT `+owes+`)
+		  AND NOT EXISTS (SELECT FROM account.token t JOIN account.person p ON p.id = t.person_id WHERE t.id = -w.id AND `+tokenHolds+` AND NOT `+owes+`)`, sessions)
 	if err != nil {
 		return nil, pg.Fault(err)
 	}
@@ -183,41 +200,60 @@ func deleteSessions(ctx context.Context, q pg.Queryer, where string, args ...any
 
 // ChangePassword wants the old one, and ends every other session: who changes it may do so because somebody knows it.
 func (a *Accounts) ChangePassword(ctx context.Context, me Person, session int64, old, password string) error {
-	if err := checkPassword(password); err != nil {
+	if err := checkPassword(password, me.Handle, me.Name); err != nil {
 		return err
 	}
-	if err := a.limits.take("handle " + me.Handle); err != nil {
+	if err := a.passwordIs(ctx, me, old); err != nil {
+		return err
+	}
+	return a.setPassword(ctx, me.ID, session, password)
+}
+
+// passwordIs checks the password of somebody who is signed in; Forbidden when it is another.
+func (a *Accounts) passwordIs(ctx context.Context, me Person, password string) error {
+	key := fmt.Sprint("password person ", me.ID)
+	if err := a.take(ctx, a.may.password, key); err != nil {
 		return err
 	}
 	var stored string
 	if err := a.db.QueryRow(ctx, `SELECT password_hash FROM account.person WHERE id = $1`, me.ID).Scan(&stored); err != nil {
 		return pg.Fault(err)
 	}
-	if matches, err := a.passwordMatches(ctx, old, stored); err != nil {
+	if matches, err := a.passwordMatches(ctx, password, stored); err != nil {
 		return err
 	} else if !matches {
 		return fault.New(fault.Forbidden, "account.wrong_old_password")
 	}
-	return a.setPassword(ctx, me.ID, session, password)
+	return a.giveBack(ctx, a.may.password, key)
 }
 
-// NewPassword gives somebody who has forgotten theirs a new one, and ends their sessions. Who may ask for it is the caller's to know.
-func (a *Accounts) NewPassword(ctx context.Context, raw string) (handle, password string, err error) {
+// NewPassword gives somebody who has forgotten theirs a new one, and ends their sessions; reset takes away their second factor as well, and left tells that they still have one. Who may
+// ask for it is the caller's to know.
+func (a *Accounts) NewPassword(ctx context.Context, raw string, reset bool) (handle, password string, left bool, err error) {
 	if handle, err = Handle(raw); err != nil {
-		return "", "", err
+		return "", "", false, err
 	}
 	person, found, err := pg.One[Person](ctx, a.db, `SELECT `+personColumns+` FROM account.person p WHERE p.handle = $1 AND NOT p.house AND p.bot_of IS NULL`, handle)
 	if err == nil && !found {
 		err = fault.New(fault.NotFound, "account.no_handle", fault.Args{"handle": handle})
 	}
 	if err != nil {
-		return "", "", err
+		return "", "", false, err
+	}
+	if reset {
+		if err := a.db.InTx(ctx, func(tx pgx.Tx) error { return removeFactors(ctx, tx, person.ID) }); err != nil {
+			return "", "", false, err
+		}
 	}
 	password, _ = newToken("")
-	return handle, password, a.setPassword(ctx, person.ID, 0, password)
+	if err := a.setPassword(ctx, person.ID, 0, password); err != nil {
+		return "", "", false, err
+	}
+	left, err = a.hasCodes(ctx, person.ID)
+	return handle, password, left, err
 }
 
-// setPassword ends every session but keep.
+// setPassword ends every session but keep, and all that was known or under way with the old one.
 func (a *Accounts) setPassword(ctx context.Context, person, keep int64, password string) error {
 	hash, err := a.hashPassword(ctx, password)
 	if err != nil {
@@ -228,11 +264,21 @@ func (a *Accounts) setPassword(ctx context.Context, person, keep int64, password
 		if _, err := tx.Exec(ctx, `UPDATE account.person SET password_hash = $2 WHERE id = $1`, person, hash); err != nil {
 			return err
 		}
-		ended, err = deleteSessions(ctx, tx, `person_id = $1 AND id <> $2`, person, keep)
+		ended, err = forget(ctx, tx, person, keep)
 		return err
 	})
 	if err == nil {
 		a.ended(ended, 0)
 	}
 	return err
+}
+
+// forget ends every session of a person but keep, which it gives, and what is left of others: half-made sign-ins, links, browsers that were known.
+func forget(ctx context.Context, tx pgx.Tx, person, keep int64) (ended []int64, err error) {
+	for _, sql := range []string{`DELETE FROM account.ticket WHERE person_id = $1`, `DELETE FROM account.device WHERE person_id = $1`} {
+		if _, err := tx.Exec(ctx, sql, person); err != nil {
+			return nil, err
+		}
+	}
+	return deleteSessions(ctx, tx, `person_id = $1 AND id <> $2`, person, keep)
 }

@@ -127,10 +127,12 @@ func (a *Accounts) Bearer(ctx context.Context, token string) (Session, error) {
 		TokenID int64
 		Scope   Scope
 		Rooms   []int64
+		Since   time.Time
+		Owes    bool
 		Stale   bool
 	}
 	found, ok, err := pg.One[row](ctx, a.db, `
-		SELECT `+personColumns+`, t.id, t.scope, t.rooms, coalesce(t.seen_at < now() - interval '5 minutes', true)
+		SELECT `+personColumns+`, t.id, t.scope, t.rooms, t.created_at, `+owes+`, coalesce(t.seen_at < now() - interval '5 minutes', true)
 		FROM account.token t JOIN account.person p ON p.id = t.person_id
 		WHERE t.token_hash = $1 AND `+tokenHolds, hashToken(token))
 	if err != nil {
@@ -147,7 +149,7 @@ func (a *Accounts) Bearer(ctx context.Context, token string) (Session, error) {
 			return Session{}, err
 		}
 	}
-	return Session{Person: found.Person, TokenID: found.TokenID, ID: -found.TokenID, Scope: found.Scope, Rooms: found.Rooms}, nil
+	return Session{Person: found.Person, TokenID: found.TokenID, ID: -found.TokenID, Scope: found.Scope, Rooms: found.Rooms, Since: found.Since, Owes: found.Owes}, nil
 }
 
 // A token may be used so often at once, and then so often a second: far more than a program needs that does not spin.

@@ -150,6 +150,7 @@ type passwordCmd struct {
 	config.House
 	DSN    string `help:"${help_dsn}" name:"dsn" placeholder:"URL"`
 	Handle string `arg:"" help:"${help_password_handle}"`
+	Reset  bool   `name:"reset-second-factor" help:"${help_password_reset}"`
 }
 
 // Run is howdah password.
@@ -159,10 +160,13 @@ func (c *passwordCmd) Run(ctx context.Context, t *terminal) error {
 		return err
 	}
 	defer db.Close()
-	handle, password, err := account.Open(db, nil).NewPassword(ctx, c.Handle)
+	handle, password, left, err := account.Open(db, nil).NewPassword(ctx, c.Handle, c.Reset)
 	if err != nil {
 		return err
 	}
 	t.say("cli.password.new", fault.Args{"handle": handle, "password": password})
+	if left {
+		t.say("cli.password.second", fault.Args{"handle": handle})
+	}
 	return nil
 }

@@ -136,6 +136,9 @@ func (c *upCmd) Run(ctx context.Context, t *terminal, sources *config.Sources) (
 	} else if options.AppDSN, options.OwnerDSN, options.AppRole, err = c.elsewhere(dir); err != nil {
 		return err
 	}
+	if options.SignInKey = c.SignInKey; options.SignInKey == "" {
+		options.SignInKey = filepath.Join(dir, "sign-in.key")
+	}
 	options.Doctor = c.checkups(ctx, t, sources)
 	options.Ready = func(url, setup string) {
 		if err := running.announce(runningHouse{PID: os.Getpid(), URL: url, Local: c.localAddress(url), Setup: setup, Since: time.Now().UTC()}); err != nil {

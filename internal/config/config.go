@@ -32,6 +32,7 @@ type Server struct {
 	PgPort        int       `help:"${help_pg_port}" name:"pg-port" placeholder:"PORT"`
 	DSN           string    `help:"${help_dsn}" name:"dsn" placeholder:"URL"`
 	OwnerDSN      string    `help:"${help_owner_dsn}" name:"owner-dsn" placeholder:"URL"`
+	SignInKey     string    `help:"${help_sign_in_key}" name:"sign-in-key" placeholder:"FILE"`
 	Install       bool      `help:"${help_install}"`
 	LogFormat     string    `help:"${help_log_format}" enum:"text,json" default:"text"`
 	LogLevel      string    `help:"${help_log_level}" enum:"debug,info,warn,error" default:"info"`

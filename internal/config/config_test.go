@@ -21,7 +21,7 @@ func parse(t *testing.T, file string, args ...string) (Server, error) {
 		return server, err
 	}
 	vars := kong.Vars{}
-	for _, name := range []string{"data", "account", "listen", "metrics_listen", "public_url", "pg_bin", "pg_port", "dsn", "owner_dsn", "install", "log_format", "log_level"} {
+	for _, name := range []string{"data", "account", "listen", "metrics_listen", "public_url", "sign_in_key", "pg_bin", "pg_port", "dsn", "owner_dsn", "install", "log_format", "log_level"} {
 		vars["help_"+name] = name
 	}
 	parser, err := kong.New(&server, vars, kong.DefaultEnvars("HOWDAH_TEST"), kong.Resolvers(resolver), kong.Exit(func(int) {}))

@@ -305,6 +305,14 @@ func furnish(t *testing.T, h *house) (me *person, scenes []scene) {
 			w.click("form[action='/me/tokens'] button")
 			w.wait("it", `document.getElementById("fresh")`)
 		}},
+		{name: "security", path: "/me/security"},
+		{name: "security-secret", path: "/me/security", act: func(w *window) {
+			if get[bool](w, `!!document.querySelector("form[action='/me/security/codes'] [name=password]")`) {
+				w.fill("form[action='/me/security/codes'] [name=password]", password)
+			}
+			w.click("form[action='/me/security/codes'] button")
+			w.wait("the secret", `document.querySelector(".qr")`)
+		}},
 		{name: "error", path: "/room/4040404", expect: "status of 404"},
 		{name: "sign-in", path: "/sign-in", out: true},
 		{name: "sign-in-wrong", detail: true, path: "/sign-in", out: true, expect: "status of 4(01|29)", act: func(w *window) {

@@ -277,11 +277,11 @@ func (h *house) person(t *testing.T, name string) *person {
 func (h *house) session(t *testing.T, p *person) string {
 	t.Helper()
 	client := account.Client{Address: fmt.Sprintf("192.0.2.%d", h.people.Add(1)), Agent: "elsewhere"}
-	token, _, err := h.accounts.SignIn(t.Context(), p.Handle, password, client)
+	entry, err := h.accounts.SignIn(t.Context(), p.Handle, password, client)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return token
+	return entry.Session
 }
 
 // call uses the API as this person, and gives what it answers.

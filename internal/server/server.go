@@ -43,6 +43,7 @@ type Options struct {
 
 	Listen        string            // address of the public door
 	MetricsListen string            // address of /metrics; "" for none
+	SignInKey     string            // file of the key that secrets of two-factor codes are sealed with; made when it is needed
 	PublicURL     string            // how people reach the door; "" is http://localhost and the port, or https:// and the one name in the certificate
 	TLS           *TLS              // nil: the door speaks plain HTTP
 	Proxies       []netip.Prefix    // who may say for whom a request comes
@@ -237,6 +238,7 @@ func (s *Server) start(ctx context.Context) error {
 			d.Ended(sessions, person)
 		}
 	})
+	s.accounts.KeepSecrets(account.NewVault(o.SignInKey))
 	rooms := chat.Open(ctx, db, steady, s.databaseTrouble)
 	s.rooms.Store(rooms)
 	s.hooks = hook.Open(db, s.accounts, rooms, hook.Options{Private: o.Private, Why: hookWhy, Off: hookOff})

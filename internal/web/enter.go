@@ -37,7 +37,7 @@ func (d *Door) chrome(v *visit) (ui.Chrome, error) {
 	}
 	c.Told = toldInPage(settings)
 	c.Epoch = d.rooms.Epoch()
-	c.Watch, c.Past, c.Machine = d.watches(v), d.pasts(v), d.doctors(v)
+	c.Watch, c.Past, c.Machine, c.Owes = d.watches(v), d.pasts(v), d.doctors(v), v.session.Owes
 	if n := notices[v.r.URL.Query().Get("done")]; n != "" {
 		c.Notice = v.lang.T(n)
 	}
@@ -45,7 +45,7 @@ func (d *Door) chrome(v *visit) (ui.Chrome, error) {
 }
 
 // notices are what a page may say after a form led to it; the address only names which.
-var notices = map[string]string{"saved": "web.done.saved", "password": "web.done.password"}
+var notices = map[string]string{"saved": "web.done.saved", "password": "web.done.password", "codes-off": "web.done.codes_off", "passkey": "web.done.passkey", "passkey-gone": "web.done.passkey_gone", "factor-reset": "web.done.factor_reset"}
 
 // complain puts a fault that people can mend onto the page that they came from; others are returned.
 func complain(c *ui.Chrome, err error) error {
@@ -118,7 +118,7 @@ func (d *Door) setup(v *visit) error {
 	}
 	token := v.r.PathValue("token")
 	var lobby int64
-	session, _, err := d.accounts.SetUp(v.ctx(), token, n, client(v.r), func(ctx context.Context, tx pgx.Tx, owner account.Person) (err error) {
+	session, owner, err := d.accounts.SetUp(v.ctx(), token, n, client(v.r), func(ctx context.Context, tx pgx.Tx, owner account.Person) (err error) {
 		lobby, err = chat.CreateIn(ctx, tx, owner, chat.NewRoomDraft{Kind: chat.Public, Name: v.lang.T("web.lobby.name"), Topic: v.lang.T("web.lobby.topic"), ClientID: chat.NewID()})
 		if err == nil {
 			_, _, _, err = chat.OpsIn(ctx, tx, v.lang.T("web.ops.topic"))
@@ -139,8 +139,7 @@ func (d *Door) setup(v *visit) error {
 		d.render(v.w, v.r, complaintStatus(err), "setup", ui.SetupPage{Chrome: c, Token: token, Name: n.Name, Handle: n.Handle})
 		return nil
 	}
-	d.signedIn(v, session, fmt.Sprint("/room/", lobby))
-	return nil
+	return d.signedIn(v, owner, session, fmt.Sprint("/room/", lobby))
 }
 
 func (d *Door) signInForm(v *visit) error {
@@ -151,7 +150,7 @@ func (d *Door) signInForm(v *visit) error {
 	}
 	c, err := d.chrome(v)
 	if err == nil {
-		d.render(v.w, v.r, http.StatusOK, "sign-in", ui.SignInPage{Chrome: c, Next: next})
+		d.render(v.w, v.r, http.StatusOK, "sign-in", ui.SignInPage{Chrome: c, Next: next, Origin: d.accounts.PasskeyOrigin()})
 	}
 	return err
 }
@@ -161,14 +160,9 @@ func (d *Door) signIn(v *visit) error {
 		return err
 	}
 	next := local(v.field("next"))
-	token, person, err := d.accounts.SignIn(v.ctx(), v.field("handle"), v.field("password"), client(v.r))
+	entry, err := d.accounts.SignIn(v.ctx(), v.field("handle"), v.field("password"), client(v.r))
 	if err == nil {
-		if person.Locale != "" {
-			d.setCookie(v.w, v.r, localeCookie, person.Locale, 365*24*3600, false)
-		}
-		d.setCookie(v.w, v.r, themeCookie, person.Theme, 365*24*3600, false)
-		d.signedIn(v, token, next)
-		return nil
+		return d.entered(v, entry, next)
 	}
 	v.session = account.Session{}
 	c, chromeErr := d.chrome(v)
@@ -179,7 +173,82 @@ func (d *Door) signIn(v *visit) error {
 	if err := complain(&c, err); err != nil {
 		return err
 	}
-	d.render(v.w, v.r, code, "sign-in", ui.SignInPage{Chrome: c, Handle: v.field("handle"), Next: next})
+	d.render(v.w, v.r, code, "sign-in", ui.SignInPage{Chrome: c, Handle: v.field("handle"), Next: next, Origin: d.accounts.PasskeyOrigin()})
+	return nil
+}
+
+// entered leads on from a sign-in: to where somebody wanted to go, or to where their second factor is asked for.
+func (d *Door) entered(v *visit, entry account.Entry, next string) error {
+	if entry.Session == "" {
+		d.setCookie(v.w, v.r, pendingCookie, entry.Pending, 600, true)
+		redirect(v, "/sign-in/code?next="+escape(next))
+		return nil
+	}
+	err := d.admit(v, entry)
+	if err == nil {
+		redirect(v, next)
+	}
+	return err
+}
+
+// admit gives the browser the session that a sign-in has opened, and what goes with the person.
+func (d *Door) admit(v *visit, entry account.Entry) error {
+	d.setCookie(v.w, v.r, pendingCookie, "", -1, true)
+	if entry.Person.Locale != "" {
+		d.setCookie(v.w, v.r, localeCookie, entry.Person.Locale, 365*24*3600, false)
+	}
+	d.setCookie(v.w, v.r, themeCookie, entry.Person.Theme, 365*24*3600, false)
+	return d.keep(v, entry.Person, entry.Session)
+}
+
+// pending names the sign-in that waits for its second factor in this browser; "" when none does.
+func pending(r *http.Request) string {
+	if cookie, err := r.Cookie(pendingCookie); err == nil {
+		return cookie.Value
+	}
+	return ""
+}
+
+func (d *Door) codeForm(v *visit) error {
+	next := local(v.r.URL.Query().Get("next"))
+	if v.me().ID != 0 || pending(v.r) == "" {
+		redirect(v, "/sign-in?next="+escape(next))
+		return nil
+	}
+	c, err := d.chrome(v)
+	if err == nil {
+		d.render(v.w, v.r, http.StatusOK, "sign-in-code", ui.CodePage{Chrome: c, Next: next, Origin: d.accounts.PasskeyOrigin()})
+	}
+	return err
+}
+
+func (d *Door) code(v *visit) error {
+	if err := v.form(); err != nil {
+		return err
+	}
+	next := local(v.field("next"))
+	entry, err := d.accounts.SecondFactor(v.ctx(), pending(v.r), v.field("code"), client(v.r))
+	if err == nil {
+		return d.entered(v, entry, next)
+	}
+	v.session = account.Session{}
+	c, chromeErr := d.chrome(v)
+	if chromeErr != nil {
+		return chromeErr
+	}
+	code, over := complaintStatus(err), fault.HasKey(err, "account.entry_over")
+	if fault.HasKey(err, "account.key_away") || fault.HasKey(err, "account.key_other") {
+		d.options.Log.Error("codes from an app cannot be checked", "error", err)
+	}
+	if err := complain(&c, err); err != nil {
+		return err
+	}
+	if over {
+		d.setCookie(v.w, v.r, pendingCookie, "", -1, true)
+		d.render(v.w, v.r, code, "sign-in", ui.SignInPage{Chrome: c, Next: next, Origin: d.accounts.PasskeyOrigin()})
+		return nil
+	}
+	d.render(v.w, v.r, code, "sign-in-code", ui.CodePage{Chrome: c, Next: next, Origin: d.accounts.PasskeyOrigin()})
 	return nil
 }
 
@@ -192,6 +261,39 @@ func (d *Door) signOut(v *visit) error {
 	d.setCookie(v.w, v.r, sessionCookie, "", -1, true)
 	redirect(v, "/sign-in")
 	return nil
+}
+
+func (d *Door) recoverForm(v *visit) error { return d.showRecover(v, http.StatusOK, nil) }
+
+func (d *Door) showRecover(v *visit, code int, problem error) error {
+	token := v.r.PathValue("token")
+	who, err := d.accounts.CheckRecovery(v.ctx(), token)
+	if err != nil {
+		return err
+	}
+	v.session = account.Session{} // whoever is signed in here, the link is somebody's
+	c, err := d.chrome(v)
+	if err != nil {
+		return err
+	}
+	if problem != nil {
+		if err := complain(&c, problem); err != nil {
+			return err
+		}
+	}
+	d.render(v.w, v.r, code, "recover", ui.RecoverPage{Chrome: c, Token: token, Handle: who.Handle, Name: who.Name})
+	return nil
+}
+
+func (d *Door) recover(v *visit) error {
+	return d.showing(v, d.showRecover, func() (string, error) {
+		entry, err := d.accounts.Recover(v.ctx(), v.r.PathValue("token"), v.field("password"), client(v.r))
+		if err != nil {
+			return "", err
+		}
+		d.options.Log.Warn("a recovery link was used", "person", entry.Person.Handle, "address", client(v.r).Address)
+		return "", d.entered(v, entry, "/")
+	})
 }
 
 // invitePage fills the page of an invitation.
@@ -233,7 +335,7 @@ func (d *Door) acceptInvite(v *visit) error {
 		return err
 	}
 	var first int64
-	session, _, err := d.accounts.Accept(v.ctx(), p.Token, n, client(v.r), func(ctx context.Context, tx pgx.Tx, newcomer account.Person, invite account.Invite) (err error) {
+	session, newcomer, err := d.accounts.Accept(v.ctx(), p.Token, n, client(v.r), func(ctx context.Context, tx pgx.Tx, newcomer account.Person, invite account.Invite) (err error) {
 		if invite.RoomID != nil {
 			first = *invite.RoomID
 		} else if first, err = chat.FirstRoom(ctx, tx); err != nil || first == 0 {
@@ -259,11 +361,9 @@ func (d *Door) acceptInvite(v *visit) error {
 		return err
 	}
 	if first != 0 {
-		d.signedIn(v, session, fmt.Sprint("/room/", first))
-	} else {
-		d.signedIn(v, session, "/rooms")
+		return d.signedIn(v, newcomer, session, fmt.Sprint("/room/", first))
 	}
-	return nil
+	return d.signedIn(v, newcomer, session, "/rooms")
 }
 
 // followInvite leads somebody who has an account here already to where an invitation leads.

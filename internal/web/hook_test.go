@@ -236,7 +236,7 @@ func TestABotIsWhereItWasPutAndATokenIsGoodForWhatItSays(t *testing.T) {
 	}
 
 	// Nobody signs in as a bot, nobody makes it more than a guest, and who answers for it can be somebody else.
-	if _, _, err := h.acc.SignIn(t.Context(), "helper", password, account.Client{}); err == nil {
+	if _, err := h.acc.SignIn(t.Context(), "helper", password, account.Client{}); err == nil {
 		t.Error("somebody signed in as a bot")
 	}
 	me, err := h.acc.Person(t.Context(), owner.id)
@@ -246,7 +246,7 @@ func TestABotIsWhereItWasPutAndATokenIsGoodForWhatItSays(t *testing.T) {
 	if err := h.acc.SetRole(t.Context(), me, bot, account.Admin); err == nil {
 		t.Error("a bot became an admin")
 	}
-	if _, _, err := h.acc.NewPassword(t.Context(), "helper"); err == nil {
+	if _, _, _, err := h.acc.NewPassword(t.Context(), "helper", false); err == nil {
 		t.Error("a bot has a password")
 	}
 	boss := h.newcomer(owner, "boss", account.Admin, nil)

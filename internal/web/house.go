@@ -67,10 +67,10 @@ func (d *Door) roomsCreate(v *visit) error {
 func (d *Door) peoplePage(v *visit) error { return d.showPeople(v, http.StatusOK, nil) }
 
 func (d *Door) showPeople(v *visit, code int, problem error) error {
-	return d.showPeopleWith(v, code, problem, "")
+	return d.showPeopleWith(v, code, problem, "", ui.RecoveryLink{})
 }
 
-func (d *Door) showPeopleWith(v *visit, code int, problem error, fresh string) error {
+func (d *Door) showPeopleWith(v *visit, code int, problem error, fresh string, link ui.RecoveryLink) error {
 	c, err := d.chrome(v)
 	if err != nil {
 		return err
@@ -81,16 +81,27 @@ func (d *Door) showPeopleWith(v *visit, code int, problem error, fresh string) e
 		}
 	}
 	me := v.me()
-	p := ui.PeoplePage{Chrome: c, MayInvite: me.Role.AtLeast(account.Admin), Fresh: fresh}
+	p := ui.PeoplePage{Chrome: c, MayInvite: me.Role.AtLeast(account.Admin), Fresh: fresh, Recovery: link}
 	people, err := d.accounts.People(v.ctx(), me, true)
 	if err != nil {
 		return err
+	}
+	factors := map[int64]bool{}
+	if p.MayInvite {
+		if factors, err = d.accounts.WithFactors(v.ctx()); err != nil {
+			return err
+		}
+		if p.Demanded, err = d.accounts.Demanded(v.ctx()); err != nil {
+			return err
+		}
+		p.MayDemand = me.Role == account.Owner
 	}
 	here := d.rooms.Here(idsOf(people))
 	for _, who := range people {
 		row := ui.PersonRow{ID: who.ID, Handle: who.Handle, Name: who.Name, Role: string(who.Role), Here: here[who.ID], Disabled: who.Disabled, Bot: who.Bot}
 		if me.Role == account.Owner || me.Role.AtLeast(account.Admin) && !who.Role.AtLeast(me.Role) {
 			row.MayBar = who.ID != me.ID
+			row.MayReset = row.MayBar && factors[who.ID]
 		}
 		if row.MayBar && !who.Bot || who.ID == me.ID && me.Role == account.Owner {
 			for _, role := range account.Roles {
@@ -163,12 +174,15 @@ func (d *Door) settleOps(v *visit) error {
 	return err
 }
 
-func (d *Door) inviteURL(r *http.Request, token string) string {
+func (d *Door) inviteURL(r *http.Request, token string) string { return d.linkURL(r, "/invite/"+token) }
+
+// linkURL is a path of ours as somebody else reaches it.
+func (d *Door) linkURL(r *http.Request, path string) string {
 	base := d.base(r)
 	if base == "" {
 		base = "http://" + r.Host
 	}
-	return base + "/invite/" + token
+	return base + path
 }
 
 func (d *Door) peopleInvite(v *visit) error {
@@ -178,7 +192,7 @@ func (d *Door) peopleInvite(v *visit) error {
 			return "", err
 		}
 		// Shown in the answer and nowhere else: only its hash is kept.
-		return "", d.showPeopleWith(v, http.StatusOK, nil, d.inviteURL(v.r, token))
+		return "", d.showPeopleWith(v, http.StatusOK, nil, d.inviteURL(v.r, token), ui.RecoveryLink{})
 	})
 }
 

@@ -40,7 +40,13 @@ func (d *Door) pages() []page {
 		{"POST /setup/{token}", d.setup, true},
 		{"GET /sign-in", d.signInForm, true},
 		{"POST /sign-in", d.signIn, true},
+		{"GET /sign-in/code", d.codeForm, true},
+		{"POST /sign-in/code", d.code, true},
+		{"POST /sign-in/passkey/begin", d.passkeySignInBegin, true},
+		{"POST /sign-in/passkey", d.passkeySignIn, true},
 		{"POST /sign-out", d.signOut, true},
+		{"GET /recover/{token}", d.recoverForm, true},
+		{"POST /recover/{token}", d.recover, true},
 		{"GET /invite/{token}", d.inviteForm, true},
 		{"POST /invite/{token}", d.acceptInvite, true},
 		{"GET /room/{room}", d.roomPage, false},
@@ -78,6 +84,9 @@ func (d *Door) pages() []page {
 		{"POST /people/{person}/role", d.peopleRole, false},
 		{"POST /people/{person}/disable", d.peopleDisable(true), false},
 		{"POST /people/{person}/enable", d.peopleDisable(false), false},
+		{"POST /people/{person}/factors/reset", d.peopleResetFactors, false},
+		{"POST /people/{person}/recovery", d.peopleRecovery, false},
+		{"POST /people/demand", d.peopleDemand, false},
 		{"POST /people/invites", d.peopleInvite, false},
 		{"POST /people/invites/{invite}/revoke", d.peopleRevoke, false},
 		{"GET /bots", d.botsPage, false},
@@ -106,6 +115,15 @@ func (d *Door) pages() []page {
 		{"GET /deleted", d.deletedPage, false},
 		{"POST /deleted", d.deletedUndo, false},
 		{"GET /me", d.mePage, false},
+		{"GET " + securityPath, d.securityPage, false},
+		{"POST /me/security/passkeys/begin", d.passkeyBegin, false},
+		{"POST /me/security/passkeys", d.passkeyFinish, false},
+		{"POST /me/security/passkeys/{passkey}/name", d.passkeyRename, false},
+		{"POST /me/security/passkeys/{passkey}/remove", d.passkeyRemove, false},
+		{"POST /me/security/codes", d.securityBegin, false},
+		{"POST /me/security/codes/confirm", d.securityConfirm, false},
+		{"POST /me/security/codes/recovery", d.securityRecovery, false},
+		{"POST /me/security/codes/remove", d.securityRemove, false},
 		{"POST /me/profile", d.meProfile, false},
 		{"POST /me/language", d.meLanguage, false},
 		{"POST /me/theme", d.meTheme, false},
@@ -231,6 +249,10 @@ func (d *Door) routes() http.Handler {
 			if err == nil && v.session.TokenID != 0 {
 				err = v.allows(account.All) // pages hold what is a person's alone
 			}
+			if err == nil && !p.open && v.session.Owes && !strings.HasPrefix(r.URL.Path, securityPath) {
+				redirect(v, securityPath)
+				return
+			}
 			if err == nil {
 				err = p.handle(v)
 			}
@@ -247,6 +269,9 @@ func (d *Door) routes() http.Handler {
 			}
 			if err == nil {
 				err = v.within(c.pattern)
+			}
+			if err == nil {
+				err = settled(v.session)
 			}
 			var value any
 			if err == nil {
@@ -362,9 +387,34 @@ func (d *Door) setCookie(w http.ResponseWriter, r *http.Request, name, value str
 	http.SetCookie(w, &http.Cookie{Name: name, Value: value, Path: "/", MaxAge: seconds, HttpOnly: hidden, Secure: d.secure(r), SameSite: http.SameSiteLaxMode})
 }
 
-func (d *Door) signedIn(v *visit, token string, next string) {
+// signedIn leads on somebody who has just got in.
+func (d *Door) signedIn(v *visit, who account.Person, token string, next string) error {
+	err := d.keep(v, who, token)
+	if err == nil {
+		redirect(v, next)
+	}
+	return err
+}
+
+// keep gives the browser its session, and what it is known again by the next time.
+func (d *Door) keep(v *visit, who account.Person, token string) error {
+	device, err := d.accounts.Remember(v.ctx(), who.ID, client(v.r))
+	if err != nil {
+		return err
+	}
+	if device != "" {
+		d.setCookie(v.w, v.r, deviceCookie, device, 400*24*3600, true)
+	}
 	d.setCookie(v.w, v.r, sessionCookie, token, 400*24*3600, true)
-	redirect(v, next)
+	return nil
+}
+
+// settled refuses who owes the house a second factor.
+func settled(s account.Session) error {
+	if s.Owes {
+		return fault.New(fault.Forbidden, "account.factor_owed")
+	}
+	return nil
 }
 
 // redirect leads on after a form; next is a path of ours (see local).

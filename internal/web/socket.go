@@ -73,6 +73,9 @@ func (d *Door) live(w http.ResponseWriter, r *http.Request) {
 	if err == nil && v.me().ID == 0 {
 		err = fault.New(fault.Unauthenticated, "account.sign_in")
 	}
+	if err == nil {
+		err = settled(v.session)
+	}
 	if origin := r.Header.Get("Origin"); err == nil && v.session.TokenID == 0 {
 		if u, parseErr := url.Parse(origin); origin != d.origin && (parseErr != nil || u.Host != r.Host) || origin == "" {
 			err = fault.New(fault.Forbidden, "web.cross_site")

@@ -87,6 +87,7 @@ func New(ctx context.Context, accounts *account.Accounts, rooms *chat.Rooms, tel
 	if u, err := url.Parse(options.PublicURL); err == nil && u.Host != "" {
 		d.origin = u.Scheme + "://" + u.Host
 	}
+	accounts.AllowPasskeys(options.PublicURL)
 	d.handler = d.chain(d.routes())
 	d.ctx, d.cancel = context.WithCancel(context.WithoutCancel(ctx))
 	d.done.Add(1)
@@ -222,6 +223,8 @@ const (
 	sessionCookie = "howdah_session"
 	localeCookie  = "locale"
 	themeCookie   = "theme"
+	pendingCookie = "howdah_pending" // a sign-in that waits for its second factor
+	deviceCookie  = "howdah_device"  // a browser that somebody has signed in with
 )
 
 // visit finds out who asks. With a cookie or token that no longer holds it is nobody.
@@ -259,7 +262,11 @@ func client(r *http.Request) account.Client {
 	if err != nil {
 		host = r.RemoteAddr
 	}
-	return account.Client{Address: host, Agent: r.UserAgent()}
+	c := account.Client{Address: host, Agent: r.UserAgent()}
+	if cookie, err := r.Cookie(deviceCookie); err == nil {
+		c.Device = cookie.Value
+	}
+	return c
 }
 
 // status is how HTTP says a code.

@@ -19,6 +19,7 @@ type Chrome struct {
 	Epoch   string // of the database, as in the live hello; "" when not known
 	Watch   bool   // there is a watch here that I may look at
 	Past    bool   // there is a page Time that I may look at
+	Owes    bool   // the house wants a second factor of me, and I can do nothing else before
 	Machine bool   // there is a page of what is wrong on the machine that I may look at
 	Told    any    // what the scripts need of my notification settings
 	Notice  string // something went well: a localised sentence, shown once
@@ -270,6 +271,59 @@ type SignInPage struct {
 	Chrome
 	Handle string // as typed before
 	Next   string // path to return to
+	Origin string // where passkeys work; "" when they do nowhere
+}
+
+// CodePage ("sign-in-code"), after the password: POST /sign-in/code {code, next}.
+type CodePage struct {
+	Chrome
+	Next   string
+	Origin string
+}
+
+// RecoverPage ("recover"): POST /recover/{token} {password}.
+type RecoverPage struct {
+	Chrome
+	Token        string
+	Handle, Name string // whose password it will be
+}
+
+// RecoveryLink lets somebody choose a new password; shown once.
+type RecoveryLink struct{ Name, URL string }
+
+// SecurityPage ("security") is how I sign in. Its forms; password may be left out where it is not asked for:
+//
+//	POST /me/security/codes {password}            shows a secret for an app
+//	POST /me/security/codes/confirm {code}
+//	POST /me/security/codes/recovery {password}   /remove {password}
+//	POST /me/security/passkeys/{id}/name {name}   /remove {password}
+//
+// and for passkey.js, in JSON: POST /me/security/passkeys/begin {password} and /me/security/passkeys {ticket, name, response}.
+type SecurityPage struct {
+	Chrome
+	Ask      bool      // the password is asked for again: the sign-in is not recent
+	Codes    time.Time // since when an app makes codes; zero: none does
+	Left     int       // recovery codes that are left
+	Secret   *CodeSecret
+	Recovery []string // fresh recovery codes, shown once
+	Origin   string   // where passkeys work; "" when they do nowhere
+	Passkeys []Passkey
+}
+
+// Passkey is one of mine.
+type Passkey struct {
+	ID         int64
+	Name       string
+	Made, Seen time.Time // Seen zero: never used
+	Cloned     bool      // there are two of it, so it opens nothing any more
+}
+
+// CodeSecret is what an app is set up with.
+type CodeSecret struct {
+	Text string       // in groups of four
+	Link template.URL // otpauth://
+	Size int          // of the QR code, in modules, with its quiet zone
+	Path string       // of its dark modules, as SVG
 }
 
 // SetupPage ("setup"): POST /setup/{token} {name, handle, password}.
@@ -316,6 +370,7 @@ type PersonRow struct {
 	Bot      bool
 	Roles    []string // that I may give them; empty when I may not
 	MayBar   bool     // I may disable or enable them
+	MayReset bool     // ... or take away the second factor that they have
 }
 
 // Invite is an invitation that still works. URL is "" where only a hash is kept.
@@ -332,15 +387,19 @@ type Invite struct {
 // PeoplePage ("people"). Its forms:
 //
 //	POST /people/{id}/direct
-//	POST /people/{id}/role {role}   /disable   /enable
+//	POST /people/{id}/role {role}   /disable   /enable   /factors/reset   /recovery
+//	POST /people/demand {on: "yes", ""}
 //	POST /people/invites {role}     POST /people/invites/{id}/revoke
 type PeoplePage struct {
 	Chrome
 	People      []PersonRow
 	MayInvite   bool
+	MayDemand   bool
+	Demanded    bool     // owners and admins need a second factor
 	InviteRoles []string // that I may invite as
 	Invites     []Invite
 	Fresh       string // the address just made, shown once with a copy button
+	Recovery    RecoveryLink
 }
 
 // Session is one browser or program that is signed in.

@@ -114,7 +114,7 @@ func shots(locale lang.Locale, theme, me string) []shot {
 		if i == 0 {
 			row.Role = "owner"
 		} else {
-			row.Roles, row.MayBar = all, true
+			row.Roles, row.MayBar, row.MayReset = all, true, i == 2
 		}
 		rows = append(rows, row)
 	}
@@ -122,14 +122,19 @@ func shots(locale lang.Locale, theme, me string) []shot {
 		{"room", "room", roomPage(in, 50)},
 		{"room", "room-empty", empty},
 		{"room", "room-outside", reader},
-		{"sign-in", "sign-in", SignInPage{Chrome: trouble, Handle: `a"b`, Next: "/room/12?at=3"}},
+		{"sign-in", "sign-in", SignInPage{Chrome: trouble, Handle: `a"b`, Next: "/room/12?at=3", Origin: "https://chat.example.org"}},
+		{"recover", "recover", RecoverPage{Chrome: trouble, Token: "tok", Handle: "ada", Name: evil}},
+		{"sign-in-code", "sign-in-code", CodePage{Chrome: trouble, Next: "/room/12"}},
+		{"security", "security", SecurityPage{Chrome: saved, Ask: true, Origin: "https://chat.example.org", Passkeys: []Passkey{{ID: 1, Name: evil, Made: someday}, {ID: 2, Name: "blue key", Made: someday, Seen: someday, Cloned: true}}}},
+		{"security", "security-secret", SecurityPage{Chrome: in, Secret: &CodeSecret{Text: "ABCD EFGH", Link: "otpauth://totp/x", Size: 9, Path: "M4 4h1v1h-1z"}}},
+		{"security", "security-on", SecurityPage{Chrome: in, Codes: someday, Left: 1, Ask: true, Recovery: []string{"abcd-efgh-ijkl-mnop", "aaaa-bbbb-cccc-dddd"}}},
 		{"setup", "setup", SetupPage{Chrome: out, Token: "tok"}},
 		{"unset", "unset", UnsetPage{out}},
 		{"invite", "invite", InvitePage{Chrome: out, Token: "tok", By: people[1], House: "lobby"}},
 		{"invite", "invite-known", InvitePage{Chrome: in, Token: "tok", By: people[5]}},
 		{"rooms", "rooms", RoomsPage{Chrome: in, MayMake: true, Name: evil, Public: append(in.Rooms[:2:2],
 			Room{ID: 31, Kind: "public", Name: "books", Topic: evil, Members: 1})}},
-		{"people", "people", PeoplePage{Chrome: in, People: rows, MayInvite: true, InviteRoles: all, Fresh: "https://chat.example.org/invite/Zb3kq0v1Jr8yT5", Invites: []Invite{
+		{"people", "people", PeoplePage{Chrome: in, People: rows, MayInvite: true, MayDemand: true, Recovery: RecoveryLink{evil, "https://chat.example.org/recover/abc"}, InviteRoles: all, Fresh: "https://chat.example.org/invite/Zb3kq0v1Jr8yT5", Invites: []Invite{
 			{ID: 1, Role: "member", By: "Ada", Made: someday, Expires: someday.AddDate(0, 0, 7), Uses: 1},
 			{ID: 2, Role: "guest", URL: "https://chat.example.org/invite/abc", By: evil, Made: someday, Uses: 3}}}},
 		{"me", "me", MePage{Chrome: saved, Fresh: "hwd_3kq0v1Jr8yT5Zb3kq0v1Jr8yT5", Sessions: []Session{

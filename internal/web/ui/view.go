@@ -435,6 +435,10 @@ func modules(page string) []string {
 		return []string{"time.js", "page.js", "live.js", "outbox.js", "sidebar.js", "calls.js", "parts.js"}
 	case "told":
 		return []string{"told-page.js", "page.js", "live.js", "outbox.js", "sidebar.js", "calls.js"}
+	case "security":
+		return []string{"security.js", "house.js", "passkey.js", "page.js", "live.js", "outbox.js", "sidebar.js", "calls.js"}
+	case "in":
+		return []string{"passkey.js", "page.js"}
 	case "out":
 		return []string{"page.js"}
 	case "waiting":
