@@ -133,14 +133,21 @@ func TestClientsComeFromThePathWhereTheServerIsAlone(t *testing.T) {
 		}
 		return dir
 	}
-	in := Installation{Bin: alone, Version: Version{Major: 18}}
+	look := func() Installation {
+		in, err := inspect(t.Context(), alone)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return in
+	}
 	own := filepath.Join(alone, "pg_dump")
 	t.Setenv("PATH", clients("older", "17.2"))
-	if have := in.Program("pg_dump"); have != own {
+	if have := look().Program("pg_dump"); have != own {
 		t.Errorf("of another version: %s", have)
 	}
 	same := clients("same", "18.1")
 	t.Setenv("PATH", same)
+	in := look()
 	if have := in.Program("pg_dump"); have != filepath.Join(same, "pg_dump") {
 		t.Errorf("of the same version: %s", have)
 	}
