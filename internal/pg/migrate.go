@@ -37,7 +37,7 @@ func Tables() []string {
 	return tables
 }
 
-var makesTable = regexp.MustCompile(`(?m)^CREATE TABLE ([a-z_]+\.[a-z_]+)`)
+var makesTable = regexp.MustCompile(`(?m)^CREATE (?:UNLOGGED )?TABLE ([a-z_]+\.[a-z_]+)`)
 
 // versions is the table in which stands which migrations were made.
 const versions = "public.howdah_schema"

@@ -46,11 +46,11 @@ func (h *house) running(service *pushtest.Service, options Options) (stop func()
 // device subscribes a new browser of somebody's, with a session of its own.
 func (h *house) device(service *pushtest.Service, who account.Person) (*pushtest.Browser, account.Session, string) {
 	h.Helper()
-	token, _, err := h.accounts.SignIn(h.Context(), who.Handle, "correct horse battery", account.Client{Address: "192.0.2.1", Agent: "test"})
+	entry, err := h.accounts.SignIn(h.Context(), who.Handle, "correct horse battery", account.Client{Address: "192.0.2.1", Agent: "test"})
 	if err != nil {
 		h.Fatal(err)
 	}
-	session, err := h.accounts.Session(h.Context(), token)
+	session, err := h.accounts.Session(h.Context(), entry.Session)
 	if err != nil {
 		h.Fatal(err)
 	}
@@ -62,7 +62,7 @@ func (h *house) device(service *pushtest.Service, who account.Person) (*pushtest
 	if err != nil {
 		h.Fatal(err)
 	}
-	return b, session, token
+	return b, session, entry.Session
 }
 
 func (h *house) say(who account.Person, room int64, body string, thread ...int64) int64 {
