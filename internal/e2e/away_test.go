@@ -98,6 +98,7 @@ func TestARefusedPostStaysUntilItsWriterDecides(t *testing.T) {
 	line := h.wire(t)
 	w := h.enter(t, wei, room, look{through: line})
 	w.expectAway()
+	w.expect(`status of 403 .*/draft`) // what is written for a room that one was taken out of stays in this browser
 	line.cutOff()
 	w.post("too late")
 	w.wait("it to wait", onePending)

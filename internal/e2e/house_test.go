@@ -207,7 +207,7 @@ func (h *house) connect() error {
 	if h.cluster, err = cluster.New(h.data, in, cluster.Options{}); err != nil {
 		return err
 	}
-	dsn, err := h.cluster.DSN(cluster.Superuser, cluster.Database)
+	dsn, err := h.cluster.DSN(cluster.App, cluster.Database)
 	if err != nil {
 		return err
 	}
