@@ -71,11 +71,14 @@ func (r *receiver) texts() (texts []string) {
 // until waits for a condition, generously.
 func until(t *testing.T, what string, is func() bool) {
 	t.Helper()
-	for deadline := time.Now().Add(2 * time.Minute); !is(); {
-		if time.Now().After(deadline) {
+	look, never := time.NewTicker(20*time.Millisecond), time.After(2*time.Minute)
+	defer look.Stop()
+	for !is() {
+		select {
+		case <-look.C:
+		case <-never:
 			t.Fatal("never: " + what)
 		}
-		time.Sleep(20 * time.Millisecond)
 	}
 }
 
