@@ -87,9 +87,10 @@ func TestTheWayBackFromTheAlertToTheTable(t *testing.T) {
 	do(connect(cluster.Owner, ""), `CREATE SCHEMA shop`, `CREATE TABLE shop.orders (id int PRIMARY KEY, t text NOT NULL)`, `INSERT INTO shop.orders SELECT g, md5(g::text) FROM generate_series(1, 3000) g`,
 		`CREATE TABLE shop.line (id int PRIMARY KEY, o int NOT NULL REFERENCES shop.orders)`, `INSERT INTO shop.line SELECT g, g FROM generate_series(1, 100) g`)
 	h.run(t, "backup", "physical")
+	reader := connect(cluster.Superuser, "")
 	sum := func() (sum string) {
 		t.Helper()
-		err := h.db.QueryRow(t.Context(), `SELECT count(*) || ' ' || md5(string_agg(o::text, ',' ORDER BY id)) || (SELECT string_agg(conname, ' ' ORDER BY conname) FROM pg_constraint WHERE connamespace = 'shop'::regnamespace) FROM shop.orders o`).Scan(&sum)
+		err := reader.QueryRow(t.Context(), `SELECT count(*) || ' ' || md5(string_agg(o::text, ',' ORDER BY id)) || (SELECT string_agg(conname, ' ' ORDER BY conname) FROM pg_constraint WHERE connamespace = 'shop'::regnamespace) FROM shop.orders o`).Scan(&sum)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -167,7 +168,7 @@ func TestTheWayBackFromTheAlertToTheTable(t *testing.T) {
 	if get[bool](w, stands(w, `"planned"`)) {
 		w.wait("that it died", `document.querySelector(`+quote(way)+`).innerText.includes("the database is as it was")`)
 		var there bool
-		if err := h.db.QueryRow(t.Context(), `SELECT to_regclass('shop.orders') IS NOT NULL OR EXISTS (SELECT FROM pg_namespace WHERE nspname LIKE 'recovered%')`).Scan(&there); err != nil || there {
+		if err := reader.QueryRow(t.Context(), `SELECT to_regclass('shop.orders') IS NOT NULL OR EXISTS (SELECT FROM pg_namespace WHERE nspname LIKE 'recovered%')`).Scan(&there); err != nil || there {
 			t.Errorf("something of it is there: %v", err)
 		}
 		w.click(way + " [data-wish=replace] summary")
@@ -195,7 +196,7 @@ func TestTheWayBackFromTheAlertToTheTable(t *testing.T) {
 	w.click(way + " [value=undo]")
 	w.waitLonger("it to be taken back", stands(w, `"undone"`))
 	var left int
-	if err := h.db.QueryRow(t.Context(), `SELECT count(*) FROM pg_namespace WHERE nspname LIKE 'recovered%' OR to_regclass('shop.orders') IS NOT NULL`).Scan(&left); err != nil || left != 0 {
+	if err := reader.QueryRow(t.Context(), `SELECT count(*) FROM pg_namespace WHERE nspname LIKE 'recovered%' OR to_regclass('shop.orders') IS NOT NULL`).Scan(&left); err != nil || left != 0 {
 		t.Errorf("%d are left, %v", left, err)
 	}
 	if n := get[int](w, `document.querySelectorAll(`+quote(alert)+`).length`); n != 1 {

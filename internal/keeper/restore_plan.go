@@ -333,21 +333,26 @@ func (a *Archive) covers(ctx context.Context, left wal.Switch, target Target) (b
 	}
 }
 
-// firstAfter tells whether nothing on a timeline ended between a switch and a time: whether the time lies between the two lives.
+// firstAfter tells whether nothing on a timeline ended between a switch and a time: whether the time lies between the two lives. A checkpoint tells whole seconds:
+// within its second, what ended next decides, and where nothing did, the time may lie before it.
 func (a *Archive) firstAfter(ctx context.Context, l wal.Lineage, at wal.LSN, limit time.Time) bool {
 	in := a.reader(ctx, l, at)
 	defer in.Close()
+	perhaps := false
 	for {
 		rec, err := in.Next()
 		if err != nil {
-			return false
+			return perhaps
 		}
-		if m := moment(rec); rec.LSN >= at && !m.IsZero() {
-			if _, ok := rec.Checkpoint(); ok { // which tells whole seconds: it may be as late as that
-				m = m.Add(time.Second - 1)
-			}
-			return m.After(limit)
+		m := moment(rec)
+		if rec.LSN < at || m.IsZero() {
+			continue
 		}
+		if _, ok := rec.Checkpoint(); ok && !m.After(limit) && m.Add(time.Second).After(limit) {
+			perhaps = true
+			continue
+		}
+		return m.After(limit)
 	}
 }
 

@@ -103,7 +103,7 @@ func await(t testing.TB, patience time.Duration, what string, holds func() bool)
 func within(patience time.Duration, holds func() bool) bool {
 	deadline := time.NewTimer(patience)
 	defer deadline.Stop()
-	tick := time.NewTicker(5 * time.Millisecond)
+	tick := time.NewTicker(25 * time.Millisecond) // some ask twice each time, and a token may be used a hundred times a second
 	defer tick.Stop()
 	for !holds() {
 		select {

@@ -222,7 +222,7 @@ export function start(say) {
     const aloud = /** @type {HTMLInputElement} */ (within(form, "[name=aloud]"))
     writes = composer.make(form, {
       room: false,
-      thread: () => root,
+      thread: () => root || -1, // with none open, a place of its own: 0 is the room
       send: (text, id, files) => {
         outbox.post(ROOM, text, id, root, aloud.checked, files)
         aloud.checked = false
