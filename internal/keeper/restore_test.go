@@ -431,7 +431,17 @@ func TestWhatALostServerHadNotArchivedIsTakenFromItsDisk(t *testing.T) {
 	a.backup()
 	a.exec(`CREATE TABLE kept (n int)`)
 	a.await(a.house)
-	a.exec(`ALTER SYSTEM SET archive_command = 'false'`, `SELECT pg_reload_conf()`)
+	a.exec(`ALTER SYSTEM SET archive_command = 'false'`, `SELECT pg_reload_conf()`, `SELECT pg_stat_reset_shared('archiver')`)
+	await(t, "the archiver has read that", func() bool {
+		a.exec(`SELECT pg_create_restore_point('something')`)
+		segment := a.ask(`SELECT pg_walfile_name(pg_switch_wal() - 1)`)
+		outcome := ""
+		await(t, "the archiver has tried "+segment, func() bool {
+			outcome = a.ask(`SELECT CASE WHEN failed_count > 0 THEN 'refused' WHEN last_archived_wal >= '` + segment + `' THEN 'taken' ELSE '' END FROM pg_stat_archiver`)
+			return outcome != ""
+		})
+		return outcome == "refused"
+	})
 	for range 3 {
 		a.exec(`INSERT INTO kept SELECT generate_series(1, 1000)`, `SELECT pg_switch_wal()`)
 	}
