@@ -160,9 +160,11 @@ func TestWhoComesWhileTheHouseStartsDisturbsNothing(t *testing.T) {
 			}
 		}
 	})
-	err := s.start(t.Context())
+	running, quit := context.WithCancel(t.Context())
+	err := s.start(running)
 	close(started)
 	early.Wait()
+	quit()
 	if err := errors.Join(err, s.stop(t.Context())); err != nil {
 		t.Error(err)
 	}
