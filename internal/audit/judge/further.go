@@ -3,7 +3,6 @@ package judge
 import (
 	"fmt"
 	"hash/fnv"
-	"maps"
 	"slices"
 	"time"
 )
@@ -21,8 +20,9 @@ type things map[uint32]time.Time
 
 const (
 	mostFurther = 20
-	mostThings  = 500       // what comes behind them is one
-	thingAgain  = time.Hour // the same thing is news again after so long: whoever answered the first may think that it is over, or has undone it
+	mostThings  = 500         // what comes behind them is one
+	wordsAgain  = time.Minute // pgAudit records a statement once for each object; what a rule says of all of them in the same words is said once
+	thingAgain  = time.Hour   // the same thing is news again after so long: whoever answered the first may think that it is over, or has undone it
 )
 
 // news says whether a rule found something that the incident does not have, and takes it in. That somebody goes on trying what they are not allowed to is none.
@@ -49,13 +49,20 @@ func (i *Incident) news(rule string, e *Event) bool {
 	return true
 }
 
+// repeats says whether this was said just now in the same words, and notes that it is.
+func (i *Incident) repeats(r Reason, at time.Time) bool {
+	hash := fnv.New32a()
+	fmt.Fprint(hash, "words|", r.Key, r.Args) // fmt prints maps by their keys in order
+	words := hash.Sum32()
+	last, known := i.Known[words]
+	if known || len(i.Known) < mostThings {
+		i.Known[words] = at
+	}
+	return known && at.Sub(last) < wordsAgain
+}
+
 // goesOn keeps what a rule that spoke already has to say of something else.
 func (i *Incident) goesOn(r Reason) {
-	same := func(old Reason) bool { return old.Key == r.Key && maps.Equal(old.Args, r.Args) }
-	if n := len(i.Further); n > 0 && same(i.Further[n-1].Reason) { // pgAudit says it once for each object
-		i.Further[n-1].N = i.Things
-		return
-	}
 	i.Further = append(i.Further, Further{i.Things, r})
 	i.Further = slices.Clone(i.Further[max(0, len(i.Further)-mostFurther):])
 }

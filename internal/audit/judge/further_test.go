@@ -24,3 +24,26 @@ func TestWhatIsDoneSteadilyIsNewsAgain(t *testing.T) {
 		}
 	}
 }
+
+// TestWhatIsSaidOfEachObjectOfAStatementIsSaidOnce: pgAudit records them one by one.
+func TestWhatIsSaidOfEachObjectOfAStatementIsSaidOnce(t *testing.T) {
+	t.Parallel()
+	now := time.Date(2026, 9, 1, 3, 0, 0, 0, time.UTC)
+	i := &Incident{}
+	var said []string
+	for _, object := range []string{"orders", "orders_pkey", "orders_day"} {
+		for _, r := range []Reason{{Key: "whole", Args: map[string]string{"text": "DROP TABLE orders"}}, {Key: "each", Args: map[string]string{"object": object}}} {
+			e := &Event{Time: now, Kind: "drop table", Status: Committed, ObjectName: object}
+			if i.news(r.Key, e) && !i.repeats(r, e.Time) {
+				said = append(said, r.Key+" "+r.Args["object"])
+			}
+			now = now.Add(time.Millisecond)
+		}
+	}
+	if want := []string{"whole ", "each orders", "each orders_pkey", "each orders_day"}; !slices.Equal(said, want) {
+		t.Errorf("%q, want %q", said, want)
+	}
+	if e := (&Event{Time: now.Add(2 * time.Minute), Kind: "drop table", Status: Committed, ObjectName: "more"}); !i.news("whole", e) || i.repeats(Reason{Key: "whole", Args: map[string]string{"text": "DROP TABLE orders"}}, e.Time) {
+		t.Error("what is done again later is not said")
+	}
+}

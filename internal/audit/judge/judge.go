@@ -462,7 +462,7 @@ func (j *Judge) incident(e *Event, s *session, v *Verdict, mutable bool) (*Incid
 	case e.Actor == found.Actor && network(e.Source) == network(found.Source) && len(found.Acts) < mostActs && !slices.Contains(found.Acts, act):
 		found.Acts = append(found.Acts, act)
 	}
-	news := found.news(v.Rule, e)
+	news := found.news(v.Rule, e) && !found.repeats(v.Reason, e.Time)
 	if !slices.Contains(found.Rules, v.Rule) && len(found.Rules) < 50 {
 		found.Rules = append(found.Rules, v.Rule)
 		found.Reasons = append(found.Reasons, v.Reason)
