@@ -6,6 +6,7 @@ import (
 	"errors"
 	"io/fs"
 	"os"
+	"path"
 	"regexp"
 	"strings"
 	"time"
@@ -38,12 +39,12 @@ type runJSON struct {
 	Token string    `json:"token"` // so that no two are the same
 }
 
-// beginRun takes the first free second as the name of a backup below "CLUSTER/dump" or "CLUSTER/base".
+// beginRun takes the first free second as the name of a backup below "CLUSTER/dump" or "CLUSTER/base". A name stands for one backup of the cluster, whatever its kind.
 func beginRun(ctx context.Context, r *repo.Repo, below string) (*run, error) {
 	host, _ := os.Hostname()
 	now := time.Now().UTC().Truncate(time.Second)
 	for {
-		id, err := r.FreeName(ctx, below, now)
+		id, err := r.FreeName(ctx, now, path.Dir(below)+"/base", path.Dir(below)+"/dump")
 		if err != nil {
 			return nil, err
 		}

@@ -245,12 +245,16 @@ func (r *Repo) Bind(ctx context.Context, c Cluster) error {
 // TimeForm is the form of the times that name backups: in UTC, to the second.
 const TimeForm = "20060102T150405Z"
 
-// FreeName is the name for a backup that begins now, such as "20261122T030000Z": the first second, from now on, whose name is not in the
-// folder ("CLUSTER/base") yet. Runs that might choose at the same time have to be kept apart by the caller.
-func (r *Repo) FreeName(ctx context.Context, folder string, now time.Time) (string, error) {
-	taken, err := r.Folders(ctx, folder)
-	if err != nil {
-		return "", err
+// FreeName is the name for a backup that begins now, such as "20261122T030000Z": the first second, from now on, whose name is in none of the
+// folders ("CLUSTER/base") yet. Runs that might choose at the same time have to be kept apart by the caller.
+func (r *Repo) FreeName(ctx context.Context, now time.Time, folders ...string) (string, error) {
+	var taken []string
+	for _, folder := range folders {
+		there, err := r.Folders(ctx, folder)
+		if err != nil {
+			return "", err
+		}
+		taken = append(taken, there...)
 	}
 	for now = now.UTC(); ; now = now.Add(time.Second) {
 		if name := now.Format(TimeForm); !slices.Contains(taken, name) {

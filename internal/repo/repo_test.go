@@ -383,12 +383,12 @@ func TestARepoThatGoesAwayIsNotAnEmptyOne(t *testing.T) {
 func TestBackupsAreNamedByTheFirstFreeSecond(t *testing.T) {
 	onRepos(t, func(t *testing.T, r *Repo) {
 		now := time.Date(2026, 11, 22, 4, 0, 0, 999, time.FixedZone("UTC+1", 3600))
-		for _, want := range []string{"20261122T030000Z", "20261122T030001Z", "20261122T030002Z"} {
-			got, err := r.FreeName(t.Context(), "main/base", now)
+		for i, want := range []string{"20261122T030000Z", "20261122T030001Z", "20261122T030002Z"} {
+			got, err := r.FreeName(t.Context(), now, "main/base", "main/dump")
 			if err != nil || got != want {
 				t.Fatalf("%s, %v, not %s", got, err, want)
 			}
-			mustPut(t, r, "main/base/"+got+"/backup.json", "{}")
+			mustPut(t, r, []string{"main/base/", "main/dump/"}[i%2]+got+"/backup.json", "{}")
 		}
 	})
 }
