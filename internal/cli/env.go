@@ -43,7 +43,7 @@ func (c *envCmd) Run(ctx context.Context, t *terminal) error {
 	if err != nil {
 		return err
 	}
-	set := [][2]string{{"PGHOST", "127.0.0.1"}, {"PGPORT", strconv.Itoa(status.Port)}, {"PGUSER", c.Role}, {"PGPASSWORD", password}}
+	set := [][2]string{{"PGHOST", "127.0.0.1"}, {"PGPORT", strconv.Itoa(status.Port)}, {"PGDATABASE", cluster.Database}, {"PGUSER", c.Role}, {"PGPASSWORD", password}}
 	if c.JSON {
 		out := map[string]string{"bin": in.Bin}
 		for _, pair := range set {
