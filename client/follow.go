@@ -61,9 +61,13 @@ func (f *follower) heal(ctx context.Context) error {
 			return err
 		}
 		for _, e := range events {
-			if err := f.take(ctx, e); err != nil {
-				return err
+			if e.Seq <= f.seq {
+				continue
 			}
+			if err := f.handle(e); err != nil { // a room may not keep what was before the first of them: there is nothing between
+				return handled{err}
+			}
+			f.seq = e.Seq
 		}
 	}
 	return nil

@@ -267,7 +267,13 @@ func (a *Accounts) SetRole(ctx context.Context, me Person, id int64, role Role) 
 				return err
 			}
 		}
+		if target.Role == role {
+			return nil
+		}
 		if _, err = tx.Exec(ctx, `UPDATE account.person SET role = $2 WHERE id = $1`, id, role); err != nil {
+			return err
+		}
+		if err := notePerson(ctx, tx, me, PersonRole, target, Facts{"role": target.Role}, Facts{"role": role}); err != nil {
 			return err
 		}
 		return revokeLinks(ctx, tx, id, role)
@@ -296,6 +302,13 @@ func (a *Accounts) Disable(ctx context.Context, me Person, id int64, disabled bo
 			if err := a.notLastOwner(ctx, tx, id); err != nil {
 				return err
 			}
+		}
+		if target.Disabled == disabled {
+			return nil
+		}
+		action := map[bool]Action{true: PersonClosed, false: PersonOpened}[disabled]
+		if err := notePerson(ctx, tx, me, action, target, nil, nil); err != nil {
+			return err
 		}
 		if _, err = tx.Exec(ctx, `UPDATE account.person SET disabled_at = CASE WHEN $2 THEN now() END WHERE id = $1`, id, disabled); err != nil || !disabled {
 			return err

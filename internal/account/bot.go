@@ -50,9 +50,11 @@ func (a *Accounts) NewBotIn(ctx context.Context, tx pgx.Tx, me Person, handle, n
 	if err != nil {
 		return Person{}, err
 	}
-	_, err = tx.Exec(ctx, `UPDATE account.person SET bot_of = $2 WHERE id = $1`, bot.ID, me.ID)
+	if _, err := tx.Exec(ctx, `UPDATE account.person SET bot_of = $2 WHERE id = $1`, bot.ID, me.ID); err != nil {
+		return Person{}, pg.Fault(err)
+	}
 	bot.Bot = true
-	return bot, pg.Fault(err)
+	return bot, notePerson(ctx, tx, me, BotMade, bot, nil, nil)
 }
 
 // Bots lists the bots of the house to admins, and to others those that they answer for.
@@ -78,9 +80,21 @@ func (a *Accounts) TakeBot(ctx context.Context, me Person, id int64) error {
 	if !me.Role.AtLeast(Admin) || me.Bot {
 		return fault.New(fault.Forbidden, "account.admins_only")
 	}
-	tag, err := a.db.Exec(ctx, `UPDATE account.person SET bot_of = $2 WHERE id = $1 AND bot_of IS NOT NULL`, id, me.ID)
-	if err == nil && tag.RowsAffected() == 0 {
-		err = fault.New(fault.NotFound, "account.no_bot")
-	}
-	return pg.Fault(err)
+	return a.db.InTx(ctx, func(tx pgx.Tx) error {
+		type row struct{ Handle, Owner string }
+		bot, found, err := pg.One[row](ctx, tx, `SELECT p.handle, o.handle FROM account.person p JOIN account.person o ON o.id = p.bot_of WHERE p.id = $1 FOR UPDATE OF p`, id)
+		if err != nil {
+			return err
+		}
+		if !found {
+			return fault.New(fault.NotFound, "account.no_bot")
+		}
+		if bot.Owner == me.Handle {
+			return nil
+		}
+		if _, err := tx.Exec(ctx, `UPDATE account.person SET bot_of = $2 WHERE id = $1`, id, me.ID); err != nil {
+			return err
+		}
+		return notePerson(ctx, tx, me, BotTaken, Person{ID: id, Handle: bot.Handle}, Facts{"owner": "@" + bot.Owner}, Facts{"owner": "@" + me.Handle})
+	})
 }

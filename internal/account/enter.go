@@ -2,6 +2,8 @@ package account
 
 import (
 	"context"
+	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -73,6 +75,9 @@ func (a *Accounts) SetUp(ctx context.Context, token string, n NewPerson, client 
 		if person, err = a.add(ctx, tx, n, hash, Owner); err != nil {
 			return err
 		}
+		if err := notePerson(ctx, tx, person, PersonMade, person, nil, Facts{"role": Owner}); err != nil {
+			return err
+		}
 		if err := settle(ctx, tx, person); err != nil {
 			return err
 		}
@@ -86,38 +91,92 @@ func (a *Accounts) SetUp(ctx context.Context, token string, n NewPerson, client 
 type Invite struct {
 	ID        int64
 	Role      Role
-	RoomID    *int64
-	CreatedBy string // the inviter's name
+	RoomID    *int64  // the first of Rooms
+	Rooms     []int64 // that a newcomer joins; nil: the public ones are theirs to choose
+	CreatedBy string  // the inviter's name
 	CreatedAt time.Time
 	EndsAt    time.Time
 	UsesLeft  int
 }
 
-const inviteColumns = `i.id, i.role, i.room_id, p.name, i.created_at, i.ends_at, i.uses_left`
+const inviteColumns = `i.id, i.role, i.room_id, CASE WHEN i.room_id IS NOT NULL THEN i.room_id || coalesce(i.more_rooms, '{}') END, p.name, i.created_at, i.ends_at, i.uses_left`
 
-// The shape of every invitation for now: good for a week and ten people.
+// InviteDraft is an invitation to be made.
+type InviteDraft struct {
+	Role  Role
+	Rooms []int64       // that newcomers join; guests have at least one
+	Uses  int           // how many may come by it; 0: ten
+	Lasts time.Duration // 0: a week
+}
+
+// What an invitation is when nothing is said, and at most.
 const (
-	inviteLife = 7 * 24 * time.Hour
-	inviteUses = 10
+	inviteLife  = 7 * 24 * time.Hour
+	inviteUses  = 10
+	longestLife = 366 * 24 * time.Hour
+	mostUses    = 1000
+	mostRooms   = 50
 )
 
-// NewInvite makes an invitation link's token. Admins invite members (and guests, into a room), owners admins too; owners are
-// made only in person. Whether me may invite into the room is the caller's to check.
+// NewInvite is MakeInvite of the usual kind.
 func (a *Accounts) NewInvite(ctx context.Context, me Person, role Role, room *int64) (token string, id int64, err error) {
+	d := InviteDraft{Role: role}
+	if room != nil {
+		d.Rooms = []int64{*room}
+	}
+	return a.MakeInvite(ctx, me, d)
+}
+
+// MakeInvite makes an invitation link's token. Admins invite members (and guests, into rooms), owners admins too; owners are
+// made only in person. Whether me may invite into the rooms is the caller's to check.
+func (a *Accounts) MakeInvite(ctx context.Context, me Person, d InviteDraft) (token string, id int64, err error) {
+	if d.Uses == 0 {
+		d.Uses = inviteUses
+	}
+	if d.Lasts == 0 {
+		d.Lasts = inviteLife
+	}
 	switch {
-	case role != Admin && role != Member && role != Guest:
+	case d.Role != Admin && d.Role != Member && d.Role != Guest:
 		return "", 0, fault.New(fault.Invalid, "account.role")
-	case !me.Role.AtLeast(Admin), role == Admin && me.Role != Owner:
+	case !me.Role.AtLeast(Admin), d.Role == Admin && me.Role != Owner:
 		return "", 0, fault.New(fault.Forbidden, "account.admins_only")
-	case role == Guest && room == nil:
+	case d.Role == Guest && len(d.Rooms) == 0:
 		return "", 0, fault.New(fault.Invalid, "account.guest_needs_room")
+	case d.Uses < 1 || d.Uses > mostUses:
+		return "", 0, fault.New(fault.Invalid, "account.invite_uses", fault.Args{"most": mostUses})
+	case d.Lasts < 0 || d.Lasts > longestLife:
+		return "", 0, fault.New(fault.Invalid, "account.invite_lasts")
+	case len(d.Rooms) > mostRooms:
+		return "", 0, fault.New(fault.Invalid, "account.invite_rooms", fault.Args{"most": mostRooms})
+	}
+	var first *int64
+	var more []int64
+	if rooms := slices.Compact(slices.Sorted(slices.Values(d.Rooms))); len(rooms) > 0 {
+		first, more = &d.Rooms[0], slices.DeleteFunc(rooms, func(id int64) bool { return id == d.Rooms[0] })
+	}
+	if len(more) == 0 {
+		more = nil
 	}
 	token, hash := newToken("")
-	err = a.db.QueryRow(ctx, `
-		INSERT INTO account.invite (token_hash, role, room_id, created_by, ends_at, uses_left)
-		VALUES ($1, $2, $3, $4, now() + $5, $6) RETURNING id`, hash, role, room, me.ID, inviteLife, inviteUses).Scan(&id)
-	return token, id, pg.Fault(err)
+	err = a.db.InTx(ctx, func(tx pgx.Tx) error {
+		var ends time.Time
+		if err := tx.QueryRow(ctx, `
+			INSERT INTO account.invite (token_hash, role, room_id, more_rooms, created_by, ends_at, uses_left)
+			VALUES ($1, $2, $3, $4, $5, now() + $6::interval, $7) RETURNING id, ends_at`, hash, d.Role, first, more, me.ID, d.Lasts, d.Uses).Scan(&id, &ends); err != nil {
+			return err
+		}
+		after := Facts{"role": d.Role, "uses": d.Uses, "ends": ends.UTC().Format(time.RFC3339)}
+		if len(d.Rooms) > 0 {
+			after["rooms"] = d.Rooms
+		}
+		return Note(ctx, tx, me, Deed{Action: InviteMade, Subject: inviteName(id), After: after})
+	})
+	return token, id, err
 }
+
+// inviteName is what an invitation is called on the trail.
+func inviteName(id int64) string { return "#" + strconv.FormatInt(id, 10) }
 
 // Invites lists the open invitations; admins only.
 func (a *Accounts) Invites(ctx context.Context, me Person) ([]Invite, error) {
@@ -134,11 +193,19 @@ func (a *Accounts) RevokeInvite(ctx context.Context, me Person, id int64) error 
 	if !me.Role.AtLeast(Admin) {
 		return fault.New(fault.Forbidden, "account.admins_only")
 	}
-	tag, err := a.db.Exec(ctx, `DELETE FROM account.invite WHERE id = $1`, id)
-	if err == nil && tag.RowsAffected() == 0 {
-		return fault.New(fault.NotFound, "account.invite_link")
-	}
-	return pg.Fault(err)
+	return a.db.InTx(ctx, func(tx pgx.Tx) error {
+		gone, found, err := pg.One[struct {
+			Role Role
+			Left int
+		}](ctx, tx, `DELETE FROM account.invite WHERE id = $1 RETURNING role, uses_left`, id)
+		if err == nil && !found {
+			return fault.New(fault.NotFound, "account.invite_link")
+		}
+		if err != nil {
+			return err
+		}
+		return Note(ctx, tx, me, Deed{Action: InviteRevoked, Subject: inviteName(id), Before: Facts{"role": gone.Role, "uses": gone.Left}})
+	})
 }
 
 // CheckInvite reads the invitation of a link's token; NotFound when it is used up, over or revoked.
@@ -177,6 +244,12 @@ func (a *Accounts) Accept(ctx context.Context, token string, n NewPerson, client
 		if person, err = a.add(ctx, tx, n, hash, invite.Role); err != nil {
 			return err
 		}
+		if err := Note(ctx, tx, person, Deed{Action: InviteUsed, Person: person.ID, Subject: inviteName(invite.ID), After: Facts{"by": invite.CreatedBy}}); err != nil {
+			return err
+		}
+		if err := notePerson(ctx, tx, person, PersonMade, person, nil, Facts{"role": invite.Role, "by": invite.CreatedBy}); err != nil {
+			return err
+		}
 		if err := welcome(ctx, tx, person, invite); err != nil {
 			return err
 		}
@@ -202,7 +275,10 @@ func (a *Accounts) Follow(ctx context.Context, invite Invite, welcome func(ctx c
 		if err != nil || !came {
 			return err
 		}
-		return useInvite(ctx, tx, invite.ID)
+		if err := useInvite(ctx, tx, invite.ID); err != nil {
+			return err
+		}
+		return Note(ctx, tx, Person{}, Deed{Action: InviteUsed, Person: asker(ctx).Person.ID, Subject: inviteName(invite.ID), After: Facts{"by": invite.CreatedBy}})
 	})
 }
 

@@ -28,8 +28,10 @@ func (a *Accounts) RecoveryLink(ctx context.Context, me Person, id int64) (token
 		if _, err := tx.Exec(ctx, `DELETE FROM account.ticket WHERE person_id = $1 AND kind = $2`, id, ticketRecover); err != nil {
 			return err
 		}
-		token, err = a.newTicket(ctx, tx, ticketRecover, &id, map[string]int64{"by": me.ID}, recoverLife)
-		return err
+		if token, err = a.newTicket(ctx, tx, ticketRecover, &id, map[string]int64{"by": me.ID}, recoverLife); err != nil {
+			return err
+		}
+		return notePerson(ctx, tx, me, LinkMade, who, nil, nil)
 	})
 	return token, who, err
 }
@@ -76,6 +78,9 @@ func (a *Accounts) Recover(ctx context.Context, token, password string, client C
 			return err
 		}
 		if ended, err = forget(ctx, tx, person.ID, 0); err != nil {
+			return err
+		}
+		if err := notePerson(ctx, tx, person, LinkUsed, person, nil, nil); err != nil {
 			return err
 		}
 		entry, err = a.letIn(ctx, tx, person, client)

@@ -346,8 +346,10 @@ func (a *Accounts) ResetFactors(ctx context.Context, me Person, id int64) (Perso
 		if err := removeFactors(ctx, tx, id); err != nil {
 			return err
 		}
-		ended, err = forget(ctx, tx, id, 0)
-		return err
+		if ended, err = forget(ctx, tx, id, 0); err != nil {
+			return err
+		}
+		return notePerson(ctx, tx, me, FactorReset, target, nil, nil)
 	})
 	if err == nil {
 		a.ended(ended, 0)
@@ -373,8 +375,14 @@ func (a *Accounts) Demand(ctx context.Context, me Person, on bool) error {
 			return fault.New(fault.Conflict, "account.demand_own")
 		}
 	}
-	if _, err := a.db.Exec(ctx, `UPDATE account.rule SET second_factor = $1`, on); err != nil {
-		return pg.Fault(err)
+	if err := a.db.InTx(ctx, func(tx pgx.Tx) error {
+		tag, err := tx.Exec(ctx, `UPDATE account.rule SET second_factor = $1 WHERE second_factor <> $1`, on)
+		if err != nil || tag.RowsAffected() == 0 {
+			return err
+		}
+		return Note(ctx, tx, me, Deed{Action: DemandSet, Before: Facts{"second_factor": !on}, After: Facts{"second_factor": on}})
+	}); err != nil {
+		return err
 	}
 	owing, err := pg.All[struct{ ID int64 }](ctx, a.db, `SELECT p.id FROM account.person p WHERE p.disabled_at IS NULL AND `+owes)
 	for _, one := range owing {

@@ -179,6 +179,37 @@ func (a *Accounts) EndSession(ctx context.Context, person, session int64) error 
 	return err
 }
 
+// EndSessionOf ends one session of somebody else, whom me may govern; with session 0, all of theirs.
+func (a *Accounts) EndSessionOf(ctx context.Context, me Person, person, session int64) error {
+	var ids []int64
+	err := a.db.InTx(ctx, func(tx pgx.Tx) error {
+		who, err := a.governed(ctx, tx, me, person)
+		if err != nil {
+			return err
+		}
+		if ids, err = deleteSessions(ctx, tx, `person_id = $1 AND ($2::bigint = 0 OR id = $2)`, person, session); err != nil {
+			return err
+		}
+		if len(ids) == 0 {
+			return fault.New(fault.NotFound, "account.no_session")
+		}
+		return notePerson(ctx, tx, me, SessionEnded, who, nil, Facts{"count": len(ids)})
+	})
+	if err == nil {
+		a.ended(ids, 0)
+	}
+	return err
+}
+
+// Governed finds somebody whom me may govern: see their sessions, end them, close their account.
+func (a *Accounts) Governed(ctx context.Context, me Person, id int64) (who Person, err error) {
+	err = a.db.InTx(ctx, func(tx pgx.Tx) error {
+		who, err = a.governed(ctx, tx, me, id)
+		return err
+	})
+	return who, err
+}
+
 // EndOtherSessions ends all of a person's sessions but one.
 func (a *Accounts) EndOtherSessions(ctx context.Context, person, keep int64) error {
 	ids, err := deleteSessions(ctx, a.db, `person_id = $1 AND id <> $2`, person, keep)
@@ -206,7 +237,7 @@ func (a *Accounts) ChangePassword(ctx context.Context, me Person, session int64,
 	if err := a.passwordIs(ctx, me, old); err != nil {
 		return err
 	}
-	return a.setPassword(ctx, me.ID, session, password)
+	return a.setPassword(ctx, me.ID, session, password, func(pgx.Tx) error { return nil })
 }
 
 // passwordIs checks the password of somebody who is signed in; Forbidden when it is another.
@@ -240,21 +271,24 @@ func (a *Accounts) NewPassword(ctx context.Context, raw string, reset bool) (han
 	if err != nil {
 		return "", "", false, err
 	}
-	if reset {
-		if err := a.db.InTx(ctx, func(tx pgx.Tx) error { return removeFactors(ctx, tx, person.ID) }); err != nil {
-			return "", "", false, err
-		}
-	}
 	password, _ = newToken("")
-	if err := a.setPassword(ctx, person.ID, 0, password); err != nil {
+	if err := a.setPassword(ctx, person.ID, 0, password, func(tx pgx.Tx) error {
+		if !reset {
+			return notePerson(ctx, tx, Person{}, PasswordGiven, person, nil, nil)
+		}
+		if err := removeFactors(ctx, tx, person.ID); err != nil {
+			return err
+		}
+		return notePerson(ctx, tx, Person{}, PasswordGiven, person, nil, Facts{"second_factor": false})
+	}); err != nil {
 		return "", "", false, err
 	}
 	left, err = a.hasCodes(ctx, person.ID)
 	return handle, password, left, err
 }
 
-// setPassword ends every session but keep, and all that was known or under way with the old one.
-func (a *Accounts) setPassword(ctx context.Context, person, keep int64, password string) error {
+// setPassword ends every session but keep, and all that was known or under way with the old one. also belongs to it.
+func (a *Accounts) setPassword(ctx context.Context, person, keep int64, password string, also func(tx pgx.Tx) error) error {
 	hash, err := a.hashPassword(ctx, password)
 	if err != nil {
 		return err
@@ -262,6 +296,9 @@ func (a *Accounts) setPassword(ctx context.Context, person, keep int64, password
 	var ended []int64
 	err = a.db.InTx(ctx, func(tx pgx.Tx) error {
 		if _, err := tx.Exec(ctx, `UPDATE account.person SET password_hash = $2 WHERE id = $1`, person, hash); err != nil {
+			return err
+		}
+		if err := also(tx); err != nil {
 			return err
 		}
 		ended, err = forget(ctx, tx, person, keep)

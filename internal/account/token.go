@@ -6,6 +6,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/jackc/pgx/v5"
 	"golang.org/x/time/rate"
 
 	"howdah/internal/fault"
@@ -85,13 +86,31 @@ func (a *Accounts) MakeToken(ctx context.Context, person int64, d TokenDraft) (t
 		ends = &at
 	}
 	token, hash := newToken("hwd_")
-	type row struct{ ID int64 }
-	made, fresh, err := pg.One[row](ctx, a.db, `
-		INSERT INTO account.token (person_id, name, token_hash, scope, rooms, ends_at) SELECT $1, $2, $3, $4, $5, $6
-		WHERE (SELECT count(*) FROM account.token WHERE person_id = $1) < $7 RETURNING id`, person, d.Name, hash, d.Scope, d.Rooms, ends, mostTokens)
-	if err == nil && !fresh {
-		err = fault.New(fault.Conflict, "account.token_many", fault.Args{"most": mostTokens})
+	type row struct {
+		ID     int64
+		Handle string
 	}
+	var made row
+	err = a.db.InTx(ctx, func(tx pgx.Tx) error {
+		var fresh bool
+		made, fresh, err = pg.One[row](ctx, tx, `
+			INSERT INTO account.token (person_id, name, token_hash, scope, rooms, ends_at) SELECT $1, $2, $3, $4, $5, $6
+			WHERE (SELECT count(*) FROM account.token WHERE person_id = $1) < $7 RETURNING id, (SELECT handle FROM account.person WHERE id = $1)`, person, d.Name, hash, d.Scope, d.Rooms, ends, mostTokens)
+		if err == nil && !fresh {
+			err = fault.New(fault.Conflict, "account.token_many", fault.Args{"most": mostTokens})
+		}
+		if err != nil || asker(ctx).Person.ID == person || asker(ctx).Via == "" {
+			return err // one's own are one's own
+		}
+		after := Facts{"name": d.Name, "scope": d.Scope}
+		if d.Rooms != nil {
+			after["rooms"] = d.Rooms
+		}
+		if ends != nil {
+			after["ends"] = ends.UTC().Format(time.RFC3339)
+		}
+		return notePerson(ctx, tx, Person{}, TokenMade, Person{ID: person, Handle: made.Handle}, nil, after)
+	})
 	if err != nil {
 		return "", 0, err
 	}
@@ -105,12 +124,20 @@ func (a *Accounts) Tokens(ctx context.Context, person int64) ([]OpenToken, error
 
 // RevokeToken deletes one of a person's tokens and closes what it holds open.
 func (a *Accounts) RevokeToken(ctx context.Context, person, id int64) error {
-	tag, err := a.db.Exec(ctx, `DELETE FROM account.token WHERE person_id = $1 AND id = $2`, person, id)
+	err := a.db.InTx(ctx, func(tx pgx.Tx) error {
+		gone, found, err := pg.One[struct{ Name, Handle string }](ctx, tx, `DELETE FROM account.token t USING account.person p WHERE t.person_id = $1 AND t.id = $2 AND p.id = t.person_id RETURNING t.name, p.handle`, person, id)
+		switch {
+		case err != nil:
+			return err
+		case !found:
+			return fault.New(fault.NotFound, "account.no_token")
+		case asker(ctx).Person.ID == person || asker(ctx).Via == "":
+			return nil
+		}
+		return notePerson(ctx, tx, Person{}, TokenRevoked, Person{ID: person, Handle: gone.Handle}, Facts{"name": gone.Name}, nil)
+	})
 	if err != nil {
-		return pg.Fault(err)
-	}
-	if tag.RowsAffected() == 0 {
-		return fault.New(fault.NotFound, "account.no_token")
+		return err
 	}
 	a.ended([]int64{-id}, 0) // a token's live sockets go by the negative of its id
 	return nil

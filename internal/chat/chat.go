@@ -6,7 +6,7 @@
 // the transaction that makes it, under the lock of the room's row. From that follow the invariants that all else
 // stands on (and that the torture test checks):
 //
-//   - the seqs of a room are 1, 2, 3 ... without a gap, in the order of their commits;
+//   - the seqs of a room are without a gap from 1, or from where its log begins (see Trim), in the order of their commits;
 //   - whoever has seen all up to seq n needs only Since(room, n), once or again, to be as one who saw everything;
 //   - nobody is told of a change before it is committed, and losing the telling loses nothing: it is only a hint that
 //     Since has more to give.
@@ -111,10 +111,12 @@ const (
 	Wished     EventKind = "way"      // somebody wished something of a way back
 	Reacted    EventKind = "react"    // Emoji is on the message or, unless On, off it
 	PinChanged EventKind = "pin"      // the message is pinned or, unless On, no more
+	Retained   EventKind = "retain"   // messages are kept for Count days; 0: for ever
+	Trimmed    EventKind = "trim"     // what was before Before is gone
 )
 
 // Event is one change in a room. Message is set for posts, edits, deletions, answers, reactions, pins and what came back, and is the message as it was when the
-// event was read: one that healed late shows the newest words.
+// event was read: one that healed late shows the newest words. It is nil of a message that the room does not keep any more.
 type Event struct {
 	Room    int64
 	Seq     int64
@@ -129,6 +131,7 @@ type Event struct {
 	Count   int
 	Emoji   string
 	On      bool
+	Before  int64
 	Root    *Root // of the thread, where Message is a reply
 }
 
@@ -173,6 +176,7 @@ func Open(ctx context.Context, db, steady *pg.Pool, trouble func(error)) *Rooms 
 	following, stop := context.WithCancel(ctx)
 	var index sync.WaitGroup
 	index.Go(func() { r.followIndex(following) })
+	index.Go(func() { r.trimAll(following) })
 	r.stopIndex = func() { stop(); index.Wait() }
 	return r
 }

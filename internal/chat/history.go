@@ -65,6 +65,9 @@ func (r *Rooms) Message(ctx context.Context, me account.Person, room, seq int64)
 	return found[0], nil
 }
 
+// kept holds for a message x unless it is what a room that begins at $4 has left of the beginning of a thread: see leaveHusks.
+const kept = `(x.seq >= $4 OR x.deleted_at IS NULL)`
+
 // History reads a page of a room. Its cost does not depend on how much the room holds.
 func (r *Rooms) History(ctx context.Context, me account.Person, room int64, c Cursor) (Page, error) {
 	if c.Before < 0 || c.After < 0 || c.Around < 0 {
@@ -81,18 +84,19 @@ func (r *Rooms) History(ctx context.Context, me account.Person, room int64, c Cu
 		return Page{}, err
 	}
 	var page Page
-	if err := r.db.QueryRow(ctx, `SELECT seq FROM chat.room WHERE id = $1`, room).Scan(&page.Seq); err != nil {
+	var begins int64
+	if err := r.db.QueryRow(ctx, `SELECT seq, first_seq FROM chat.room WHERE id = $1`, room).Scan(&page.Seq, &begins); err != nil {
 		return Page{}, pg.Fault(err)
 	}
 	up := func(after int64, limit int) ([]Message, bool, error) {
-		found, err := messages(ctx, r.db, `x.room_id = $1 AND x.seq > $2 AND `+inRoom+` ORDER BY x.seq LIMIT $3`, room, after, limit+1)
+		found, err := messages(ctx, r.db, `x.room_id = $1 AND x.seq > $2 AND `+inRoom+` AND `+kept+` ORDER BY x.seq LIMIT $3`, room, after, limit+1, begins)
 		if len(found) > limit {
 			return found[:limit], true, err
 		}
 		return found, false, err
 	}
 	down := func(before int64, limit int) ([]Message, bool, error) {
-		found, err := messages(ctx, r.db, `x.room_id = $1 AND x.seq < $2 AND `+inRoom+` ORDER BY x.seq DESC LIMIT $3`, room, before, limit+1)
+		found, err := messages(ctx, r.db, `x.room_id = $1 AND x.seq < $2 AND `+inRoom+` AND `+kept+` ORDER BY x.seq DESC LIMIT $3`, room, before, limit+1, begins)
 		more := len(found) > limit
 		if more {
 			found = found[:limit]
@@ -145,7 +149,7 @@ func (r *Rooms) passing(ctx context.Context, room int64, c Cursor, page Page) ([
 	case n > 0 && page.Later:
 		last = page.Messages[n-1].Seq
 	}
-	events, err := r.changes(ctx, room, `c.seq >= $2 AND c.seq <= $3 AND c.kind NOT IN ('edit', 'delete', 'answer', 'way', 'restore', 'react', 'pin', 'card') ORDER BY c.seq DESC LIMIT 50`, first, last)
+	events, err := r.changes(ctx, room, `c.seq >= $2 AND c.seq <= $3 AND c.kind NOT IN ('edit', 'delete', 'answer', 'way', 'restore', 'react', 'pin', 'card', 'trim') ORDER BY c.seq DESC LIMIT 50`, first, last)
 	slices.Reverse(events)
 	return events, err
 }
@@ -169,10 +173,11 @@ func (r *Rooms) Since(ctx context.Context, me account.Person, room, seq int64, l
 func (r *Rooms) since(ctx context.Context, room, seq int64, limit int) ([]Event, error) {
 	// Two statements, two snapshots: a transaction that commits between them must not show its later seq without its
 	// earlier one. So both are cut at the room's seq as it was before; below it, nothing can appear any more.
-	top, err := r.top(ctx, room)
-	if err != nil {
-		return nil, err
+	var top, begins int64
+	if err := r.db.QueryRow(ctx, `SELECT seq, first_seq FROM chat.room WHERE id = $1`, room).Scan(&top, &begins); err != nil {
+		return nil, pg.Fault(err)
 	}
+	seq = max(seq, begins-1)         // what was before that is gone: who missed it misses nothing
 	top = min(top, seq+int64(limit)) // the log has no gaps: so many seqs are so many events
 	if top <= seq {
 		return nil, nil
@@ -242,6 +247,14 @@ func (r *Rooms) changes(ctx context.Context, room int64, where string, from, to 
 				Emoji *string
 				On    *bool
 			}{&c.Emoji, &c.On}); err != nil {
+				return c, err
+			}
+		}
+		if (c.Kind == Retained || c.Kind == Trimmed) && detail != nil {
+			if err := json.Unmarshal(detail, &struct {
+				Days   *int
+				Before *int64
+			}{&c.Count, &c.Before}); err != nil {
 				return c, err
 			}
 		}

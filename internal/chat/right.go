@@ -28,10 +28,11 @@ const (
 	Pin       Action = "pin"        // have messages at hand for everybody
 	Survey    Action = "survey"     // see how much is said in the whole house, and not what
 	Connect   Action = "connect"    // let programs speak in a room, and hear what is said there
+	Retain    Action = "retain"     // say for how long a room keeps what is said in it
 )
 
 // Actions lists them all.
-var Actions = []Action{Read, Join, Post, Invite, Moderate, Rename, SetRole, Leave, NewRoom, NewDirect, Respond, Undelete, Pin, Survey, Connect}
+var Actions = []Action{Read, Join, Post, Invite, Moderate, Rename, SetRole, Leave, NewRoom, NewDirect, Respond, Undelete, Pin, Survey, Connect, Retain}
 
 // Standing is all that permission depends on.
 type Standing struct {
@@ -70,7 +71,7 @@ func May(a Action, s Standing) bool {
 		return in && (s.Kind == Direct || full && power.AtLeast(account.Member))
 	case Invite:
 		return s.Kind != Direct && full && (s.Room.AtLeast(account.Member) || power.AtLeast(account.Admin))
-	case Moderate, Rename, SetRole, Undelete, Connect:
+	case Moderate, Rename, SetRole, Undelete, Connect, Retain:
 		return s.Kind != Direct && full && power.AtLeast(account.Admin)
 	case Leave:
 		return in && s.Kind != Direct

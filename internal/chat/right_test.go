@@ -9,16 +9,16 @@ import (
 )
 
 // The table of who may do what. A column is a rank in the room, a letter an action:
-// r read, j join, p post, i invite, m moderate, u undelete, n rename, s set roles, c connect programs, l leave, N new room, D new direct room, a answer an alert, v survey how much is said, k pin (keep at hand).
+// r read, j join, p post, i invite, m moderate, u undelete, n rename, s set roles, c connect programs, l leave, N new room, D new direct room, a answer an alert, v survey how much is said, k pin (keep at hand), t retain (say for how long what is said is kept).
 const rights = `
 house   kind     none        guest        member       admin        owner
-owner   public   rjimunscNDv  rpimunsclkNDv  rpimunsclkNDv  rpimunsclkNDv  rpimunsclkNDv
-admin   public   rjimunscNDv  rpimunsclkNDv  rpimunsclkNDv  rpimunsclkNDv  rpimunsclkNDv
-member  public   rjND         rplND          rpilkND        rpimunsclkND   rpimunsclkND
+owner   public   rjimunsctNDv rpimunsctlkNDv  rpimunsctlkNDv  rpimunsctlkNDv  rpimunsctlkNDv
+admin   public   rjimunsctNDv rpimunsctlkNDv  rpimunsctlkNDv  rpimunsctlkNDv  rpimunsctlkNDv
+member  public   rjND         rplND          rpilkND        rpimunsctlkND  rpimunsctlkND
 guest   public   -            rpl            rpl            rpl            rpl
-owner   private  NDv          rpimunsclkNDv  rpimunsclkNDv  rpimunsclkNDv  rpimunsclkNDv
-admin   private  NDv          rpimunsclkNDv  rpimunsclkNDv  rpimunsclkNDv  rpimunsclkNDv
-member  private  ND           rplND          rpilkND        rpimunsclkND   rpimunsclkND
+owner   private  NDv          rpimunsctlkNDv  rpimunsctlkNDv  rpimunsctlkNDv  rpimunsctlkNDv
+admin   private  NDv          rpimunsctlkNDv  rpimunsctlkNDv  rpimunsctlkNDv  rpimunsctlkNDv
+member  private  ND           rplND          rpilkND        rpimunsctlkND  rpimunsctlkND
 guest   private  -            rpl            rpl            rpl            rpl
 owner   direct   NDv          rpkNDv         rpkNDv         rpkNDv         rpkNDv
 admin   direct   NDv          rpkNDv         rpkNDv         rpkNDv         rpkNDv
@@ -31,7 +31,7 @@ guest   ops      -            -              -              -              -
 `
 
 func TestRights(t *testing.T) {
-	letters := map[Action]string{Read: "r", Join: "j", Post: "p", Invite: "i", Moderate: "m", Rename: "n", SetRole: "s", Leave: "l", NewRoom: "N", NewDirect: "D", Respond: "a", Survey: "v", Undelete: "u", Connect: "c", Pin: "k"}
+	letters := map[Action]string{Read: "r", Join: "j", Post: "p", Invite: "i", Moderate: "m", Rename: "n", SetRole: "s", Leave: "l", NewRoom: "N", NewDirect: "D", Respond: "a", Survey: "v", Undelete: "u", Connect: "c", Pin: "k", Retain: "t"}
 	ranks := []account.Role{account.None, account.Guest, account.Member, account.Admin, account.Owner}
 	rows := strings.Split(strings.TrimSpace(rights), "\n")[1:]
 	for _, row := range rows {

@@ -67,6 +67,9 @@ func CreateIn(ctx context.Context, tx pgx.Tx, me account.Person, d NewRoomDraft)
 		made, _, err = pg.One[row](ctx, tx, `SELECT id FROM chat.room WHERE created_by = $1 AND client_id = $2`, me.ID, client)
 		return made.ID, err
 	}
+	if err := note(ctx, tx, me, account.RoomMade, made.ID, 0, nil, account.Facts{"kind": d.Kind}); err != nil {
+		return 0, err
+	}
 	return made.ID, enter(ctx, tx, made.ID, author(me), author(me), account.Owner)
 }
 
@@ -252,6 +255,9 @@ func (r *Rooms) Remove(ctx context.Context, me account.Person, room, who int64) 
 		if err != nil || role == account.None {
 			return err
 		}
+		if err := note(ctx, tx, me, account.MemberRemoved, room, who, account.Facts{"role": role}, nil); err != nil {
+			return err
+		}
 		return exit(ctx, tx, room, author(me), who)
 	})
 }
@@ -279,6 +285,9 @@ func (r *Rooms) SetRole(ctx context.Context, me account.Person, room, who int64,
 			}
 		}
 		if _, err := tx.Exec(ctx, `UPDATE chat.member SET role = $3 WHERE room_id = $1 AND person_id = $2`, room, who, role); err != nil {
+			return err
+		}
+		if err := note(ctx, tx, me, account.MemberRole, room, who, account.Facts{"role": before}, account.Facts{"role": role}); err != nil {
 			return err
 		}
 		_, _, err = record(ctx, tx, room, change{kind: RoleSet, by: author(me), person: &who, detail: map[string]any{"role": role}})
@@ -327,6 +336,10 @@ func (r *Rooms) Rename(ctx context.Context, me account.Person, room int64, name,
 			return err
 		}
 		type row struct{ Name, Topic string }
+		was, _, err := pg.One[row](ctx, tx, `SELECT name, topic FROM chat.room WHERE id = $1`, room)
+		if err != nil {
+			return err
+		}
 		now, changed, err := pg.One[row](ctx, tx, `
 			UPDATE chat.room SET name = coalesce($2, name), topic = coalesce($3, topic)
 			WHERE id = $1 AND (name, topic) IS DISTINCT FROM (coalesce($2, name), coalesce($3, topic)) RETURNING name, topic`, room, name, topic)
@@ -334,6 +347,9 @@ func (r *Rooms) Rename(ctx context.Context, me account.Person, room int64, name,
 			return fault.Wrap(err, fault.Conflict, "chat.name_taken", fault.Args{"name": *name})
 		}
 		if err != nil || !changed {
+			return err
+		}
+		if err := note(ctx, tx, me, account.RoomRenamed, room, 0, account.Facts{"name": was.Name, "topic": was.Topic}, account.Facts{"name": now.Name, "topic": now.Topic}); err != nil {
 			return err
 		}
 		_, _, err = record(ctx, tx, room, change{kind: Renamed, by: author(me), detail: map[string]any{"name": now.Name, "topic": now.Topic}})

@@ -168,7 +168,7 @@ func indexSome(ctx context.Context, tx pgx.Tx, least int64) (more bool, err erro
 	if err != nil {
 		return false, err
 	}
-	if err := storePart(ctx, tx, part); err != nil {
+	if _, err := storePart(ctx, tx, part); err != nil {
 		return false, err
 	}
 	_, err = tx.Exec(ctx, `
@@ -229,25 +229,25 @@ func readPart(ctx context.Context, tx pgx.Tx, rooms, posts, changes, upto []int6
 	return b.Part(), nil
 }
 
-func storePart(ctx context.Context, tx pgx.Tx, p *search.Part) error {
+// storePart gives the number under which it is stored; 0 where there is nothing to store.
+func storePart(ctx context.Context, tx pgx.Tx, p *search.Part) (id int64, err error) {
 	if len(p.Posts) == 0 {
-		return nil
+		return 0, nil
 	}
-	var id int64
 	if err := tx.QueryRow(ctx, `INSERT INTO chat.search_part (messages, bytes, last_at) VALUES ($1, $2, $3) RETURNING id`,
 		len(p.Posts), p.Bytes(), p.Posts[len(p.Posts)-1].At).Scan(&id); err != nil {
-		return err
+		return 0, err
 	}
 	if _, err := tx.CopyFrom(ctx, pgx.Identifier{"chat", "search_block"}, []string{"part_id", "first", "data"}, pgx.CopyFromSlice(len(p.Blocks), func(i int) ([]any, error) {
 		return []any{id, p.Blocks[i].First, p.Blocks[i].Data}, nil
 	})); err != nil {
-		return err
+		return 0, err
 	}
 	pages := p.Pages()
-	_, err := tx.CopyFrom(ctx, pgx.Identifier{"chat", "search_page"}, []string{"part_id", "number", "last_at", "data"}, pgx.CopyFromSlice(len(pages), func(i int) ([]any, error) {
+	_, err = tx.CopyFrom(ctx, pgx.Identifier{"chat", "search_page"}, []string{"part_id", "number", "last_at", "data"}, pgx.CopyFromSlice(len(pages), func(i int) ([]any, error) {
 		return []any{id, pages[i].Number, pages[i].LastAt, pages[i].Data}, nil
 	}))
-	return err
+	return id, err
 }
 
 // mergeSome makes one part of many small ones.
@@ -291,20 +291,12 @@ func mergeSome(ctx context.Context, tx pgx.Tx) (bool, error) {
 func merge(ctx context.Context, tx pgx.Tx, ids []int64) error {
 	var parts []*search.Part
 	for _, id := range ids {
-		p := &search.Part{}
-		pages, err := pg.All[struct{ Data []byte }](ctx, tx, `SELECT data FROM chat.search_page WHERE part_id = $1 ORDER BY number`, id)
+		p, torn, err := openWhole(ctx, tx, id)
 		if err != nil {
 			return err
 		}
-		for _, page := range pages {
-			posts, err := search.ReadPage(page.Data)
-			if err != nil {
-				return forgetIndex(ctx, tx)
-			}
-			p.Posts = append(p.Posts, posts...)
-		}
-		if p.Blocks, err = pg.All[search.Block](ctx, tx, `SELECT first, data FROM chat.search_block WHERE part_id = $1 ORDER BY first`, id); err != nil {
-			return err
+		if torn {
+			return forgetIndex(ctx, tx)
 		}
 		parts = append(parts, p)
 	}
@@ -312,12 +304,38 @@ func merge(ctx context.Context, tx pgx.Tx, ids []int64) error {
 	if err != nil { // somebody wrote there who should not
 		return forgetIndex(ctx, tx)
 	}
+	if err := dropParts(ctx, tx, ids); err != nil {
+		return err
+	}
+	_, err = storePart(ctx, tx, whole)
+	return err
+}
+
+// openWhole reads a part of the index into memory; one that is not there has no posts.
+func openWhole(ctx context.Context, tx pgx.Tx, id int64) (p *search.Part, torn bool, err error) {
+	p = &search.Part{}
+	pages, err := pg.All[struct{ Data []byte }](ctx, tx, `SELECT data FROM chat.search_page WHERE part_id = $1 ORDER BY number`, id)
+	if err != nil {
+		return nil, false, err
+	}
+	for _, page := range pages {
+		posts, err := search.ReadPage(page.Data)
+		if err != nil {
+			return nil, true, nil //nolint:nilerr // it is made anew
+		}
+		p.Posts = append(p.Posts, posts...)
+	}
+	p.Blocks, err = pg.All[search.Block](ctx, tx, `SELECT first, data FROM chat.search_block WHERE part_id = $1 ORDER BY first`, id)
+	return p, false, err
+}
+
+func dropParts(ctx context.Context, tx pgx.Tx, ids []int64) error {
 	for _, sql := range []string{`DELETE FROM chat.search_block WHERE part_id = ANY($1)`, `DELETE FROM chat.search_page WHERE part_id = ANY($1)`, `DELETE FROM chat.search_part WHERE id = ANY($1)`} {
 		if _, err := tx.Exec(ctx, sql, ids); err != nil {
 			return err
 		}
 	}
-	return storePart(ctx, tx, whole)
+	return nil
 }
 
 // forgetIndex empties the index, so that it is made anew.

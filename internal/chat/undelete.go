@@ -174,6 +174,9 @@ func (r *Rooms) undelete(ctx context.Context, me account.Person, room int64, d D
 			return pg.Fault(err)
 		}
 		since := d.Since.UTC()
+		if err := note(ctx, tx, me, account.Undeleted, room, d.Person, nil, account.Facts{"messages": n}); err != nil {
+			return err
+		}
 		return broughtBack(ctx, tx, room, author(me), id, &d.Person, seqs, restored{n, &since})
 	})
 	r.suspect(err)

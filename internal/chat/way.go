@@ -152,6 +152,9 @@ func (r *Rooms) GoBack(ctx context.Context, me account.Person, d WayDraft) (Rece
 		if err := step(ctx, tx, d.Room, m); err != nil {
 			return 0, at, err
 		}
+		if err := note(ctx, tx, me, account.Recovered, d.Room, 0, nil, account.Facts{"what": d.What, "incident": wish.Incident}); err != nil {
+			return 0, at, err
+		}
 		return record(ctx, tx, d.Room, change{kind: Wished, by: author(me), client: id, message: &m.Seq, detail: map[string]any{"wish": wish}})
 	})
 }

@@ -35,6 +35,8 @@ type commands struct {
 	Say          sayCmd          `cmd:"" help:"${help_say}"`
 	Read         readCmd         `cmd:"" help:"${help_read}"`
 	Undelete     undeleteCmd     `cmd:"" help:"${help_undelete}"`
+	Trail        trailCmd        `cmd:"" help:"${help_trail}"`
+	Retain       retainCmd       `cmd:"" help:"${help_retain}"`
 	Env          envCmd          `cmd:"" help:"${help_env}"`
 	Backup       backupCmd       `cmd:"" help:"${help_backup}"`
 	Backups      backupsCmd      `cmd:"" help:"${help_backups}"`

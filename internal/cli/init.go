@@ -160,6 +160,7 @@ func (c *passwordCmd) Run(ctx context.Context, t *terminal) error {
 		return err
 	}
 	defer db.Close()
+	ctx = account.Asking(ctx, account.Origin{Via: "command"})
 	handle, password, left, err := account.Open(db, nil).NewPassword(ctx, c.Handle, c.Reset)
 	if err != nil {
 		return err

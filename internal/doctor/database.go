@@ -81,7 +81,7 @@ var roleProblems = []problem{
 
 // insideProblems are looked for in the house's database.
 var insideProblems = []problem{
-	{"doctor.app_rows", keeper.Critical, `SELECT format('%I.%I', n.nspname, c.relname), format('GRANT SELECT, INSERT, %sDELETE ON %I.%I TO howdah_app;', CASE WHEN n.nspname = 'audit' AND c.relname = 'entry' THEN '' ELSE 'UPDATE, ' END, n.nspname, c.relname)
+	{"doctor.app_rows", keeper.Critical, `SELECT format('%I.%I', n.nspname, c.relname), format('GRANT SELECT, INSERT%s ON %I.%I TO howdah_app;', CASE n.nspname || '.' || c.relname WHEN 'account.trail' THEN '' WHEN 'audit.entry' THEN ', DELETE' ELSE ', UPDATE, DELETE' END, n.nspname, c.relname)
 		FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname IN ('account', 'chat', 'audit') AND c.relkind IN ('r', 'p') AND NOT has_table_privilege('howdah_app', c.oid, 'INSERT')
 		UNION ALL SELECT n.nspname::text, format('GRANT USAGE ON SCHEMA %I TO howdah_app;', n.nspname) FROM pg_namespace n WHERE n.nspname IN ('account', 'chat', 'audit') AND NOT has_schema_privilege('howdah_app', n.oid, 'USAGE')`, nil},
 	{"doctor.app_ddl", keeper.Critical, `SELECT 'CREATE on schema ' || n.nspname, format('REVOKE CREATE ON SCHEMA %I FROM howdah_app, PUBLIC;', n.nspname) FROM pg_namespace n

@@ -115,8 +115,11 @@ func (h *Hooks) MakeIncoming(ctx context.Context, me account.Person, room int64,
 		if err != nil {
 			return err
 		}
-		return tx.QueryRow(ctx, `INSERT INTO chat.incoming (room_id, bot_id, name, token_hash, secret, calls, created_by) VALUES ($1, $2, $3, $4, $5, $6, $7) RETURNING id`,
-			room, bot.ID, d.Name, sum[:], d.Secret, d.Calls, me.ID).Scan(&id)
+		if err := tx.QueryRow(ctx, `INSERT INTO chat.incoming (room_id, bot_id, name, token_hash, secret, calls, created_by) VALUES ($1, $2, $3, $4, $5, $6, $7) RETURNING id`,
+			room, bot.ID, d.Name, sum[:], d.Secret, d.Calls, me.ID).Scan(&id); err != nil {
+			return err
+		}
+		return account.Note(ctx, tx, me, account.Deed{Action: account.HookMade, Person: bot.ID, Room: room, Subject: d.Name, After: account.Facts{"kind": "incoming", "calls": d.Calls}})
 	})
 	if err != nil {
 		return "", 0, err
@@ -154,10 +157,9 @@ func (h *Hooks) Incoming(ctx context.Context, me account.Person, room int64) ([]
 
 // DropIncoming closes a way into a room. Its bot leaves the room, and its account is closed; what it said stays.
 func (h *Hooks) DropIncoming(ctx context.Context, me account.Person, room, id int64) error {
-	type row struct{ Bot int64 }
 	return h.rooms.Connect(ctx, me, room, func(tx pgx.Tx, seats chat.Seats) error {
-		found, ok, err := pg.One[row](ctx, tx, `DELETE FROM chat.incoming WHERE room_id = $1 AND id = $2 RETURNING bot_id`, room, id)
-		return h.retire(ctx, tx, seats, found.Bot, ok, err)
+		found, ok, err := pg.One[gone](ctx, tx, `DELETE FROM chat.incoming WHERE room_id = $1 AND id = $2 RETURNING bot_id, name, 'incoming'`, room, id)
+		return h.retire(ctx, tx, seats, me, room, found, ok, err)
 	})
 }
 

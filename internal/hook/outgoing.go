@@ -104,9 +104,16 @@ func (h *Hooks) MakeOutgoing(ctx context.Context, me account.Person, room int64,
 		if err != nil {
 			return err
 		}
-		return pg.Fault(tx.QueryRow(ctx, `INSERT INTO chat.outgoing (room_id, bot_id, name, url, secret, hears, word, created_by, cursor)
+		if err := tx.QueryRow(ctx, `INSERT INTO chat.outgoing (room_id, bot_id, name, url, secret, hears, word, created_by, cursor)
 			SELECT $1, $2, $3, $4, $5, $6, $7, $8, seq FROM chat.room WHERE id = $1 RETURNING id`,
-			room, bot.ID, d.Name, d.URL, secret, d.Hears, d.Word, me.ID).Scan(&id))
+			room, bot.ID, d.Name, d.URL, secret, d.Hears, d.Word, me.ID).Scan(&id); err != nil {
+			return pg.Fault(err)
+		}
+		after := account.Facts{"kind": "outgoing", "hears": d.Hears}
+		if to, err := url.Parse(d.URL); err == nil {
+			after["host"] = to.Host // the rest may be secret
+		}
+		return account.Note(ctx, tx, me, account.Deed{Action: account.HookMade, Person: bot.ID, Room: room, Subject: d.Name, After: after})
 	})
 	if err != nil {
 		return "", 0, err
@@ -125,35 +132,47 @@ func (h *Hooks) Outgoing(ctx context.Context, me account.Person, room int64) ([]
 // DropOutgoing closes a way out of a room. Its bot leaves the room, and its account is closed.
 func (h *Hooks) DropOutgoing(ctx context.Context, me account.Person, room, id int64) error {
 	return h.rooms.Connect(ctx, me, room, func(tx pgx.Tx, seats chat.Seats) error {
-		found, ok, err := pg.One[struct{ Bot int64 }](ctx, tx, `DELETE FROM chat.outgoing WHERE room_id = $1 AND id = $2 RETURNING bot_id`, room, id)
-		return h.retire(ctx, tx, seats, found.Bot, ok, err)
+		found, ok, err := pg.One[gone](ctx, tx, `DELETE FROM chat.outgoing WHERE room_id = $1 AND id = $2 RETURNING bot_id, name, 'outgoing'`, room, id)
+		return h.retire(ctx, tx, seats, me, room, found, ok, err)
 	})
 }
 
+// gone is a hook that was deleted.
+type gone struct {
+	Bot        int64
+	Name, Kind string
+}
+
 // retire takes the bot of a hook that was found and deleted out of its room, and closes its account.
-func (h *Hooks) retire(ctx context.Context, tx pgx.Tx, seats chat.Seats, bot int64, ok bool, err error) error {
+func (h *Hooks) retire(ctx context.Context, tx pgx.Tx, seats chat.Seats, me account.Person, room int64, it gone, ok bool, err error) error {
 	if err == nil && !ok {
 		err = fault.New(fault.NotFound, "hook.no_hook")
 	}
 	if err == nil {
-		err = seats.Exit(bot)
+		err = seats.Exit(it.Bot)
+	}
+	if err == nil {
+		err = account.Note(ctx, tx, me, account.Deed{Action: account.HookDropped, Person: it.Bot, Room: room, Subject: it.Name, Before: account.Facts{"kind": it.Kind}})
 	}
 	if err != nil {
 		return err
 	}
-	_, err = tx.Exec(ctx, `UPDATE account.person SET disabled_at = now() WHERE id = $1`, bot)
+	_, err = tx.Exec(ctx, `UPDATE account.person SET disabled_at = now() WHERE id = $1`, it.Bot)
 	return pg.Fault(err)
 }
 
 // Switch turns a way out off, or on again: then it goes on with what is said from now on.
 func (h *Hooks) Switch(ctx context.Context, me account.Person, room, id int64, on bool) error {
 	return h.rooms.Connect(ctx, me, room, func(tx pgx.Tx, _ chat.Seats) error {
-		tag, err := tx.Exec(ctx, `UPDATE chat.outgoing h SET off_at = CASE WHEN $3 THEN NULL ELSE coalesce(off_at, now()) END, tries = 0, next_at = now(), failing_since = NULL, why = '',
-			cursor = CASE WHEN $3 AND off_at IS NOT NULL THEN (SELECT seq FROM chat.room WHERE id = $1) ELSE cursor END WHERE room_id = $1 AND id = $2`, room, id, on)
-		if err == nil && tag.RowsAffected() == 0 {
+		it, found, err := pg.One[gone](ctx, tx, `UPDATE chat.outgoing h SET off_at = CASE WHEN $3 THEN NULL ELSE coalesce(off_at, now()) END, tries = 0, next_at = now(), failing_since = NULL, why = '',
+			cursor = CASE WHEN $3 AND off_at IS NOT NULL THEN (SELECT seq FROM chat.room WHERE id = $1) ELSE cursor END WHERE room_id = $1 AND id = $2 RETURNING bot_id, name, 'outgoing'`, room, id, on)
+		if err == nil && !found {
 			err = fault.New(fault.NotFound, "hook.no_hook")
 		}
-		return pg.Fault(err)
+		if err != nil {
+			return err
+		}
+		return account.Note(ctx, tx, me, account.Deed{Action: account.HookSwitched, Person: it.Bot, Room: room, Subject: it.Name, After: account.Facts{"on": on}})
 	})
 }
 

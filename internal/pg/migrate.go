@@ -151,6 +151,7 @@ func grant(ctx context.Context, config *pgx.ConnConfig, appRole string) error {
 		GRANT USAGE ON SCHEMA account, chat, audit TO %[2]s;
 		GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA account, chat, audit TO %[2]s;
 		REVOKE UPDATE ON audit.entry FROM %[2]s; -- what is on the trail stays as it is until it goes for its age
+		REVOKE UPDATE, DELETE ON account.trail FROM %[2]s; -- and this for ever
 		GRANT USAGE ON ALL SEQUENCES IN SCHEMA account, chat, audit TO %[2]s`, migrationLock, app))
 	return Fault(err)
 }

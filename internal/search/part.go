@@ -317,3 +317,42 @@ func Merge(parts []*Part) (*Part, error) {
 	}
 	return &Part{Posts: posts, Blocks: w.done()}, err
 }
+
+// Without is the part without the messages of which gone holds, and without the terms that none of the others has.
+func (p *Part) Without(gone func(Post) bool) (*Part, error) {
+	out := &Part{}
+	number := make([]uint32, len(p.Posts)) // of each message, its new one, and 1 more; 0: it is gone
+	for i, post := range p.Posts {
+		if !gone(post) {
+			out.Posts = append(out.Posts, post)
+			number[i] = uint32(len(out.Posts)) //nolint:gosec // a part has far fewer
+		}
+	}
+	w := &writer{}
+	for _, b := range p.Blocks {
+		for r := (reader{b.Data}); ; {
+			e, ok, err := r.next()
+			if err != nil {
+				return nil, err
+			}
+			if !ok {
+				break
+			}
+			numbers, err := e.numbers(len(number))
+			if err != nil {
+				return nil, err
+			}
+			l := &list{}
+			for _, n := range numbers {
+				if number[n] > 0 {
+					l.add(number[n] - 1)
+				}
+			}
+			if l.count > 0 {
+				w.add(e.term, l)
+			}
+		}
+	}
+	out.Blocks = w.done()
+	return out, nil
+}

@@ -249,7 +249,7 @@ func (s *Server) start(ctx context.Context) error {
 	}})
 	s.keeping.Go(func() { teller.Run(ctx) })
 	s.door = web.New(ctx, s.accounts, rooms, teller, web.Options{
-		PublicURL: s.url, Named: o.PublicURL != "" || o.TLS != nil, Proxies: o.Proxies, Secure: strings.HasPrefix(s.url, "https://"), Log: o.Log, Trouble: s.why, Warning: s.heed, Watch: s.watchPage(db), Past: s.pastPage(ctx), Doctor: o.Doctor, Hooks: s.hooks, Files: s.files,
+		PublicURL: s.url, Named: o.PublicURL != "" || o.TLS != nil, Proxies: o.Proxies, Secure: strings.HasPrefix(s.url, "https://"), Log: o.Log, Trouble: s.why, Warning: s.heed, Watch: s.watchPage(db), Past: s.pastPage(ctx), Doctor: o.Doctor, Hooks: s.hooks, Files: s.files, Backups: s.backupsHold(),
 	})
 	door.Store(s.door)
 	s.setHandler(s.door)

@@ -263,6 +263,34 @@ func TestTheAPIFromFirstRoomToLast(t *testing.T) {
 	owner.refused(404, "chat.no_file", "GET", fmt.Sprintf("%s/messages/%d/files/1", path, seq), nil)
 	owner.refused(404, "chat.no_file", "GET", fmt.Sprintf("%s/messages/%d/files/1/preview", path, seq), nil)
 
+	if plan := owner.must("GET", path+"/retention/plan?days=30", nil); plan.num("days") != 30 || plan.num("messages") != 0 || plan["upto"] == nil {
+		t.Error(plan)
+	}
+	if held := owner.must("PUT", path+"/retention", answer{"days": 30}); held.num("days") != 30 || held.num("own") != 30 || held["from"] == nil {
+		t.Error(held)
+	}
+	if held := bob.must("GET", path+"/retention", nil); held.num("days") != 30 {
+		t.Error(held)
+	}
+	bob.refused(403, "chat.may_not_retain", "PUT", path+"/retention", answer{"days": 1})
+	owner.refused(400, "chat.retain_days", "PUT", path+"/retention", answer{"days": -1})
+	if held := owner.must("PUT", path+"/retention", answer{"days": nil}); held.num("days") != 0 || held["own"] != nil {
+		t.Error(held)
+	}
+	owner.refused(400, "web.retention_days", "PUT", "/retention", answer{})
+	if held := owner.must("PUT", "/retention", answer{"days": 400}); held.num("days") != 400 {
+		t.Error(held)
+	}
+	owner.must("GET", "/retention", nil)
+	owner.must("GET", "/retention/plan", nil)
+	bob.refused(403, "account.admins_only", "GET", "/retention", nil)
+	trail := owner.must("GET", "/trail?action=room.&limit=3", nil)["entries"].([]any)
+	if last := trail[0].(map[string]any); len(trail) != 3 || last["action"] != "room.retention" || last["actor"] != "owner" || last["via"] != "api" || last["address"] != "127.0.0.1" {
+		t.Error(trail)
+	}
+	bob.refused(403, "account.admins_only", "GET", "/trail", nil)
+	owner.refused(400, "web.watch_time", "GET", "/trail?since=yesterdayish", nil)
+
 	document().mu.Lock()
 	defer document().mu.Unlock()
 	for _, c := range h.door.calls() {

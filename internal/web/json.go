@@ -73,6 +73,7 @@ type eventJSON struct {
 	Marks   *marksJSON     `json:"marks,omitempty"`
 	Emoji   string         `json:"emoji,omitempty"`
 	On      *bool          `json:"on,omitempty"`
+	Before  int64          `json:"before,omitempty"`
 	Root    *rootJSON      `json:"root,omitempty"`
 }
 
@@ -207,7 +208,7 @@ func appendString(b []byte, s string) []byte {
 }
 
 func toEvent(e chat.Event) eventJSON {
-	out := eventJSON{Is: "event", Room: e.Room, Seq: e.Seq, Kind: e.Kind, At: e.At.UTC().Truncate(time.Millisecond), By: toPerson(e.By), Role: e.Role, Count: e.Count, Root: toRoot(e.Root)}
+	out := eventJSON{Is: "event", Room: e.Room, Seq: e.Seq, Kind: e.Kind, At: e.At.UTC().Truncate(time.Millisecond), By: toPerson(e.By), Role: e.Role, Count: e.Count, Before: e.Before, Root: toRoot(e.Root)}
 	if e.Kind == chat.Reacted && e.Message != nil {
 		out.Marks = &marksJSON{e.Message.Seq, toReactions(e.Message.Reactions)}
 		out.Emoji, out.On = e.Emoji, &e.On

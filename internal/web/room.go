@@ -130,7 +130,7 @@ func (d *Door) fillRoom(v *visit, id, at int64) (ui.RoomPage, error) {
 	}
 	s := chat.Standing{House: me.Role, Kind: room.Kind, Room: room.Role}
 	p.May = ui.May{Post: chat.May(chat.Post, s), Join: chat.May(chat.Join, s), Leave: chat.May(chat.Leave, s), Invite: chat.May(chat.Invite, s),
-		Rename: chat.May(chat.Rename, s), Manage: chat.May(chat.SetRole, s), DeleteAny: chat.May(chat.Moderate, s), Answer: chat.May(chat.Respond, s), Connect: d.mayConnect(s), Pin: chat.May(chat.Pin, s)}
+		Rename: chat.May(chat.Rename, s), Manage: chat.May(chat.SetRole, s), DeleteAny: chat.May(chat.Moderate, s), Answer: chat.May(chat.Respond, s), Connect: d.mayConnect(s), Pin: chat.May(chat.Pin, s), Retain: chat.May(chat.Retain, s)}
 	p.Roles = roleNames(chat.MayGive(s))
 	for _, c := range chat.Commands {
 		name := c.Name

@@ -52,6 +52,8 @@ type Options struct {
 	Doctor Doctor
 	// Hooks, where set, connects rooms with programs.
 	Hooks *hook.Hooks
+	// Backups, where set, says when what goes from the database at a moment is in no backup any more; zero: they are kept for ever. nil: none are made from here.
+	Backups func(gone time.Time) time.Time
 }
 
 // Door serves HTTP. Serve it with any http.Server, and Close it to send the live sessions away.
@@ -245,6 +247,11 @@ func (d *Door) visit(w http.ResponseWriter, r *http.Request) (*visit, error) {
 	if l := v.session.Person.Locale; l != "" {
 		v.lang = lang.Match(l)
 	}
+	via := "page"
+	if strings.HasPrefix(r.URL.Path, "/api/") {
+		via = "api"
+	}
+	v.r = r.WithContext(account.Asking(r.Context(), account.Origin{Person: v.me(), Via: via, Address: client(r).Address}))
 	return v, nil
 }
 

@@ -216,6 +216,7 @@ type May struct {
 	DeleteAny bool `json:"deleteAny"`
 	Answer    bool `json:"answer"` // alerts of the house
 	Connect   bool `json:"-"`      // with programs
+	Retain    bool `json:"-"`      // say for how long it keeps what is said
 	Pin       bool `json:"pin"`
 }
 

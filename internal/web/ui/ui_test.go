@@ -167,6 +167,14 @@ func shots(locale lang.Locale, theme, me string) []shot {
 			{Critical: true, Check: "space", Message: evil, Hint: evil, Mend: "chmod 0600 " + evil}, {Check: "clock", Message: "Nobody sets this machine's clock."}}}},
 		{"doctor", "doctor-well", DoctorPage{Chrome: in, At: someday}},
 		{"doctor", "doctor-looking", DoctorPage{Chrome: in}},
+		{"deeds", "deeds", TrailPage{Chrome: in, Filter: TrailFilter{Action: "person.role", By: evil, Since: "2026-07-01", Person: 3, Room: 4}, Actions: []string{"person.role", "room.made"}, Older: "/trail?before=3", Export: "/trail/export.csv?by=x", Entries: []TrailRow{
+			{ID: 9, At: someday, Actor: "ada", Name: evil, Via: "page", Address: "192.0.2.7", Action: "person.role", Subject: "@" + evil, Facts: []Fact{{"role", "member", "admin"}, {"by", "", evil}, {"topic", evil, ""}}},
+			{ID: 8, At: someday, Via: "command", Action: "password.given", Subject: "@bob"}}}},
+		{"deeds", "deeds-none", TrailPage{Chrome: trouble}},
+		{"retention", "retention", RetentionPage{Chrome: in, Room: in.Rooms[0], Action: "/room/12/retention", May: true, Days: 365, House: 365, ByHouse: true, From: someday, Rule: "days", Typed: 30, Backups: true, Held: someday.AddDate(0, 1, 0),
+			Plan: &RetentionPlan{Days: 30, From: someday.AddDate(0, 0, 1), Upto: someday.AddDate(0, -1, 0), Messages: 12345, Files: 1, Bytes: 2_500_000, Oldest: someday.AddDate(-1, 0, 0)}}},
+		{"retention", "retention-house", RetentionPage{Chrome: trouble, Action: "/retention", May: true, Rule: "ever", Plan: &RetentionPlan{Rooms: 3}}},
+		{"retention", "retention-reader", RetentionPage{Chrome: in, Room: in.Rooms[0], Days: 30, From: someday.AddDate(0, 0, -9)}},
 		{"waiting", "waiting", WaitingPage{Chrome: out}},
 		{"error", "error", ErrorPage{Chrome: out, Status: 404, Message: evil, Advice: "Look at the rooms that you are in."}},
 	}

@@ -190,6 +190,10 @@ func (p RoomPage) happening(e Event) line {
 		key = "restored"
 	case e.Kind == "restored":
 		key = "undeleted"
+	case e.Kind == "retain" && e.Count == 0:
+		key = "retain.ever"
+	case e.Kind == "retain":
+		key = "retain"
 	case e.Topic != "":
 		key = "room"
 	default:
@@ -201,7 +205,7 @@ func (p RoomPage) happening(e Event) line {
 		args["role"] = p.Locale.T("web.js.role." + e.Role)
 	case "room":
 		args["name"], args["topic"] = e.Name, e.Topic
-	case "restored":
+	case "restored", "retain":
 		args["n"] = e.Count
 	}
 	return line{Message: Message{Seq: e.Seq, At: e.At, By: e.By}, Saying: p.Locale.T("web.js.sys."+key, args)}

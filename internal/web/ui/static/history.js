@@ -449,6 +449,19 @@ function apply(event, fresh) {
       }
       break
     }
+    case "trim": // the room does not keep what was before that
+      keep(() => {
+        for (const line of lines().filter((one) => seqOf(one) < (event.before ?? 0))) {
+          bodies.delete(seqOf(line))
+          line.remove()
+          earlier = false
+        }
+        arrange()
+        steps()
+        rove()
+      })
+      break
+    case "retain":
     case "join":
     case "leave":
     case "role":

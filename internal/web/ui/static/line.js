@@ -134,6 +134,7 @@ function saying(event) {
     case "leave": return self ? t("sys.leave", { name }) : t("sys.removed", { by, name })
     case "role": return t("sys.role", { by, name, role: t("role." + event.role) })
     case "restored": return event.person ? t("sys.undeleted", { by, name, n: event.count ?? 0 }) : t("sys.restored", { by, n: event.count ?? 0 })
+    case "retain": return event.count ? t("sys.retain", { by, n: event.count }) : t("sys.retain.ever", { by })
     case "room": return t(event.topic ? "sys.room" : "sys.name", { by, name: event.name ?? "", topic: event.topic ?? "" })
   }
   return ""

@@ -15,7 +15,7 @@
  *    answers: {by: Person, what: string, at: string, until?: string, note?: string}[], loud: Rule[], back: boolean,
  *    cover?: {id: string, actor: string, network: string, rules: (Rule & {kinds: string[], apps: string[]})[]}}} Alert */
 /** @typedef {{is: "event", room: number, seq: number, kind: string, at: string, by: Person, message?: Message,
- *    person?: Person, role?: string, name?: string, topic?: string, count?: number, emoji?: string, on?: boolean,
+ *    person?: Person, role?: string, name?: string, topic?: string, count?: number, emoji?: string, on?: boolean, before?: number,
  *    marks?: {seq: number, reactions: import("./reactions.js").Reaction[]},
  *    root?: {seq: number, replies: {count: number, last: number, at: string}, followers: number[]}}} RoomEvent */
 /** @typedef {{post: boolean, pin: boolean, manage: boolean, deleteAny: boolean, answer: boolean}} May */

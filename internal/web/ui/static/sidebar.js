@@ -138,6 +138,7 @@ export function count(event) {
     const { handle, away } = data.me // who is away is not here
     if (message.mentions?.some((one) => one === handle || callsRoom.has(one) || !away && callsHere.has(one)) || room.kind === "direct") room.mentions++
   } else {
+    if (event.kind === "trim" && room.unread + room.threads + room.mentions > 0) recount(room)
     if (message && event.kind !== "pin" && event.kind !== "card" && (message.thread || message.seq > room.read) && (event.kind === "restore" || event.by.id !== data.me?.id)) recount(room)
     return
   }

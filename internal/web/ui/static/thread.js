@@ -166,6 +166,7 @@ function apply(event, fresh) {
     if (line && !line.classList.contains("gone")) reactions.show(line, event.marks?.reactions)
     return
   }
+  if (event.kind === "trim" && root < (event.before ?? 0)) open(root) // what is left of it
   if (!message || message.thread !== root && message.seq !== root) return
   const end = box.scrollHeight - box.scrollTop - box.clientHeight < 60
   if (event.kind === "post" || event.kind === "restore") put(message)
