@@ -17,6 +17,7 @@ var nevers = map[string][]string{
 	"cluster":       {"pg", "config", "lang", "account", "chat", "audit", "web", "server", "cli"},
 	"pg":            {"cluster", "config", "lang", "account", "chat", "audit", "web", "server", "cli"},
 	"outside":       {"lang", "config", "pg", "cluster", "keeper", "account", "chat", "audit", "alert", "web", "server", "cli"},
+	"openid":        {"pg", "cluster", "keeper", "config", "lang", "account", "chat", "audit", "alert", "web", "server", "cli"},
 	"search":        {"pg", "cluster", "config", "lang", "account", "chat", "audit", "web", "server", "cli"},
 	"files":         {"cluster", "config", "lang", "account", "chat", "audit", "web", "server", "cli"},
 	"account":       {"cluster", "config", "lang", "chat", "audit", "web", "server", "cli"},

@@ -76,6 +76,8 @@ type Accounts struct {
 
 	passkeys      *webauthn.WebAuthn // nil: nobody can have one here
 	passkeyOrigin string
+
+	providers []Provider
 }
 
 // Open makes the package's door. ended (it may be nil) is told after a commit which sessions no longer hold, so that

@@ -43,7 +43,7 @@ var alertKeys = map[string][]string{
 }
 
 // receivers are those whom the configuration names, each complete. What they keep secret is read as whoever starts us, before root is given up.
-func receivers(tables config.AlertTables) ([]alert.Receiver, error) {
+func receivers(tables config.Tables) ([]alert.Receiver, error) {
 	var all []alert.Receiver
 	for i := range tables {
 		r, err := receiver(&tables[i])
@@ -58,7 +58,7 @@ func receivers(tables config.AlertTables) ([]alert.Receiver, error) {
 	return all, nil
 }
 
-func receiver(t *config.AlertTable) (alert.Receiver, error) {
+func receiver(t *config.Table) (alert.Receiver, error) {
 	var r alert.Receiver
 	var wrong error
 	text := func(key string) string {

@@ -28,7 +28,7 @@ const (
 )
 
 // checkups looks at the machine for the page, one look at a time, whoever asks.
-func (c *upCmd) checkups(ctx context.Context, t *terminal, sources *config.Sources) web.Doctor {
+func (c *upCmd) checkups(ctx context.Context, t *terminal, sources *config.Sources, known others) web.Doctor {
 	own := doctorCmd{upOptions: c.upOptions}
 	for _, id := range doctor.Checks() {
 		if !slices.Contains(commandOnly, id) {
@@ -45,7 +45,7 @@ func (c *upCmd) checkups(ctx context.Context, t *terminal, sources *config.Sourc
 		ctx, cancel := context.WithTimeout(ctx, checkupPatience)
 		defer cancel()
 		own := own // what it finds out it notes in its options
-		o, err := own.options(ctx, t, sources)
+		o, err := own.options(ctx, t, sources, known)
 		var r *doctor.Report
 		if err == nil {
 			r, err = doctor.Look(ctx, o)

@@ -95,7 +95,7 @@ func (t *terminal) origin(o config.Origin) string {
 // optionText is the value of an option, as it would be written down, but for what is secret: people show each other what they have configured.
 func optionText(flag *kong.Flag) string {
 	switch v := flag.Target.Interface().(type) {
-	case config.AlertTables:
+	case config.Tables:
 		var names []string
 		for i := range v {
 			names = append(names, fmt.Sprintf("%s (%s:%d)", v[i].Name(), v[i].File, v[i].Line))

@@ -11,6 +11,8 @@ import (
 	"runtime"
 	"strings"
 
+	"howdah/internal/account"
+	"howdah/internal/alert"
 	"howdah/internal/audit/check"
 	"howdah/internal/cluster"
 	"howdah/internal/config"
@@ -40,7 +42,7 @@ type diagnosisJSON struct {
 
 // Run is howdah doctor. It ends as howdah status does: 0, 1 for what should be seen to, 2 for what is wrong. With everything down it works as well.
 func (c *doctorCmd) Run(ctx context.Context, t *terminal, sources *config.Sources) error {
-	o, err := c.options(ctx, t, sources)
+	o, err := c.options(ctx, t, sources, c.others())
 	if err != nil {
 		return err
 	}
@@ -86,8 +88,21 @@ func (c *doctorCmd) Run(ctx context.Context, t *terminal, sources *config.Source
 	return err
 }
 
+// others are those whom the configuration names outside of this machine, as far as it can be read. What they keep secret may be for root alone.
+type others struct {
+	receivers               []alert.Receiver
+	providers               []account.Provider
+	receiversErr, signInErr error
+}
+
+func (c *upOptions) others() (o others) {
+	o.receivers, o.receiversErr = receivers(c.Alert)
+	o.providers, o.signInErr = providers(c.SignIn)
+	return o
+}
+
 // options finds out what there is to be looked at, and gives up root, where we are it.
-func (c *doctorCmd) options(ctx context.Context, t *terminal, sources *config.Sources) (o doctor.Options, err error) {
+func (c *doctorCmd) options(ctx context.Context, t *terminal, sources *config.Sources, known others) (o doctor.Options, err error) {
 	o = doctor.Options{Only: c.Only, Listen: c.Listen, Metrics: c.MetricsListen, TimeZone: os.Getenv("TZ"), Status: keeper.StatusOptions{Name: c.Cluster}}
 	if len(c.Only) == 0 {
 		o.Only = nil
@@ -115,11 +130,16 @@ func (c *doctorCmd) options(ctx context.Context, t *terminal, sources *config.So
 		o.Also = append(o.Also, doctor.Finding{Check: "settings", Level: keeper.Warning,
 			Fault: fault.New(fault.Invalid, "doctor.variable", fault.Args{"variable": name, "nearest": variable(config.Nearest(option(name), names))})})
 	}
-	receivers, err := receivers(c.Alert)
-	if err != nil {
-		o.Also = append(o.Also, doctor.Finding{Check: "alerts", Level: keeper.Critical, Fault: fault.Of(err)})
+	if known.receiversErr != nil {
+		o.Also = append(o.Also, doctor.Finding{Check: "alerts", Level: keeper.Critical, Fault: fault.Of(known.receiversErr)})
 	}
-	o.Receivers = receivers
+	o.Receivers = known.receivers
+	if known.signInErr != nil {
+		o.Also = append(o.Also, doctor.Finding{Check: "sign-in", Level: keeper.Critical, Fault: fault.Of(known.signInErr)})
+	}
+	for _, p := range known.providers {
+		o.Providers = append(o.Providers, p.Provider)
+	}
 	if o.Status.When, err = whenOf(c.Schedule); err != nil {
 		o.Also, o.Status.When = append(o.Also, doctor.Finding{Check: "keeping", Level: keeper.Critical, Fault: fault.Of(err)}), nil
 	}

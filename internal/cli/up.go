@@ -3,6 +3,7 @@ package cli
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"log/slog"
 	"net/http"
 	"os"
@@ -44,6 +45,7 @@ type upOptions struct {
 	config.Watch
 	config.Cover
 	config.Alerts
+	config.Providers
 	config.Digest
 	config.Trail
 	config.Outside
@@ -69,11 +71,11 @@ func (c *upCmd) Run(ctx context.Context, t *terminal, sources *config.Sources) (
 	if err != nil {
 		return err
 	}
-	told, err := receivers(c.Alert) // what is secret is read before root is given up
-	if err != nil {
-		return err
+	known := c.others() // what is secret is read before root is given up
+	if err := errors.Join(known.receiversErr, known.signInErr); err != nil {
+		return fault.Of(err)
 	}
-	options := server.Options{Alerts: told, Digest: digest, Listen: c.Listen, MetricsListen: c.MetricsListen, PublicURL: string(c.PublicURL), Log: log, Lang: t.lang, Rules: c.OwnRules(), Cover: covered,
+	options := server.Options{Alerts: known.receivers, Providers: known.providers, Digest: digest, Listen: c.Listen, MetricsListen: c.MetricsListen, PublicURL: string(c.PublicURL), Log: log, Lang: t.lang, Rules: c.OwnRules(), Cover: covered,
 		Trail: audit.Keep{Age: time.Duration(c.TrailKeep), Size: int64(c.TrailSize)},
 		Files: files.Limits{File: int64(c.FileSize), Person: int64(c.FileQuota), House: int64(c.FileTotal), Refused: files.Endings(c.FileRefused)}}
 	if options.Proxies, err = web.ParseProxies(c.Proxy); err != nil {
@@ -139,7 +141,7 @@ func (c *upCmd) Run(ctx context.Context, t *terminal, sources *config.Sources) (
 	if options.SignInKey = c.SignInKey; options.SignInKey == "" {
 		options.SignInKey = filepath.Join(dir, "sign-in.key")
 	}
-	options.Doctor = c.checkups(ctx, t, sources)
+	options.Doctor = c.checkups(ctx, t, sources, known)
 	options.Ready = func(url, setup string) {
 		if err := running.announce(runningHouse{PID: os.Getpid(), URL: url, Local: c.localAddress(url), Setup: setup, Since: time.Now().UTC()}); err != nil {
 			log.Warn("others will not find this server", "error", err)

@@ -154,9 +154,11 @@ func load(r io.Reader) (*resolver, error) {
 		message = file + ":" + message
 		return nil, fault.Wrap(err, fault.Invalid, "config.syntax", fault.Args{"message": message})
 	}
-	if alerts, ok := values["alert"]; ok {
-		if values["alert"], err = alertTables(file, raw, alerts); err != nil {
-			values["alert"] = err // for those whom it concerns
+	for key := range forms {
+		if value, ok := values[key]; ok {
+			if values[key], err = readTables(file, raw, key, value); err != nil {
+				values[key] = err // for those whom it concerns
+			}
 		}
 	}
 	return &resolver{values: values, file: file, lines: keyLines(raw)}, nil
@@ -253,7 +255,7 @@ func (r *resolver) Resolve(ctx *kong.Context, _ *kong.Path, flag *kong.Flag) (an
 		r.used[flag.Name] = Origin{Kind: File, File: r.file, Line: r.lines[key]}
 	}
 	switch v := value.(type) {
-	case AlertTables:
+	case Tables:
 		return v, nil
 	case error:
 		return nil, v
@@ -292,14 +294,16 @@ func (r *resolver) Validate(app *kong.Application) error {
 	if err := check("", r.values); err != nil {
 		return err
 	}
-	tables, _ := r.values["cluster"].(map[string]any)
-	for _, name := range sortedKeys(tables) {
-		table, ok := tables[name].(map[string]any)
+	clusters, _ := r.values["cluster"].(map[string]any)
+	for _, name := range sortedKeys(clusters) {
+		table, ok := clusters[name].(map[string]any)
 		if _, again := table["cluster"]; !ok || again {
 			return fault.New(fault.Invalid, "config.value", r.at("cluster."+name))
 		}
-		if _, ok := table["alert"]; ok { // the watch looks after the house's own cluster
-			return fault.New(fault.Invalid, "config.alert_form", fault.Args{"file": "[cluster." + name + "]"})
+		for key, form := range forms { // they are the house's own
+			if _, ok := table[key]; ok {
+				return fault.New(fault.Invalid, "config.table_form", fault.Args{"file": "[cluster." + name + "]", "table": form})
+			}
 		}
 		if err := check("cluster."+name+".", table); err != nil {
 			return err

@@ -17,6 +17,7 @@ import (
 	"howdah/internal/cluster"
 	"howdah/internal/fault"
 	"howdah/internal/keeper"
+	"howdah/internal/openid"
 )
 
 // Step is one thing to be typed, as in package check.
@@ -79,8 +80,9 @@ type Options struct {
 	Places    []Place
 	Secrets   []Secret
 	Receivers []alert.Receiver
-	Also      []Finding // what is known from elsewhere to be wrong
-	Flags     []string  // what a command of ours needs to find the same house; nil: nothing
+	Providers []*openid.Provider // whom people sign in with
+	Also      []Finding          // what is known from elsewhere to be wrong
+	Flags     []string           // what a command of ours needs to find the same house; nil: nothing
 }
 
 // exam is one look.
@@ -113,6 +115,7 @@ var table = []struct {
 	{"keeping", (*exam).keeping},
 	{"archive", (*exam).archive},
 	{"alerts", (*exam).alerts},
+	{"sign-in", (*exam).signIn},
 	{"audit", (*exam).audit},
 }
 

@@ -22,6 +22,7 @@ import (
 	"howdah/internal/fault"
 	"howdah/internal/keeper"
 	"howdah/internal/lang"
+	"howdah/internal/openid"
 )
 
 // patient is a real PostgreSQL that things are done to.
@@ -271,6 +272,10 @@ func TestWhatAMachineLacks(t *testing.T) {
 		}
 	}))
 	defer well.Close()
+	provider, err := openid.New(openid.Config{Name: "work", Issuer: gone.URL, ClientID: "howdah"})
+	if err != nil {
+		t.Fatal(err)
+	}
 	house, err := cluster.New(filepath.Join(dir, "house"), cluster.Installation{Bin: dir}, cluster.Options{})
 	if err != nil {
 		t.Fatal(err)
@@ -312,6 +317,7 @@ func TestWhatAMachineLacks(t *testing.T) {
 		{"mail", "alerts", "doctor.receiver", doctor.Options{Receivers: []alert.Receiver{{Name: "mail", Kind: alert.Mail, Server: gone.Listener.Addr().String()}}}},
 		{"command", "alerts", "doctor.receiver", doctor.Options{Receivers: []alert.Receiver{{Name: "run", Kind: alert.Command, Command: []string{filepath.Join(dir, "none")}}}}},
 		{"receivers", "alerts", "", doctor.Options{Receivers: []alert.Receiver{{Name: "hook", Kind: alert.Webhook, URL: well.URL + "/x"}, {Name: "run", Kind: alert.Command, Command: []string{os.Args[0]}}}}},
+		{"provider", "sign-in", "openid.away", doctor.Options{Providers: []*openid.Provider{provider}}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			p := &patient{Scratch: &cluster.Scratch{Cluster: c.o.Cluster}, t: t, o: c.o}

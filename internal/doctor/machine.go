@@ -326,6 +326,16 @@ func (x *exam) alerts() error {
 	return nil
 }
 
+// signIn looks whether those whom people sign in with can be reached, and are who they are said to be.
+func (x *exam) signIn() error {
+	for _, p := range x.Providers {
+		if err := p.Check(x.ctx); err != nil {
+			x.find(keeper.Warning, fault.Of(err))
+		}
+	}
+	return nil
+}
+
 // reach opens the way to a receiver, and no more.
 func reach(ctx context.Context, r alert.Receiver) error {
 	ctx, cancel := context.WithTimeout(ctx, patience)

@@ -64,12 +64,17 @@ func (s *transcript) String() string {
 	return s.bytes.String()
 }
 
-// newHouse starts howdah on an empty folder.
-func newHouse(name string) (*house, error) {
+// newHouse starts howdah on an empty folder, with these lines in its configuration file.
+func newHouse(name string, settings ...string) (*house, error) {
 	h := &house{dir: filepath.Join(stage.dir, strings.ReplaceAll(name, "/", "-"))}
 	h.data = filepath.Join(h.dir, "data")
 	if err := os.Mkdir(h.dir, 0o755); err != nil { //nolint:gosec // see run
 		return nil, err
+	}
+	if settings != nil {
+		if err := os.WriteFile(filepath.Join(h.dir, "howdah.toml"), []byte(strings.Join(settings, "\n")), 0o644); err != nil { //nolint:gosec // see run
+			return nil, err
+		}
 	}
 	stage.mu.Lock()
 	stage.houses = append(stage.houses, h)

@@ -152,9 +152,9 @@ func story(t *testing.T) *house {
 }
 
 // disaster begins a story with a house of its own, in which it may break what it likes.
-func disaster(t *testing.T) *house {
+func disaster(t *testing.T, settings ...string) *house {
 	t.Helper()
-	h := unsettled(t)
+	h := unsettled(t, settings...)
 	if err := h.settle(); err != nil {
 		t.Fatal(err)
 	}
@@ -162,12 +162,12 @@ func disaster(t *testing.T) *house {
 }
 
 // unsettled begins a story with a house of its own that nobody lives in yet.
-func unsettled(t *testing.T) *house {
+func unsettled(t *testing.T, settings ...string) *house {
 	t.Helper()
 	t.Parallel()
 	gate <- struct{}{}
 	t.Cleanup(func() { <-gate })
-	h, err := newHouse(t.Name())
+	h, err := newHouse(t.Name(), settings...)
 	if err != nil {
 		t.Fatal(err)
 	}

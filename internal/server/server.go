@@ -55,6 +55,7 @@ type Options struct {
 	Files         files.Limits            // how much people may share
 	Rules         fs.FS                   // rules of the watch beside those that come with it; nil: none
 	Alerts        []alert.Receiver        // who is told of alerts beside #ops; each is complete
+	Providers     []account.Provider      // whom people may sign in with, beside passwords and passkeys
 	Neighbours    *Neighbours             // the watches of adopted clusters; nil: there are none
 	Digest        keeper.When             // when the report of the watch is said in #ops; nil: never
 	Doctor        web.Doctor              // what is wrong on the machine, for who runs the house; nil: there is no such page
@@ -239,6 +240,7 @@ func (s *Server) start(ctx context.Context) error {
 		}
 	})
 	s.accounts.KeepSecrets(account.NewVault(o.SignInKey))
+	s.accounts.AllowProviders(o.Providers)
 	rooms := chat.Open(ctx, db, steady, s.databaseTrouble)
 	s.rooms.Store(rooms)
 	s.hooks = hook.Open(db, s.accounts, rooms, hook.Options{Private: o.Private, Why: hookWhy, Off: hookOff})

@@ -45,7 +45,8 @@ func (d *Door) chrome(v *visit) (ui.Chrome, error) {
 }
 
 // notices are what a page may say after a form led to it; the address only names which.
-var notices = map[string]string{"saved": "web.done.saved", "password": "web.done.password", "codes-off": "web.done.codes_off", "passkey": "web.done.passkey", "passkey-gone": "web.done.passkey_gone", "factor-reset": "web.done.factor_reset"}
+var notices = map[string]string{"saved": "web.done.saved", "password": "web.done.password", "codes-off": "web.done.codes_off", "passkey": "web.done.passkey", "passkey-gone": "web.done.passkey_gone", "factor-reset": "web.done.factor_reset",
+	"connected": "web.done.connected", "disconnected": "web.done.disconnected"}
 
 // complain puts a fault that people can mend onto the page that they came from; others are returned.
 func complain(c *ui.Chrome, err error) error {
@@ -142,6 +143,10 @@ func (d *Door) setup(v *visit) error {
 	return d.signedIn(v, owner, session, fmt.Sprint("/room/", lobby))
 }
 
+func (d *Door) signInPage(c ui.Chrome, handle, next string) ui.SignInPage {
+	return ui.SignInPage{Chrome: c, Handle: handle, Next: next, Origin: d.accounts.PasskeyOrigin(), Providers: d.pageProviders()}
+}
+
 func (d *Door) signInForm(v *visit) error {
 	next := local(v.r.URL.Query().Get("next"))
 	if v.me().ID != 0 {
@@ -150,7 +155,7 @@ func (d *Door) signInForm(v *visit) error {
 	}
 	c, err := d.chrome(v)
 	if err == nil {
-		d.render(v.w, v.r, http.StatusOK, "sign-in", ui.SignInPage{Chrome: c, Next: next, Origin: d.accounts.PasskeyOrigin()})
+		d.render(v.w, v.r, http.StatusOK, "sign-in", d.signInPage(c, "", next))
 	}
 	return err
 }
@@ -173,7 +178,7 @@ func (d *Door) signIn(v *visit) error {
 	if err := complain(&c, err); err != nil {
 		return err
 	}
-	d.render(v.w, v.r, code, "sign-in", ui.SignInPage{Chrome: c, Handle: v.field("handle"), Next: next, Origin: d.accounts.PasskeyOrigin()})
+	d.render(v.w, v.r, code, "sign-in", d.signInPage(c, v.field("handle"), next))
 	return nil
 }
 
@@ -245,7 +250,7 @@ func (d *Door) code(v *visit) error {
 	}
 	if over {
 		d.setCookie(v.w, v.r, pendingCookie, "", -1, true)
-		d.render(v.w, v.r, code, "sign-in", ui.SignInPage{Chrome: c, Next: next, Origin: d.accounts.PasskeyOrigin()})
+		d.render(v.w, v.r, code, "sign-in", d.signInPage(c, "", next))
 		return nil
 	}
 	d.render(v.w, v.r, code, "sign-in-code", ui.CodePage{Chrome: c, Next: next, Origin: d.accounts.PasskeyOrigin()})
@@ -281,7 +286,7 @@ func (d *Door) showRecover(v *visit, code int, problem error) error {
 			return err
 		}
 	}
-	d.render(v.w, v.r, code, "recover", ui.RecoverPage{Chrome: c, Token: token, Handle: who.Handle, Name: who.Name})
+	d.render(v.w, v.r, code, "recover", ui.RecoverPage{Chrome: c, Token: token, Handle: who.Handle, Name: who.Name, Providers: d.pageProviders()})
 	return nil
 }
 

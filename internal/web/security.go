@@ -49,6 +49,9 @@ func (d *Door) showSecurityWith(v *visit, code int, problem error, p ui.Security
 		}
 		p.Passkeys = append(p.Passkeys, one)
 	}
+	if err := d.connections(v, &p); err != nil {
+		return err
+	}
 	d.render(v.w, v.r, code, "security", p)
 	return nil
 }

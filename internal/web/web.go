@@ -227,6 +227,7 @@ const (
 	themeCookie   = "theme"
 	pendingCookie = "howdah_pending" // a sign-in that waits for its second factor
 	deviceCookie  = "howdah_device"  // a browser that somebody has signed in with
+	errandCookie  = "howdah_errand"  // a browser that was sent to a provider, to sign in there
 )
 
 // visit finds out who asks. With a cookie or token that no longer holds it is nobody.

@@ -273,6 +273,21 @@ type SignInPage struct {
 	Handle string // as typed before
 	Next   string // path to return to
 	Origin string // where passkeys work; "" when they do nowhere
+
+	Providers []Provider // whom one can sign in with: GET /sign-in/with/{name}?next=
+}
+
+// Provider is an OpenID Connect provider.
+type Provider struct {
+	Name  string // in addresses
+	Label string // as people call it
+}
+
+// LeavePage ("leave") leads on to a provider. It is a page and no redirect, since the policy of our pages lets no form lead elsewhere.
+type LeavePage struct {
+	Chrome
+	Label string
+	To    string
 }
 
 // CodePage ("sign-in-code"), after the password: POST /sign-in/code {code, next}.
@@ -287,6 +302,7 @@ type RecoverPage struct {
 	Chrome
 	Token        string
 	Handle, Name string // whose password it will be
+	Providers    []Provider
 }
 
 // RecoveryLink lets somebody choose a new password; shown once.
@@ -298,6 +314,8 @@ type RecoveryLink struct{ Name, URL string }
 //	POST /me/security/codes/confirm {code}
 //	POST /me/security/codes/recovery {password}   /remove {password}
 //	POST /me/security/passkeys/{id}/name {name}   /remove {password}
+//	POST /me/security/providers/{name} {password}
+//	POST /me/security/connections/{id}/remove {password}
 //
 // and for passkey.js, in JSON: POST /me/security/passkeys/begin {password} and /me/security/passkeys {ticket, name, response}.
 type SecurityPage struct {
@@ -309,6 +327,18 @@ type SecurityPage struct {
 	Recovery []string // fresh recovery codes, shown once
 	Origin   string   // where passkeys work; "" when they do nowhere
 	Passkeys []Passkey
+
+	Connections []Connection
+	Others      []Provider // that I am not connected with
+	Keyless     bool       // I have no password
+}
+
+// Connection is whom I sign in as with a provider.
+type Connection struct {
+	ID         int64
+	Label      string // the provider, as people call it
+	Name       string // mine there
+	Made, Seen time.Time
 }
 
 // Passkey is one of mine.
