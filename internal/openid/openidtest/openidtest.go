@@ -63,6 +63,7 @@ type Provider struct {
 	info      func(map[string]any)
 	server    *httptest.Server
 	store     *store
+	key       op.SigningKey
 }
 
 // New starts one.
@@ -74,6 +75,10 @@ func New(t testing.TB) *Provider {
 	t.Cleanup(p.server.Close)
 	p.URL = p.server.URL
 	p.store = &store{Storage: storage.NewStorageWithClients(p, map[string]*storage.Client{ClientID: storage.WebClient(ClientID, Secret)}), p: p}
+	var err error
+	if p.key, err = p.store.SigningKey(t.Context()); err != nil {
+		t.Fatal(err)
+	}
 	provider, err := op.NewProvider(&op.Config{CryptoKey: [32]byte{1}, CryptoKeyId: "key", CodeMethodS256: true, AuthMethodPost: true, SupportedUILocales: []language.Tag{language.English}},
 		p.store, op.StaticIssuer(p.URL), op.WithAllowInsecure(), op.WithLogger(slog.New(slog.DiscardHandler)))
 	if err != nil {
@@ -246,10 +251,7 @@ func (p *Provider) sign(token Token) (string, error) {
 	if token.Unsigned {
 		return base64.RawURLEncoding.EncodeToString([]byte(`{"alg":"none","typ":"JWT"}`)) + "." + base64.RawURLEncoding.EncodeToString(payload) + ".", nil
 	}
-	own, err := p.store.SigningKey(context.Background())
-	if err != nil {
-		return "", err
-	}
+	own := p.key
 	key := jose.SigningKey{Algorithm: jose.RS256, Key: jose.JSONWebKey{Key: own.Key(), KeyID: own.ID()}}
 	switch {
 	case token.Stranger:
