@@ -2,6 +2,7 @@ package pg
 
 import (
 	"context"
+	"database/sql"
 	"embed"
 	"errors"
 	"fmt"
@@ -37,7 +38,7 @@ func Tables() []string {
 	return tables
 }
 
-var makesTable = regexp.MustCompile(`(?m)^CREATE (?:UNLOGGED )?TABLE ([a-z_]+\.[a-z_]+)`)
+var makesTable = regexp.MustCompile(`(?m)^CREATE (?:UNLOGGED )?TABLE (?:IF NOT EXISTS )?([a-z_]+\.[a-z_]+)`)
 
 // versions is the table in which stands which migrations were made.
 const versions = "public.howdah_schema"
@@ -55,10 +56,6 @@ func Migrate(ctx context.Context, ownerDSN, appRole string) error {
 // MigrateAfter is Migrate, but that before is called first when a schema that is in use will be changed: from one version to another. Its error stops
 // the migration. Several nodes may call theirs for the same migration.
 func MigrateAfter(ctx context.Context, ownerDSN, appRole string, before func(ctx context.Context, from, to int64) error) error {
-	source, err := fs.Sub(migrations, "migrations")
-	if err != nil {
-		return err
-	}
 	config, err := pgx.ParseConfig(ownerDSN)
 	if err != nil {
 		return fault.Wrap(err, fault.Invalid, "pg.dsn")
@@ -66,12 +63,7 @@ func MigrateAfter(ctx context.Context, ownerDSN, appRole string, before func(ctx
 	config.RuntimeParams["application_name"] = MigrationName
 	db := stdlib.OpenDB(*config)
 	defer db.Close()
-	locker, err := lock.NewPostgresSessionLocker(lock.WithLockID(migrationLock))
-	if err != nil {
-		return err
-	}
-	provider, err := goose.NewProvider(goose.DialectPostgres, db, source,
-		goose.WithSessionLocker(locker), goose.WithTableName(versions), goose.WithDisableGlobalRegistry(true))
+	provider, err := migrator(db)
 	if err != nil {
 		return err
 	}
@@ -97,6 +89,20 @@ func MigrateAfter(ctx context.Context, ownerDSN, appRole string, before func(ctx
 		return Fault(err)
 	}
 	return grant(ctx, config, appRole)
+}
+
+// migrator runs the migrations, one node at a time.
+func migrator(db *sql.DB) (*goose.Provider, error) {
+	source, err := fs.Sub(migrations, "migrations")
+	if err != nil {
+		return nil, err
+	}
+	// Another node may be building an index over many messages: it is waited for, asking now and then. Who asks waits in no transaction, which that would wait for in turn.
+	locker, err := lock.NewPostgresSessionLocker(lock.WithLockID(migrationLock), lock.WithLockTimeout(2, 1800))
+	if err != nil {
+		return nil, err
+	}
+	return goose.NewProvider(goose.DialectPostgres, db, source, goose.WithSessionLocker(locker), goose.WithTableName(versions), goose.WithDisableGlobalRegistry(true))
 }
 
 // schemaVersion tells a schema that is missing (0) from one that could not be read (an error), and whether the

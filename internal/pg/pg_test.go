@@ -1,13 +1,18 @@
 package pg_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"io"
+	"os"
+	"path/filepath"
+	"regexp"
 	"slices"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
@@ -170,6 +175,113 @@ func TestTablesAreThoseThatTheMigrationsMake(t *testing.T) {
 	for _, table := range tables {
 		if !slices.Contains(known, table) {
 			t.Errorf("%s is not known in %q", table, known)
+		}
+	}
+}
+
+// TestAnIndexOverMessagesKeepsNobodyFromTalking: another node's people talk while it is built, and what a kill has left of it is built anew.
+func TestAnIndexOverMessagesKeepsNobodyFromTalking(t *testing.T) {
+	t.Parallel()
+	db := pgtest.New(t)
+	ctx := t.Context()
+	db.Exec(t, `DROP SCHEMA chat CASCADE; DROP SCHEMA account CASCADE; DROP SCHEMA audit CASCADE; DROP TABLE public.howdah_schema`)
+	if err := pg.MigrateTo(ctx, db.OwnerDSN, 8); err != nil {
+		t.Fatal(err)
+	}
+	connect := func() *pgx.Conn {
+		t.Helper()
+		conn, err := pgx.Connect(ctx, db.OwnerDSN)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = conn.Close(context.WithoutCancel(ctx)) })
+		return conn
+	}
+	exec := func(conn *pgx.Conn, sql string) {
+		t.Helper()
+		if _, err := conn.Exec(ctx, sql); err != nil {
+			t.Fatal(err)
+		}
+	}
+	left := connect()
+	valid := func(index string) (ok bool) {
+		t.Helper()
+		if err := left.QueryRow(ctx, `SELECT indisvalid AND NOT indisunique FROM pg_index WHERE indexrelid = $1::regclass`, index).Scan(&ok); err != nil {
+			t.Fatal(err)
+		}
+		return ok
+	}
+	// A node was killed half-way: a column is there, and what is left of an index.
+	exec(left, `INSERT INTO chat.message (room_id, seq, author_id, client_id, at, body) SELECT 1, n, 1, gen_random_uuid(), now(), 'x' FROM generate_series(1, 10) n`)
+	exec(left, `ALTER TABLE chat.message ADD COLUMN thread bigint`)
+	if _, err := left.Exec(ctx, `CREATE UNIQUE INDEX CONCURRENTLY message_thread ON chat.message (room_id)`); pg.Code(err) != "23505" || valid("chat.message_thread") {
+		t.Fatal(err)
+	}
+	if err := pg.MigrateTo(ctx, db.OwnerDSN, 9); err != nil || !valid("chat.message_thread") {
+		t.Fatal(err)
+	}
+	// While somebody's change is under way, which the index waits for, others go on.
+	slow, quick := connect(), connect()
+	const change = `INSERT INTO chat.change (room_id, seq, at, actor_id, kind, message_seq) VALUES (1, $1, now(), 1, 'edit', 1)`
+	tx, err := slow.Begin(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := tx.Exec(ctx, change, 11); err != nil {
+		t.Fatal(err)
+	}
+	built := make(chan error, 1)
+	go func() { built <- pg.MigrateTo(ctx, db.OwnerDSN, 10) }()
+	look := time.NewTicker(10 * time.Millisecond)
+	defer look.Stop()
+	for waits := false; !waits; {
+		select {
+		case <-look.C:
+		case err := <-built:
+			t.Fatal("it was not waited for", err)
+		}
+		if err := quick.QueryRow(ctx, `SELECT EXISTS (SELECT FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock' AND query LIKE 'CREATE INDEX%')`).Scan(&waits); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := quick.Exec(ctx, change, 12); err != nil {
+		t.Fatal(err)
+	}
+	if err := tx.Commit(ctx); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-built; err != nil || !valid("chat.change_edited") {
+		t.Fatal(err)
+	}
+	if err := pg.Migrate(ctx, db.OwnerDSN, "howdah_app"); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestNoMigrationLocksMessagesWhileItBuilds: from the first that houses may still have before them.
+func TestNoMigrationLocksMessagesWhileItBuilds(t *testing.T) {
+	t.Parallel()
+	files, err := filepath.Glob("migrations/*.sql")
+	if err != nil || len(files) < 10 {
+		t.Fatal(files, err)
+	}
+	builds := regexp.MustCompile(`(?m)^CREATE (UNIQUE )?INDEX (IF NOT EXISTS )?[a-z_]+ ON (chat\.message|chat\.change|chat\.mention|audit\.entry) `)
+	checks := regexp.MustCompile(`(?m)^ALTER TABLE (chat\.message|chat\.change|chat\.mention|audit\.entry) ADD CONSTRAINT [^;]*;`)
+	for _, name := range files {
+		raw, err := os.ReadFile(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if filepath.Base(name) < "00008" {
+			continue
+		}
+		if m := builds.Find(raw); m != nil {
+			t.Errorf("%s: %s... has to be CONCURRENTLY, in a migration with NO TRANSACTION", name, m)
+		}
+		for _, m := range checks.FindAll(raw, -1) {
+			if !bytes.Contains(m, []byte("NOT VALID")) {
+				t.Errorf("%s: %s has to be NOT VALID", name, m)
+			}
 		}
 	}
 }
