@@ -60,9 +60,10 @@ type Person struct {
 	Disabled  bool
 	Away      *string // says that they are away, and perhaps why; nil: does not
 	Bot       bool    // a program's account: see NewBot
+	NoCards   bool    // is not shown what links lead to
 }
 
-const personColumns = `p.id, p.handle, p.name, p.role, p.locale, p.theme, p.created_at, p.disabled_at IS NOT NULL, p.away, p.bot_of IS NOT NULL`
+const personColumns = `p.id, p.handle, p.name, p.role, p.locale, p.theme, p.created_at, p.disabled_at IS NOT NULL, p.away, p.bot_of IS NOT NULL, NOT p.cards`
 
 // Accounts is the door to everything in this package. It is safe for concurrent use.
 type Accounts struct {
@@ -226,21 +227,27 @@ func (a *Accounts) People(ctx context.Context, me Person, disabledToo bool) ([]P
 		ORDER BY lower(p.name), p.id LIMIT 2000`, me.ID, me.Role, disabledToo && me.Role.AtLeast(Admin))
 }
 
-// Update changes what people may change of themselves; nil leaves a field as it is. Which locales there are is the caller's to know.
-func (a *Accounts) Update(ctx context.Context, me int64, name, locale, theme *string) (Person, error) {
-	if name != nil {
-		clean, err := Name(*name)
+// Own is what people may change of themselves; nil leaves a field as it is.
+type Own struct {
+	Name, Locale, Theme *string // which locales there are is the caller's to know
+	Cards               *bool   // be shown what links lead to
+}
+
+// Update changes what people may change of themselves.
+func (a *Accounts) Update(ctx context.Context, me int64, o Own) (Person, error) {
+	if o.Name != nil {
+		clean, err := Name(*o.Name)
 		if err != nil {
 			return Person{}, err
 		}
-		name = &clean
+		o.Name = &clean
 	}
-	if theme != nil && *theme != "" && *theme != "light" && *theme != "dark" {
+	if o.Theme != nil && *o.Theme != "" && *o.Theme != "light" && *o.Theme != "dark" {
 		return Person{}, fault.New(fault.Invalid, "account.theme")
 	}
 	person, found, err := pg.One[Person](ctx, a.db, `
-		UPDATE account.person p SET name = coalesce($2, name), locale = coalesce($3, locale), theme = coalesce($4, theme)
-		WHERE id = $1 RETURNING `+personColumns, me, name, locale, theme)
+		UPDATE account.person p SET name = coalesce($2, name), locale = coalesce($3, locale), theme = coalesce($4, theme), cards = coalesce($5, cards)
+		WHERE id = $1 RETURNING `+personColumns, me, o.Name, o.Locale, o.Theme, o.Cards)
 	if err == nil && !found {
 		err = fault.New(fault.NotFound, "account.no_person")
 	}

@@ -102,7 +102,7 @@ func (t *throwaway) start(ctx context.Context) (time.Duration, error) {
 		listener.Close()
 	}
 	t.log = &bytes.Buffer{}
-	t.cmd = exec.Command(t.program, "up", "--data", t.data(), "--listen", t.listen, "--metrics-listen", "127.0.0.1:0", "--log-level", "warn",
+	t.cmd = exec.Command(t.program, "up", "--data", t.data(), "--listen", t.listen, "--link-cards", "off", "--metrics-listen", "127.0.0.1:0", "--log-level", "warn",
 		"--backup-physical", "off", "--backup-logical", "off", "--drill", "off") // what is measured is the chat room
 	t.cmd.Stdout, t.cmd.Stderr = t.log, t.log
 	t.cmd.Dir = t.dir

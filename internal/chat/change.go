@@ -43,6 +43,7 @@ func (r *Rooms) Edit(ctx context.Context, me account.Person, d Draft, seq int64)
 	if d.Typed && IsCommand(body) {
 		return Receipt{}, fault.New(fault.Invalid, "chat.is_command")
 	}
+	defer r.nudgeLinks()
 	return r.alter(ctx, me, d.Room, seq, d.ClientID, Edited, func(ctx context.Context, tx pgx.Tx, s Standing, m stored) (map[string]any, error) {
 		if bad != nil && !m.Files { // a message with files need not say anything
 			return nil, bad

@@ -88,6 +88,7 @@ type Message struct {
 	Replies   *Replies   // to it; nil: none
 	Files     []File     // nil when deleted
 	Pinned    *Pinning   // nil: it is not
+	Cards     []Card     // of its links; nil when deleted
 }
 
 // quiet tells whether a message is a reply that does not stand in the page of its room.
@@ -113,9 +114,11 @@ const (
 	PinChanged EventKind = "pin"      // the message is pinned or, unless On, no more
 	Retained   EventKind = "retain"   // messages are kept for Count days; 0: for ever
 	Trimmed    EventKind = "trim"     // what was before Before is gone
+
+	CardsChanged EventKind = "card" // what the links of the message lead to is known, or was taken away
 )
 
-// Event is one change in a room. Message is set for posts, edits, deletions, answers, reactions, pins and what came back, and is the message as it was when the
+// Event is one change in a room. Message is set for posts, edits, deletions, answers, reactions, pins, cards and what came back, and is the message as it was when the
 // event was read: one that healed late shows the newest words. It is nil of a message that the room does not keep any more.
 type Event struct {
 	Room    int64
@@ -152,6 +155,7 @@ type Rooms struct {
 	}
 	grown     chan struct{} // there is more to index
 	posted    chan struct{} // there is more to tell of; see Posted
+	linked    chan struct{} // there are links to look up; see Linked
 	stopIndex func()
 
 	commits atomic.Int64
@@ -168,7 +172,7 @@ func Open(ctx context.Context, db, steady *pg.Pool, trouble func(error)) *Rooms 
 	if trouble == nil {
 		trouble = func(error) {}
 	}
-	r := &Rooms{db: db, grown: make(chan struct{}, 1), posted: make(chan struct{}, 1), searching: make(chan struct{}, mostSearching), searchFor: searchFor}
+	r := &Rooms{db: db, grown: make(chan struct{}, 1), posted: make(chan struct{}, 1), linked: make(chan struct{}, 1), searching: make(chan struct{}, mostSearching), searchFor: searchFor}
 	r.searchers.n = map[int64]int{}
 	r.live = newLive(ctx, r, trouble)
 	r.posts = newLane(func(batch []*post) { r.commitPosts(ctx, steady, batch) })

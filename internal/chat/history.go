@@ -34,10 +34,10 @@ const messageColumns = `
 	x.seq, x.at, p.id, p.handle, p.name, x.client_id::text,
 	CASE WHEN x.deleted_at IS NULL THEN x.body ELSE '' END,
 	CASE WHEN x.deleted_at IS NULL THEN coalesce(x.mentions, '{}') ELSE '{}' END,
-	x.edited_at IS NOT NULL, x.deleted_at IS NOT NULL, x.alert, x.way, coalesce(x.thread, 0), x.aloud IS true, p.bot_of IS NOT NULL,` + reactionColumn + `,` + repliesColumn + `,` + filesColumn + `,` + pinColumn
+	x.edited_at IS NOT NULL, x.deleted_at IS NOT NULL, x.alert, x.way, coalesce(x.thread, 0), x.aloud IS true, p.bot_of IS NOT NULL,` + reactionColumn + `,` + repliesColumn + `,` + filesColumn + `,` + pinColumn + `,` + cardsColumn
 
 func scanMessage(row pgx.CollectableRow) (m Message, err error) {
-	err = row.Scan(&m.Seq, &m.At, &m.By.ID, &m.By.Handle, &m.By.Name, &m.ClientID, &m.Body, &m.Mentions, &m.Edited, &m.Deleted, &m.Alert, &m.Way, &m.Thread, &m.Aloud, &m.By.Bot, &m.Reactions, &m.Replies, &m.Files, &m.Pinned)
+	err = row.Scan(&m.Seq, &m.At, &m.By.ID, &m.By.Handle, &m.By.Name, &m.ClientID, &m.Body, &m.Mentions, &m.Edited, &m.Deleted, &m.Alert, &m.Way, &m.Thread, &m.Aloud, &m.By.Bot, &m.Reactions, &m.Replies, &m.Files, &m.Pinned, &m.Cards)
 	return m, err
 }
 

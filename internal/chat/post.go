@@ -259,6 +259,9 @@ func (r *Rooms) commitPosts(ctx context.Context, steady *pg.Pool, batch []*post)
 			rooms[p.room] = g
 		}
 		g.posts = append(g.posts, p)
+		if hasLink(p.body) {
+			r.nudgeLinks()
+		}
 		if p.fresh { // else found: another try or node stored it, perhaps with other words, and the loop reads them
 			g.events = append(g.events, p.event())
 		}

@@ -135,6 +135,11 @@ type Outside struct {
 	AllowPrivate []string `help:"${help_allow_private}" name:"allow-private" placeholder:"HOST|NETWORK"`
 }
 
+// Links says whether the house looks up what links in messages lead to.
+type Links struct {
+	LinkCards string `help:"${help_link_cards}" enum:"on,off" default:"on"`
+}
+
 // Trail says how much of the audit trail is kept.
 type Trail struct {
 	TrailKeep Days `help:"${help_trail_keep}" default:"400d" placeholder:"400d"`

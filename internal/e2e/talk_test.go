@@ -41,8 +41,8 @@ func TestScriptsAndMarkupInNamesAndMessagesAreHarmless(t *testing.T) {
 		`<img src=x onerror="document.title = 'taken'">`,
 		`[click](javascript:document.title='taken') ![x](javascript:alert(1)) <a href="javascript:alert(1)">x</a>`,
 		"```\n</code></pre><script>document.title='taken'</script>\n```",
-		`<style>* { display: none }</style> <iframe src="https://example.org"></iframe>`,
-		`[x](data:text/html,<script>alert(1)</script>) <https://example.org/"onmouseover="alert(1)>`,
+		`<style>* { display: none }</style> <iframe src="https://site.example"></iframe>`,
+		`[x](data:text/html,<script>alert(1)</script>) <https://site.example/"onmouseover="alert(1)>`,
 		`<!-- --> <![CDATA[ ]]> &lt;script&gt; \<b>`,
 	} {
 		b.post(text)
@@ -75,9 +75,9 @@ func TestMarkdownIsShown(t *testing.T) {
 	ada := h.person(t, "Ada")
 	room := ada.room(t, "public", "markdown")
 	w, dark := h.enter(t, ada, room, look{}), h.enter(t, ada, room, look{dark: true})
-	w.compose("**bold** _soft_ `code` ~~gone~~\n\n- one\n- two\n\n> quoted\n\n```go\nfunc main() { x := 1 + len(\"two\") } // three\n```\n```diff\n+ in\n- out\n```\nsee https://example.org/a_b_c and [this](https://example.org)\nnext line")
+	w.compose("**bold** _soft_ `code` ~~gone~~\n\n- one\n- two\n\n> quoted\n\n```go\nfunc main() { x := 1 + len(\"two\") } // three\n```\n```diff\n+ in\n- out\n```\nsee https://site.example/a_b_c and [this](https://site.example)\nnext line")
 	w.click(".send")
-	w.wait("every form", `["strong", "em", "code", "del", "ul > li + li", "blockquote", "pre > code", "a[href='https://example.org/a_b_c'][rel~=noopener]", "br"]
+	w.wait("every form", `["strong", "em", "code", "del", "ul > li + li", "blockquote", "pre > code", "a[href='https://site.example/a_b_c'][rel~=noopener]", "br"]
 		.every((one) => document.querySelector("#lines .body " + one))`)
 	for _, one := range []*window{w, dark} {
 		for range 20 { // a busy machine shows it plain, and in colours when it is asked again

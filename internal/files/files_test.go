@@ -410,7 +410,7 @@ func FuzzPictures(f *testing.F) {
 		if look, err := measure(kind, bytes.NewReader(data)); err != nil || float64(look.width)*float64(look.height) > 1<<20 {
 			return
 		}
-		if kind, small, err := thumbnail(kind, bytes.NewReader(data)); err == nil && (len(small) == 0 || kind == "") {
+		if small, err := thumbnail(kind, bytes.NewReader(data), previewWidth, previewHeight); err == nil && (len(small.Data) == 0 || small.Type == "") {
 			t.Error("a preview of nothing")
 		}
 	})

@@ -99,7 +99,8 @@ func (s *Store) paint(content int64) error {
 		}
 		return err
 	}
-	kind, data, err := thumbnail(of.Type, s.Reader(ctx, content, of.Size))
+	small, err := thumbnail(of.Type, s.Reader(ctx, content, of.Size), previewWidth, previewHeight)
+	kind, data := small.Type, small.Data
 	if fault.Is(err, fault.Unavailable) || s.ctx.Err() != nil {
 		return err
 	}
@@ -113,11 +114,29 @@ func (s *Store) paint(content int64) error {
 	return pg.Fault(err)
 }
 
-// thumbnail makes a picture small. What it reads has been written by anybody.
-func thumbnail(kind string, from io.ReadSeeker) (outKind string, out []byte, err error) {
+// Small is a picture that was made small.
+type Small struct {
+	Type          string // image/jpeg, or image/png where one can see through it
+	Data          []byte
+	Width, Height int
+}
+
+// Shrink makes a picture fit into so many pixels, within the bounds of Preview and in turn with it. An error says that it is none that can be shown.
+func (s *Store) Shrink(ctx context.Context, picture []byte, width, height int) (Small, error) {
+	select {
+	case s.painting <- struct{}{}:
+		defer func() { <-s.painting }()
+	case <-ctx.Done():
+		return Small{}, fault.Wrap(ctx.Err(), fault.Unavailable, "pg.busy")
+	}
+	return thumbnail(Sniff(picture[:min(headSize, len(picture))]), bytes.NewReader(picture), width, height)
+}
+
+// thumbnail makes a picture fit into so many pixels. What it reads has been written by anybody.
+func thumbnail(kind string, from io.ReadSeeker, width, height int) (out Small, err error) {
 	defer func() {
 		if p := recover(); p != nil { // a decoder met what it was not made for
-			err = fmt.Errorf("decoder: %v", p)
+			out, err = Small{}, fmt.Errorf("decoder: %v", p)
 		}
 	}()
 	about, err := measure(kind, io.LimitReader(from, mostHeader))
@@ -128,38 +147,40 @@ func thumbnail(kind string, from io.ReadSeeker) (outKind string, out []byte, err
 		_, err = from.Seek(0, io.SeekStart)
 	}
 	if err != nil {
-		return "", nil, err
+		return Small{}, err
 	}
 	source, _, err := image.Decode(io.LimitReader(from, mostPicture))
 	if err != nil {
-		return "", nil, err
+		return Small{}, err
 	}
 	if b := source.Bounds(); b.Dx() != about.width || b.Dy() != about.height {
-		return "", nil, errors.New("not as large as it said")
+		return Small{}, errors.New("not as large as it said")
 	}
 	opaque := false
 	if o, ok := source.(interface{ Opaque() bool }); ok {
 		opaque = o.Opaque()
 	}
-	small := shrink(source, about.turned())
+	if about.turned() {
+		width, height = height, width
+	}
+	small := shrink(source, width, height)
 	source = nil //nolint:ineffassign,wastedassign // it is large, and not needed any more
 	small = upright(small, about.orientation)
+	out = Small{Type: "image/png", Width: small.Bounds().Dx(), Height: small.Bounds().Dy()}
 	var b bytes.Buffer
 	if opaque {
+		out.Type = "image/jpeg"
 		err = jpeg.Encode(&b, small, &jpeg.Options{Quality: 82})
-		return "image/jpeg", b.Bytes(), err
+	} else {
+		err = png.Encode(&b, small)
 	}
-	err = png.Encode(&b, small)
-	return "image/png", b.Bytes(), err
+	out.Data = b.Bytes()
+	return out, err
 }
 
 // shrink makes a picture fit: first by whole blocks of pixels, a few rows of it in memory, and then by what is left.
-func shrink(source image.Image, turned bool) *image.RGBA {
+func shrink(source image.Image, maxW, maxH int) *image.RGBA {
 	b := source.Bounds()
-	maxW, maxH := previewWidth, previewHeight
-	if turned {
-		maxW, maxH = maxH, maxW
-	}
 	factor := max(float64(b.Dx())/float64(maxW), float64(b.Dy())/float64(maxH), 1)
 	w, h := max(1, int(float64(b.Dx())/factor+0.5)), max(1, int(float64(b.Dy())/factor+0.5))
 	small := blocks(source, max(1, int(factor)))

@@ -25,6 +25,9 @@ type Limits struct {
 	Body    int64         // bytes of an answer's body that are read; 1 MiB
 	Follow  int           // redirects that are followed, each judged like the first address; 0: none
 	Private Allowance     // who may be spoken to all the same
+
+	// Want, if set, says how many bytes of an answer's body are read instead of Body, once its status and header have come.
+	Want func(status int, header http.Header) int64
 }
 
 // Allowance names what is private and may be spoken to all the same. The zero value allows nothing.
@@ -152,6 +155,14 @@ type Client struct {
 	limits Limits
 }
 
+// ports below 1024 that are spoken to: those of HTTP. What else listens there - mail, shells, directories - may take a request for something that it was not meant to be.
+var ports = map[uint16]bool{80: true, 81: true, 88: true, 443: true, 591: true}
+
+// portError is what a connection to another of them fails with.
+type portError struct{ port uint16 }
+
+func (e *portError) Error() string { return fmt.Sprintf("port %d is not one of HTTP", e.port) }
+
 // privateError is what a connection that is refused fails with.
 type privateError struct{ addr netip.Addr }
 
@@ -203,8 +214,14 @@ func judge(allowed Allowance, address string) error {
 	if err != nil {
 		return err
 	}
-	if addr := at.Addr().Unmap(); !Public(at.Addr()) && !allowed.address(addr) {
+	addr := at.Addr().Unmap()
+	switch {
+	case allowed.address(addr):
+		return nil
+	case !Public(at.Addr()):
 		return &privateError{addr}
+	case at.Port() < 1024 && !ports[at.Port()]:
+		return &portError{at.Port()}
 	}
 	return nil
 }
@@ -220,9 +237,10 @@ func CheckURL(u *url.URL) error {
 // Answer is what came back.
 type Answer struct {
 	Status int
+	URL    *url.URL // what answered, after redirects
 	Header http.Header
-	Body   []byte // at most Limits.Body bytes
-	More   bool   // there was more than that
+	Body   []byte // at most Limits.Body bytes, or what Limits.Want wanted
+	More   bool   // there was, or may have been, more than that
 }
 
 // Do sends a request and reads the answer within the limits. An error is a fault: Invalid for an address that cannot be asked, Forbidden (outside.private) for one that may not,
@@ -238,10 +256,17 @@ func (c *Client) Do(r *http.Request) (Answer, error) {
 		return Answer{}, c.fault(err, r.URL)
 	}
 	defer response.Body.Close()
-	body, err := io.ReadAll(io.LimitReader(response.Body, c.limits.Body+1))
-	a := Answer{Status: response.StatusCode, Header: response.Header, Body: body}
-	if int64(len(body)) > c.limits.Body {
-		a.Body, a.More = body[:c.limits.Body], true
+	a := Answer{Status: response.StatusCode, URL: response.Request.URL, Header: response.Header}
+	limit := c.limits.Body
+	if c.limits.Want != nil {
+		if limit = c.limits.Want(a.Status, a.Header); limit <= 0 {
+			a.More = true
+			return a, nil
+		}
+	}
+	a.Body, err = io.ReadAll(io.LimitReader(response.Body, limit+1))
+	if int64(len(a.Body)) > limit {
+		a.Body, a.More = a.Body[:limit], true
 	}
 	if err != nil {
 		return a, c.fault(err, r.URL)
@@ -262,6 +287,10 @@ func (c *Client) fault(err error, u *url.URL) error {
 	var private *privateError
 	if errors.As(err, &private) {
 		return fault.New(fault.Forbidden, "outside.private", fault.Args{"where": where, "address": private.addr.String()})
+	}
+	var port *portError
+	if errors.As(err, &port) {
+		return fault.New(fault.Forbidden, "outside.port", fault.Args{"where": where, "port": int(port.port)})
 	}
 	var withURL *url.Error
 	if errors.As(err, &withURL) {

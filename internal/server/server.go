@@ -20,6 +20,7 @@ import (
 	"howdah/internal/alert"
 	"howdah/internal/audit"
 	"howdah/internal/audit/cover"
+	"howdah/internal/card"
 	"howdah/internal/chat"
 	"howdah/internal/cluster"
 	"howdah/internal/fault"
@@ -48,6 +49,7 @@ type Options struct {
 	TLS           *TLS              // nil: the door speaks plain HTTP
 	Proxies       []netip.Prefix    // who may say for whom a request comes
 	Private       outside.Allowance // private addresses that a room's webhooks may send to
+	LinkCards     bool              // what links in messages lead to is looked up
 	Log           *slog.Logger
 	Lang          lang.Locale             // what the house itself says is said in it
 	Cover         cover.Scope             // how much PostgreSQL has to audit; "" is cover.Default
@@ -78,6 +80,7 @@ type Server struct {
 	rooms    atomic.Pointer[chat.Rooms] // whoever comes early, and what PostgreSQL does meanwhile, look for them before they are there
 	files    *files.Store
 	hooks    *hook.Hooks
+	cards    *card.Cards // nil: links are not looked up
 	door     *web.Door
 	pools    []*pg.Pool
 	kept     atomic.Pointer[keeper.Status]
@@ -163,6 +166,9 @@ func Run(ctx context.Context, options Options) error {
 	}
 	if err == nil {
 		s.keeping.Go(func() { s.hooks.Run(running) })
+		if s.cards != nil {
+			s.keeping.Go(func() { s.cards.Run(running) })
+		}
 	}
 	if err == nil && options.Neighbours != nil {
 		s.keeping.Go(func() { s.neighbours(running) })
@@ -244,6 +250,13 @@ func (s *Server) start(ctx context.Context) error {
 	rooms := chat.Open(ctx, db, steady, s.databaseTrouble)
 	s.rooms.Store(rooms)
 	s.hooks = hook.Open(db, s.accounts, rooms, hook.Options{Private: o.Private, Why: hookWhy, Off: hookOff})
+	if o.LinkCards {
+		s.cards = card.Open(db, rooms, s.files, card.Options{Links: web.Links, Own: s.url, Locales: string(o.Lang) + ", *;q=0.5", Trouble: func(err error) {
+			if err != nil && !fault.Is(err, fault.Unavailable) { // the database being away is told by who watches it
+				o.Log.Error("what links lead to cannot be looked up; it is tried again", "error", err)
+			}
+		}})
+	}
 	teller := tell.Open(db, rooms, tell.Options{Contact: contact(s.url), Trouble: func(err error) {
 		if err != nil {
 			o.Log.Error("people who have no page open cannot be told", "error", err)

@@ -145,7 +145,7 @@ func (h *house) command(args ...string) *exec.Cmd {
 // up runs `howdah up` and does not wait.
 func (h *house) up() *program {
 	h.t.Helper()
-	args := append([]string{"up", "--listen", h.addr, "--metrics-listen", "", "--log-format", "json"}, h.args...)
+	args := append([]string{"up", "--listen", h.addr, "--metrics-listen", "", "--log-format", "json", "--link-cards", "off"}, h.args...)
 	h.run = h.launch(h.command(args...))
 	return h.run
 }

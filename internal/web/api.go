@@ -12,17 +12,17 @@ import (
 type object = map[string]any
 
 func meJSON(p account.Person) object {
-	return object{"id": p.ID, "handle": p.Handle, "name": p.Name, "role": p.Role, "locale": p.Locale, "theme": p.Theme, "bot": p.Bot}
+	return object{"id": p.ID, "handle": p.Handle, "name": p.Name, "role": p.Role, "locale": p.Locale, "theme": p.Theme, "bot": p.Bot, "cards": !p.NoCards}
 }
 
 func (d *Door) apiMe(v *visit) (any, error) { return meJSON(v.me()), nil }
 
 func (d *Door) apiUpdateMe(v *visit) (any, error) {
-	var in struct{ Name, Locale, Theme *string }
+	var in account.Own
 	if err := v.body(&in); err != nil {
 		return nil, err
 	}
-	p, err := d.update(v, in.Name, in.Locale, in.Theme)
+	p, err := d.update(v, in)
 	return meJSON(p), err
 }
 

@@ -290,6 +290,7 @@ func TestTheAPIFromFirstRoomToLast(t *testing.T) {
 	}
 	bob.refused(403, "account.admins_only", "GET", "/trail", nil)
 	owner.refused(400, "web.watch_time", "GET", "/trail?since=yesterdayish", nil)
+	h.cards(owner, gus, room)
 
 	document().mu.Lock()
 	defer document().mu.Unlock()
@@ -299,6 +300,49 @@ func TestTheAPIFromFirstRoomToLast(t *testing.T) {
 			t.Errorf("no answer of %s was checked", pattern)
 		}
 	}
+}
+
+// cards is what a program and a page without scripts see of what a link leads to.
+func (h *house) cards(owner, other *person, room int64) {
+	h.t.Helper()
+	ctx := h.t.Context()
+	path := fmt.Sprint("/rooms/", room)
+	const body = "look: https://a.example/x?y=1&z"
+	seq := owner.must("POST", path+"/messages", answer{"client_id": chat.NewID(), "body": body}).num("seq")
+	var picture int64
+	if err := h.db.App.QueryRow(ctx, `INSERT INTO chat.picture (sha256, type, width, height, data) VALUES ('x', 'image/png', 20, 10, 'picture') RETURNING id`).Scan(&picture); err != nil {
+		h.t.Fatal(err)
+	}
+	card := chat.Card{Address: "https://a.example/x?y=1&z", Title: `A <b> "title"`, Description: "about", Site: "a.example", Picture: picture}
+	if err := h.rooms.SetCards(ctx, room, seq, body, []chat.Card{card}); err != nil {
+		h.t.Fatal(err)
+	}
+	have := fmt.Sprint(other.must("GET", fmt.Sprintf("%s/messages/%d", path, seq), nil)["cards"])
+	if have != "[map[address:https://a.example/x?y=1&z description:about height:10 id:"+card.ID()+" site:a.example title:A <b> \"title\" width:20]]" {
+		h.t.Error(have)
+	}
+	at := fmt.Sprintf("/room/%d/messages/%d/cards/%s", room, seq, card.ID())
+	if code, text, _ := other.page(fmt.Sprint("/room/", room)); code != 200 || !strings.Contains(text, `A <b> "title"</a>`) || !strings.Contains(text, at) || strings.Contains(text, at+"/remove") {
+		h.t.Error(code, text)
+	}
+	if code, text, header := other.page(at); code != 200 || text != "picture" || header.Get("Content-Type") != "image/png" || !strings.Contains(header.Get("Content-Security-Policy"), "sandbox") {
+		h.t.Error(code, text, header)
+	}
+	if me := other.must("PATCH", "/me", answer{"cards": false}); me["cards"] != false {
+		h.t.Error(me)
+	}
+	if _, text, _ := other.page(fmt.Sprint("/room/", room)); strings.Contains(text, at) {
+		h.t.Error("who wants no cards is shown one")
+	}
+	other.refused(403, "chat.may_not_moderate", "DELETE", fmt.Sprintf("%s/messages/%d/cards/%s", path, seq, card.ID()), nil)
+	other.refused(404, "chat.no_card", "GET", fmt.Sprintf("%s/messages/%d/cards/x", path, seq), nil)
+	if code := owner.press(at+"/remove", url.Values{}); code != 303 {
+		h.t.Error(code)
+	}
+	if again := owner.must("DELETE", fmt.Sprintf("%s/messages/%d/cards/%s", path, seq, card.ID()), nil); again.num("seq") != 0 {
+		h.t.Error(again)
+	}
+	other.refused(404, "chat.no_card", "GET", fmt.Sprintf("%s/messages/%d/cards/%s", path, seq, card.ID()), nil)
 }
 
 // answers is the table of who may answer an alert, and what a program sees of it.

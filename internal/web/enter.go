@@ -23,6 +23,7 @@ func (d *Door) chrome(v *visit) (ui.Chrome, error) {
 	if me.ID == 0 {
 		return c, nil
 	}
+	c.NoCards = me.NoCards
 	c.Theme, c.Me = me.Theme, &ui.Person{ID: me.ID, Handle: me.Handle, Name: me.Name, Role: string(me.Role)}
 	rooms, err := d.rooms.Mine(v.ctx(), me)
 	if err != nil {

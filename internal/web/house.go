@@ -268,11 +268,11 @@ func device(agent string) string {
 }
 
 // update changes what people may change of themselves, and lets their pages know.
-func (d *Door) update(v *visit, name, locale, theme *string) (account.Person, error) {
-	if locale != nil && *locale != "" && !slices.Contains(lang.Locales, lang.Locale(*locale)) {
+func (d *Door) update(v *visit, o account.Own) (account.Person, error) {
+	if o.Locale != nil && *o.Locale != "" && !slices.Contains(lang.Locales, lang.Locale(*o.Locale)) {
 		return account.Person{}, fault.New(fault.Invalid, "account.locale")
 	}
-	p, err := d.accounts.Update(v.ctx(), v.me().ID, name, locale, theme)
+	p, err := d.accounts.Update(v.ctx(), v.me().ID, o)
 	if err == nil {
 		d.rooms.Poke(p.ID)
 	}
@@ -282,7 +282,7 @@ func (d *Door) update(v *visit, name, locale, theme *string) (account.Person, er
 func (d *Door) meProfile(v *visit) error {
 	return d.showing(v, d.showMe, func() (string, error) {
 		name := v.field("name")
-		_, err := d.update(v, &name, nil, nil)
+		_, err := d.update(v, account.Own{Name: &name})
 		return "/me?done=saved", err
 	})
 }
@@ -290,7 +290,7 @@ func (d *Door) meProfile(v *visit) error {
 func (d *Door) meLanguage(v *visit) error {
 	return d.showing(v, d.showMe, func() (string, error) {
 		locale := v.field("locale")
-		_, err := d.update(v, nil, &locale, nil)
+		_, err := d.update(v, account.Own{Locale: &locale})
 		if err == nil {
 			d.setCookie(v.w, v.r, localeCookie, locale, 365*24*3600, false)
 		}
@@ -301,7 +301,7 @@ func (d *Door) meLanguage(v *visit) error {
 func (d *Door) meTheme(v *visit) error {
 	return d.showing(v, d.showMe, func() (string, error) {
 		theme := v.field("theme")
-		_, err := d.update(v, nil, nil, &theme)
+		_, err := d.update(v, account.Own{Theme: &theme})
 		if err == nil {
 			d.setCookie(v.w, v.r, themeCookie, theme, 365*24*3600, false)
 		}

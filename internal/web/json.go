@@ -55,6 +55,7 @@ type messageJSON struct {
 	Replies   *repliesJSON   `json:"replies,omitempty"`
 	Files     []fileJSON     `json:"files,omitempty"`
 	Pinned    *pinJSON       `json:"pinned,omitempty"`
+	Cards     []cardJSON     `json:"cards,omitempty"`
 }
 
 type eventJSON struct {
@@ -110,7 +111,7 @@ func toMessage(m chat.Message) messageJSON {
 	if !m.Deleted {
 		out.HTML = render(m.Body, m.Mentions)
 		out.Reactions = toReactions(m.Reactions)
-		out.Files = toFiles(m.Files)
+		out.Files, out.Cards = toFiles(m.Files), toCards(m.Cards)
 	}
 	return out
 }
@@ -118,7 +119,7 @@ func toMessage(m chat.Message) messageJSON {
 // plainPost tells whether a post has nothing that appendPost does not write.
 func plainPost(e chat.Event) bool {
 	m := e.Message
-	return e.Kind == chat.Posted && m != nil && m.Alert == nil && m.Way == nil && len(m.Reactions) == 0 && m.Thread == 0 && m.Replies == nil && m.Files == nil && m.Pinned == nil
+	return e.Kind == chat.Posted && m != nil && m.Alert == nil && m.Way == nil && len(m.Reactions) == 0 && m.Thread == 0 && m.Replies == nil && m.Files == nil && m.Pinned == nil && m.Cards == nil
 }
 
 // appendPost is the JSON of a post event, the same as encoding/json makes of toEvent but in a fifth of the time: it is

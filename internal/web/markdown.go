@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"html"
 	"net/url"
+	"slices"
 	"strings"
 	"unicode/utf8"
 
@@ -37,7 +38,7 @@ var markdown = goldmark.New(
 		parser.WithInlineParsers(
 			util.Prioritized(parser.NewCodeSpanParser(), 100),
 			util.Prioritized(parser.NewLinkParser(), 200),
-			util.Prioritized(parser.NewAutoLinkParser(), 300),
+			util.Prioritized(angled{parser.NewAutoLinkParser()}, 300),
 			util.Prioritized(mentionParser{}, 450),
 			util.Prioritized(parser.NewEmphasisParser(), 500),
 		),
@@ -252,6 +253,51 @@ func (safeLinks) fenced(w util.BufWriter, source []byte, n ast.Node, entering bo
 	}
 	_, _ = w.WriteString(coloured + "</code></pre>\n")
 	return ast.WalkContinue, nil
+}
+
+// angled parses <addresses>, and marks them: whoever writes one so wants no card of it.
+type angled struct{ parser.InlineParser }
+
+const angledAttribute = "angled"
+
+func (a angled) Parse(parent ast.Node, block text.Reader, pc parser.Context) ast.Node {
+	n := a.InlineParser.Parse(parent, block, pc)
+	if n != nil {
+		n.SetAttributeString(angledAttribute, true) // safeLinks renders no attributes
+	}
+	return n
+}
+
+// Links are the web addresses that a message leads to, in order, each once: neither those in code, nor in what is quoted, nor in <angle brackets>.
+func Links(body string) []string {
+	if deed, did := chat.Deed(body); did {
+		body = deed
+	}
+	if wordsOnly(body) || costly(body) {
+		return nil
+	}
+	source := []byte(body)
+	var found []string
+	_ = ast.Walk(markdown.Parser().Parse(text.NewReader(source)), func(n ast.Node, entering bool) (ast.WalkStatus, error) {
+		raw := ""
+		switch l := n.(type) {
+		case *ast.Blockquote:
+			return ast.WalkSkipChildren, nil
+		case *ast.Link:
+			raw = string(l.Destination)
+		case *ast.Image:
+			raw = string(l.Destination)
+		case *ast.AutoLink:
+			if _, angled := l.AttributeString(angledAttribute); !angled && l.AutoLinkType == ast.AutoLinkURL {
+				raw = string(l.URL(source))
+			}
+		}
+		if address, ok := safeAddress(raw); ok && entering && !strings.HasPrefix(address, "mailto:") && !slices.Contains(found, address) {
+			found = append(found, address)
+		}
+		return ast.WalkContinue, nil
+	}) // the walker never fails
+	return found
 }
 
 func (safeLinks) mention(w util.BufWriter, _ []byte, n ast.Node, entering bool) (ast.WalkStatus, error) {

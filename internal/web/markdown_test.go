@@ -2,6 +2,7 @@ package web
 
 import (
 	"bytes"
+	"slices"
 	"strings"
 	"testing"
 
@@ -108,4 +109,23 @@ func FuzzMarkdown(f *testing.F) {
 			}
 		}
 	})
+}
+
+func TestLinksAreThoseThatAMessageLeadsTo(t *testing.T) {
+	for body, want := range map[string][]string{
+		"see https://a.example/b?c=1#d, and [this](http://b.example) ![x](https://c.example/p.png)": {"https://a.example/b?c=1#d", "http://b.example", "https://c.example/p.png"},
+		"/me reads www.d.example":                                     {"http://www.d.example"},
+		"https://a.example https://a.example":                         {"https://a.example"},
+		"`https://a.example` <https://b.example> <a@b.example>":       nil,
+		"```\nhttps://a.example\n```\n    https://b.example":          nil,
+		"> https://a.example\n\nno":                                   nil,
+		"[x](javascript:alert(1)) mailto:a@b.example ftp://a.example": nil,
+		"[x]\n\n[x]: https://r.example":                               {"https://r.example"},
+		"**https://bold.example** ~~<https://struck.example>~~":       {"https://bold.example"},
+		strings.Repeat("> ", 3000) + "https://a.example":              nil,
+	} {
+		if have := Links(body); !slices.Equal(have, want) {
+			t.Errorf("%q: %q", body[:min(len(body), 100)], have)
+		}
+	}
 }

@@ -36,7 +36,7 @@ func pageMessage(m chat.Message, locale lang.Locale) ui.Message {
 	out := ui.Message{Seq: m.Seq, At: m.At, By: pagePerson(m.By), Edited: m.Edited, Deleted: m.Deleted, Alert: pageAlert(m.Alert, locale), Way: pageWay(m.Way), Reactions: pageReactions(m.Reactions),
 		Thread: m.Thread, HTML: template.HTML(render(m.Body, m.Mentions))} //nolint:gosec // render gives Markdown's own elements only; fuzzed
 	if !m.Deleted {
-		out.Files = pageFiles(m.Files)
+		out.Files, out.Cards = pageFiles(m.Files), pageCards(m.Cards)
 	}
 	if m.Pinned != nil {
 		out.PinnedBy = m.Pinned.By.Name

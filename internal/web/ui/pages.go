@@ -21,6 +21,7 @@ type Chrome struct {
 	Past    bool   // there is a page Time that I may look at
 	Owes    bool   // the house wants a second factor of me, and I can do nothing else before
 	Machine bool   // there is a page of what is wrong on the machine that I may look at
+	NoCards bool   // I am not shown what links lead to
 	Told    any    // what the scripts need of my notification settings
 	Notice  string // something went well: a localised sentence, shown once
 	Problem string // something did not: a fault's message ...
@@ -76,6 +77,7 @@ type Message struct {
 	Answered  time.Time  // when last
 	Files     []SharedFile
 	PinnedBy  string // a name; "": it is not pinned
+	Cards     []Card // of its links
 }
 
 // Thread is a thread beside the page of its room.
@@ -241,6 +243,7 @@ type Kept struct {
 //	POST /room/{id}/messages?thread= {client_id, body, aloud}   the composer without scripts
 //	POST /room/{id}/messages/{seq}/answer {client_id, what, days, cover}
 //	POST /room/{id}/messages/{seq}/react {on | off: an emoji}
+//	POST /room/{id}/messages/{seq}/cards/{card}/remove
 //	POST /room/{id}/join  /leave
 //	POST /room/{id}/settings {name, topic}
 //	POST /room/{id}/members {handle}             bring somebody in
@@ -458,7 +461,7 @@ type Token struct {
 
 // MePage ("me"). Its forms:
 //
-//	POST /me/profile {name}   /me/language {locale: "", "en", "zh-TW"}   /me/theme {theme: "", "light", "dark"}
+//	POST /me/profile {name}   /me/language {locale: "", "en", "zh-TW"}   /me/theme {theme: "", "light", "dark"}   /me/cards {cards: "", "yes"}
 //	POST /me/password {current, password}   /me/sessions/{id}/end   /me/sessions/end (all others)
 //	POST /me/tokens {name}   /me/tokens/{id}/revoke
 type MePage struct {

@@ -31,7 +31,7 @@ func (p RoomPage) ThreadLines() []line {
 	}
 	for _, m := range p.Thread.Messages {
 		at := m.At.In(p.zone())
-		l := line{Message: m, Clock: at.Format("15:04"), Within: p.Thread.Seq, Room: p.Room.ID, Shared: p.shared(m)}
+		l := line{Message: m, Clock: at.Format("15:04"), Within: p.Thread.Seq, Room: p.Room.ID, Shared: p.shared(m), Linked: p.cards(m)}
 		if len(m.Reactions) > 0 && !m.Deleted {
 			l.Marks = p.marks(m)
 		}

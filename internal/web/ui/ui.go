@@ -198,6 +198,7 @@ func functions(locale lang.Locale) template.FuncMap {
 			return f
 		},
 		"nofile": nofile,
+		"nocard": nocard,
 		"nofoot": func() foot { return foot{} },
 		"nomark": func() marks { return marks{Chips: []chip{{}}} },
 		"nopin":  func() line { return line{Message: Message{PinnedBy: "?"}} },

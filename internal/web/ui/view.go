@@ -30,6 +30,7 @@ type line struct {
 	Foot      *foot      // what was answered to it; nil: nothing
 	Room      int64      // in which it stands
 	Shared    []shared   // its files
+	Linked    []card     // what its links lead to
 	Within    int64      // the thread in which it stands, where that is not the page of the room
 }
 
@@ -70,7 +71,7 @@ func (p RoomPage) Lines() []line {
 			l.Marks = p.marks(m)
 		}
 		l.Foot, l.Room = p.foot(m), p.Room.ID
-		l.Shared = p.shared(m)
+		l.Shared, l.Linked = p.shared(m), p.cards(m)
 		date := at.Format(time.DateOnly)
 		if above == nil || above.At.In(p.zone()).Format(time.DateOnly) != date {
 			l.Day, l.Date = p.day(at), date
@@ -389,7 +390,7 @@ func (p RoomPage) Last() int64 {
 // Data is what the scripts of a page start from.
 func (c Chrome) Data() map[string]any {
 	return map[string]any{
-		"locale": c.Locale, "me": c.Me, "rooms": c.Rooms, "epoch": c.Epoch, "room": 0, "texts": texts(c.Locale), "told": c.Told,
+		"locale": c.Locale, "me": c.Me, "rooms": c.Rooms, "epoch": c.Epoch, "room": 0, "texts": texts(c.Locale), "told": c.Told, "cards": !c.NoCards,
 	}
 }
 
@@ -432,7 +433,7 @@ func hue(id int64) string { return "h" + strconv.FormatInt(((id%8)+8)%8, 10) }
 func modules(page string) []string {
 	switch page {
 	case "room":
-		return []string{"room.js", "page.js", "live.js", "outbox.js", "sidebar.js", "calls.js", "history.js", "line.js", "thread.js", "pending.js", "composer.js", "drafts.js", "files.js", "panel.js", "actions.js", "reactions.js", "alert.js", "way.js"}
+		return []string{"room.js", "page.js", "live.js", "outbox.js", "sidebar.js", "calls.js", "history.js", "line.js", "thread.js", "pending.js", "composer.js", "drafts.js", "files.js", "card.js", "panel.js", "actions.js", "reactions.js", "alert.js", "way.js"}
 	case "watch":
 		return []string{"watch.js", "page.js", "live.js", "outbox.js", "sidebar.js", "calls.js", "parts.js"}
 	case "time":

@@ -426,6 +426,7 @@ function apply(event, fresh) {
     case "answer":
     case "way":
     case "pin":
+    case "card":
     case "edit": {
       const line = message && find(message.seq)
       if (message && line) keep(() => write(line, message))

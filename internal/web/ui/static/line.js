@@ -1,6 +1,7 @@
 // What one line of the history looks like: a message, or something that happened in the room.
 
 import * as alert from "./alert.js"
+import * as cards from "./card.js"
 import { callsHere, callsRoom } from "./calls.js"
 import * as files from "./files.js"
 import * as reactions from "./reactions.js"
@@ -42,6 +43,7 @@ export function fill(line, message) {
   edited.hidden = !message.edited
   edited.setAttribute("href", `/room/${data.room}/messages/${message.seq}/edits`)
   files.show(line, message.seq, message.files)
+  cards.show(line, message.seq, message.cards, message.by.id === data.me?.id)
   if (message.alert) alert.show(line, message.alert)
   if (message.way) way.show(line, message.way)
   reactions.show(line, message.reactions)
@@ -99,6 +101,7 @@ export function bury(line) {
   pin(line, undefined)
   reactions.show(line, [])
   files.show(line, 0, undefined)
+  cards.show(line, 0, undefined, false)
 }
 
 /** @param {HTMLElement} line @param {Date} at */

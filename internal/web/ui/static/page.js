@@ -7,7 +7,7 @@
 /** @typedef {{seq: number, at: string, by: Person, body?: string, html?: string, edited?: boolean, deleted?: boolean,
  *    client_id?: string, mentions?: string[], alert?: Alert, way?: Way,
  *    reactions?: import("./reactions.js").Reaction[], thread?: number, aloud?: boolean, replies?: {count: number, last: number, at: string}, pinned?: {by: Person, at: string},
- *    files?: import("./files.js").Shared[]}} Message */
+ *    files?: import("./files.js").Shared[], cards?: import("./card.js").Card[]}} Message */
 /** @typedef {{state: string, mode?: string, by: Person, at: string, offers: string[],
  *    tables: {name: string, there: boolean, altered: number, newer: number}[]}} Way */
 /** @typedef {{id: string, title: Record<string, string>}} Rule */
@@ -23,7 +23,7 @@
  *    texts: Record<string, string | Record<string, string>>, seq?: number, earlier?: boolean, later?: boolean, watch?: {seq: number, zone: string},
  *    at?: number, may?: May, saved?: number[] | null, drafts?: import("./drafts.js").Draft[] | null, roles?: string[] | null, limit?: number, self?: Room, thread?: number, reply?: number,
  *    commands?: {name: string, other: string, use: string}[],
- *    told?: {bell: string, hide: boolean, silence: [number, number][]}}} PageData */
+ *    cards?: boolean, told?: {bell: string, hide: boolean, silence: [number, number][]}}} PageData */
 
 const block = document.getElementById("page-data")
 

@@ -2,6 +2,7 @@
 
 import { byId, data, t } from "./page.js"
 import * as alert from "./alert.js"
+import * as card from "./card.js"
 import * as actions from "./actions.js"
 import * as composer from "./composer.js"
 import * as drafts from "./drafts.js"
@@ -55,6 +56,7 @@ actions.start(complain)
 alert.start(complain)
 reactions.start(complain)
 files.start()
+card.start(complain)
 outbox.start()
 live.on("state", state)
 // A reader from outside hears nothing live: events go to members.
