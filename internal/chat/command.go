@@ -43,6 +43,7 @@ var Commands = []Command{
 	{"invite", "邀請", (*Rooms).doInvite},
 	{"away", "暫離", (*Rooms).doAway},
 	{"back", "回來", (*Rooms).doBack},
+	{"dnd", "勿擾", (*Rooms).doQuiet},
 	{"remind", "提醒", (*Rooms).doRemind},
 	{"leave", "離開", (*Rooms).doLeave},
 }
@@ -182,6 +183,37 @@ func (r *Rooms) setAway(ctx context.Context, me account.Person, note *string) er
 	_, err := r.db.Exec(ctx, `UPDATE account.person SET away = $2 WHERE id = $1`, me.ID, note)
 	if err == nil {
 		r.live.tickPerson(me.ID) // their sockets read who they are again, and tell their rooms
+	}
+	return pg.Fault(err)
+}
+
+// quietFor is how long somebody is told of nothing who does not say how long.
+const quietFor = time.Hour
+
+// doQuiet pauses what somebody is told of (package tell), or ends that.
+func (r *Rooms) doQuiet(ctx context.Context, from Speaker, _ int64, rest, _ string) (Told, error) {
+	now := time.Now().In(from.Zone)
+	if slices.Contains([]string{"off", "end", "關", "關閉", "結束"}, strings.ToLower(rest)) {
+		return Told{Text: from.T("chat.told.loud")}, r.pause(ctx, from.Person, nil)
+	}
+	until, ok := now.Add(quietFor), true
+	if rest != "" {
+		until, ok = parseUntil(strings.ReplaceAll(rest, "\u3000", " "), now)
+	}
+	if !ok {
+		return Told{}, fault.New(fault.Invalid, "chat.until", fault.Args{"use": from.T("chat.command.dnd")})
+	}
+	if until.Sub(now) > longestMute {
+		return Told{}, fault.New(fault.Invalid, "chat.mute_far")
+	}
+	return Told{Text: from.T("chat.told.quiet", fault.Args{"at": from.moment(until)})}, r.pause(ctx, from.Person, &until)
+}
+
+// pause says until when somebody wants to be told of nothing; nil: of everything again, but for their quiet hours.
+func (r *Rooms) pause(ctx context.Context, me account.Person, until *time.Time) error {
+	_, err := r.db.Exec(ctx, `INSERT INTO chat.told (person_id, paused_until) VALUES ($1, $2) ON CONFLICT (person_id) DO UPDATE SET paused_until = excluded.paused_until`, me.ID, until)
+	if err == nil {
+		r.live.tickPerson(me.ID) // their pages
 	}
 	return pg.Fault(err)
 }

@@ -44,6 +44,27 @@ func TestCommands(t *testing.T) {
 		_, err := give(who, line)
 		h.wantFault(err, key)
 	}
+	paused := func() (until *time.Time) {
+		t.Helper()
+		if err := h.db.App.QueryRow(ctx, `SELECT paused_until FROM chat.told WHERE person_id = $1`, bob.ID).Scan(&until); err != nil {
+			t.Fatal(err)
+		}
+		return until
+	}
+	do(bob, "/dnd", "chat.told.quiet")
+	if until := paused(); until == nil || time.Until(*until).Round(time.Minute) != time.Hour {
+		t.Error(until)
+	}
+	do(bob, "/勿擾 2小時", "chat.told.quiet")
+	if until := paused(); until == nil || time.Until(*until).Round(time.Minute) != 2*time.Hour {
+		t.Error(until)
+	}
+	refused(bob, "/dnd in a while", "chat.until")
+	refused(bob, "/dnd 99 weeks", "chat.mute_far")
+	do(bob, "/DND Off", "chat.told.loud")
+	if until := paused(); until != nil {
+		t.Error(until)
+	}
 	do(ann, "/topic  tea, and   more", "chat.told.topic")
 	if topic := h.mine(ann, room).Topic; topic != "tea, and more" {
 		t.Error(topic)
@@ -279,12 +300,35 @@ func TestWhen(t *testing.T) {
 	}
 }
 
+func TestUntil(t *testing.T) {
+	now := time.Date(2026, 11, 23, 20, 10, 0, 0, time.FixedZone("", 8*3600)) // a Monday
+	for text, want := range map[string]string{
+		"30 minutes": "2026-11-23 20:40", "for 2h": "2026-11-23 22:10", "an hour": "2026-11-23 21:10", "half an hour": "2026-11-23 20:40", "in 3 days": "2026-11-26 20:10",
+		"until 21:30": "2026-11-23 21:30", "till 9": "2026-11-24 09:00", "9pm": "2026-11-23 21:00", "tomorrow": "2026-11-24 09:00", "until tomorrow at 7:30": "2026-11-24 07:30",
+		"friday": "2026-11-27 09:00", "on 2027-01-31": "2027-01-31 09:00",
+		"30分鐘": "2026-11-23 20:40", "兩個小時": "2026-11-23 22:10", "半小時": "2026-11-23 20:40", "到晚上9點": "2026-11-23 21:00", "明天早上": "2026-11-24 09:00", "直到明天下午3點半": "2026-11-24 15:30",
+		"30": "", "a while": "", "2 hours please": "", "today at 8": "", "0 minutes": "", "": "",
+	} {
+		at, ok := parseUntil(text, now)
+		have := ""
+		if ok {
+			have = at.Format("2006-01-02 15:04")
+		}
+		if have != want {
+			t.Errorf("%q: %q, want %q", text, have, want)
+		}
+	}
+}
+
 func FuzzWhen(f *testing.F) {
 	for _, seed := range []string{"in 2 hours x", "明天3點半 x", "十分鐘後", "on friday at 3pm", "at 99:99", "in 99999 weeks", "半半半", "\xff in 1 m"} {
 		f.Add(seed)
 	}
 	now := time.Date(2026, 11, 23, 20, 10, 0, 0, time.UTC)
 	f.Fuzz(func(t *testing.T, text string) {
+		if at, ok := parseUntil(text, now); ok && !at.After(now) {
+			t.Errorf("%q: until %v", text, at)
+		}
 		at, rest, ok := parseWhen(text, now)
 		if ok && (at.Before(now) || utf8.ValidString(text) && !utf8.ValidString(rest) || len(rest) > len(text)) {
 			t.Errorf("%q: %v %q", text, at, rest)

@@ -39,6 +39,24 @@ func parseWhen(text string, now time.Time) (at time.Time, rest string, ok bool) 
 	return time.Time{}, text, false
 }
 
+// joins are what may stand before how long something lasts, or until when.
+var joins = regexp.MustCompile(`(?i)^(?:for|until|till|到|直到)\s*`)
+
+// parseUntil reads how long something lasts, or until when, and nothing else: "30 minutes", "until 15:30", "tomorrow at 9", "2小時", "到明天早上".
+func parseUntil(text string, now time.Time) (at time.Time, ok bool) {
+	text = strings.TrimSpace(text)
+	if len(text) > 100 {
+		return at, false
+	}
+	text = joins.ReplaceAllString(text, "")
+	for _, as := range []string{text, "in " + text, text + "後", "at " + text} {
+		if at, rest, ok := whenFirst(as, now); ok && strings.TrimSpace(rest) == "" {
+			return at, at.After(now)
+		}
+	}
+	return at, false
+}
+
 // about is what is left without the words that join it.
 func about(text string) string {
 	text = strings.TrimSpace(strings.TrimLeft(text, " ,:，：、"))

@@ -19,7 +19,7 @@ var (
 		"fault.chat.may_not_": {"read", "join", "post", "invite", "moderate", "rename", "role", "leave", "new_room", "new_direct", "undelete", "pin"},
 		"fault.web.bye.":      {"stopping", "session_ended", "too_slow", "bad_frame", "away"},
 		"fault.keeper.":       {"roles_missing", "extensions_missing", "tablespaces_missing"},
-		"chat.command.":       {"topic", "invite", "away", "back", "remind", "leave"},
+		"chat.command.":       {"topic", "invite", "away", "back", "dnd", "remind", "leave"},
 		"cli.backups.wal_":    {"archive", "included"},
 		"cli.prune.":          {"repo_ahead", "repo_behind", "manifest", "no_backup"},
 		"cli.prune.why_":      {"newest", "window", "anchor", "timeline", "count", "parent", "daily", "weekly", "monthly", "doubt", "restore"},

@@ -181,15 +181,16 @@ func functions(locale lang.Locale) template.FuncMap {
 			}
 			return locale.T(key, args), nil
 		},
-		"css":     func() template.CSS { return template.CSS(css()) },
-		"static":  URL,
-		"modules": modules,
-		"initial": initial,
-		"hue":     hue,
-		"dict":    dict,
-		"grouped": grouped,
-		"session": SessionURL,
-		"blank":   func() line { return line{} },
+		"css":      func() template.CSS { return template.CSS(css()) },
+		"static":   URL,
+		"modules":  modules,
+		"keyboard": func() any { return Keyboard },
+		"initial":  initial,
+		"hue":      hue,
+		"dict":     dict,
+		"grouped":  grouped,
+		"session":  SessionURL,
+		"blank":    func() line { return line{} },
 		"noalert": func(watch bool) alertForm {
 			f := alertForm{Alert: Alert{State: "open", Cover: &Cover{}}, Plan: "/"}
 			if watch {

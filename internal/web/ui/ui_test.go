@@ -12,6 +12,7 @@ import (
 	"io"
 	"io/fs"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -394,5 +395,29 @@ func TestWhatHappenedStandsBetweenTheMessages(t *testing.T) {
 	p.Room.Read = 2
 	if n := p.FirstUnread(); n != 3 {
 		t.Errorf("first unread at %d, want 3", n)
+	}
+}
+
+// TestTheKeysOfButtonsAreInTheList: those beside a message, which only their templates name.
+func TestTheKeysOfButtonsAreInTheList(t *testing.T) {
+	raw, err := templateFiles.ReadFile("templates/message.html")
+	if err != nil {
+		t.Fatal(err)
+	}
+	line := Keyboard[len(Keyboard)-1]
+	found := regexp.MustCompile(`data-key="(.)"`).FindAllSubmatch(raw, -1)
+	for _, m := range found {
+		if !slices.ContainsFunc(line.Keys, func(k Key) bool { return slices.Equal(k.Keys, []string{string(m[1])}) }) {
+			t.Errorf("the key %s is in no list", m[1])
+		}
+	}
+	letters := 0
+	for _, k := range line.Keys {
+		if len(k.Keys) == 1 && len(k.Keys[0]) == 1 {
+			letters++
+		}
+	}
+	if letters != len(found) || len(found) < 5 {
+		t.Errorf("%d keys in the list, %d at buttons", letters, len(found))
 	}
 }

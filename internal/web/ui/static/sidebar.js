@@ -190,6 +190,15 @@ export function start(isSeen) {
     event.preventDefault()
     import("./palette.js").then((palette) => palette.toggle(), () => {}) // fetched by who wants it
   })
+  const keys = () => import("./keys.js").then((list) => list.toggle(), () => {})
+  document.addEventListener("keydown", (event) => {
+    const field = event.target instanceof Element && event.target.closest("input, textarea, select, [contenteditable]")
+    const asked = event.ctrlKey || event.metaKey ? event.key === "/" : event.key === "?" && !field
+    if (!asked || event.altKey || event.isComposing) return
+    event.preventDefault()
+    keys()
+  })
+  for (const button of document.querySelectorAll("[data-keys]")) button.addEventListener("click", keys)
   if (data.me) import("./told.js").catch(() => {}) // the page lives without it
   const state = byId("state")
   const tell = () => {
