@@ -24,6 +24,7 @@ var nevers = map[string][]string{
 	"account":       {"cluster", "config", "lang", "chat", "audit", "web", "server", "cli"},
 	"chat":          {"cluster", "config", "lang", "tell", "card", "audit", "audit/index", "web", "server", "cli"},
 	"hook":          {"cluster", "keeper", "config", "lang", "tell", "audit", "alert", "web", "server", "cli"},
+	"move":          {"cluster", "keeper", "config", "tell", "audit", "alert", "web", "server", "cli"},
 	"audit":         {"pg", "audit/index", "cluster", "config", "lang", "account", "chat", "keeper", "repo", "wal", "web", "server", "cli"},
 	"push":          {"pg", "cluster", "config", "lang", "account", "chat", "audit", "tell", "web", "server", "cli"},
 	"tell":          {"cluster", "config", "audit", "audit/index", "keeper", "web", "server", "cli"},

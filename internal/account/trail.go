@@ -48,11 +48,13 @@ const (
 	HookSwitched   Action = "hook.switched"   // after: on
 	Undeleted      Action = "undelete"        // after: messages
 	Recovered      Action = "recover"         // after: what was wished
+	TakenOut       Action = "export"          // rooms, at the machine; after: rooms, messages
+	BroughtIn      Action = "import"          // likewise; after: from, rooms, messages
 )
 
 // Actions lists them in the order of a choice.
 var Actions = []Action{PersonMade, PersonRole, PersonClosed, PersonOpened, SessionEnded, FactorReset, LinkMade, LinkUsed, PasswordGiven, DemandSet, InviteMade, InviteUsed, InviteRevoked, BotMade, BotTaken,
-	TokenMade, TokenRevoked, RoomMade, RoomRenamed, RoomClosed, RoomArchived, RoomUnarchived, RoomRetention, MemberRemoved, MemberRole, HookMade, HookDropped, HookSwitched, Undeleted, Recovered}
+	TokenMade, TokenRevoked, RoomMade, RoomRenamed, RoomClosed, RoomArchived, RoomUnarchived, RoomRetention, MemberRemoved, MemberRole, HookMade, HookDropped, HookSwitched, Undeleted, Recovered, TakenOut, BroughtIn}
 
 // Facts are what a deed changed, before or after: names and numbers, and never a secret.
 type Facts map[string]any

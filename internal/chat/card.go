@@ -179,5 +179,6 @@ type Said struct {
 // LinksOf reads a message for who looks its links up; false when it does not stand, or nobody wants cards on it: what the house and bots say bears none.
 func (r *Rooms) LinksOf(ctx context.Context, room, seq int64) (Said, bool, error) {
 	return pg.One[Said](ctx, r.db, `SELECT x.author_id, x.body FROM chat.message x JOIN account.person p ON p.id = x.author_id
-		WHERE x.room_id = $1 AND x.seq = $2 AND x.deleted_at IS NULL AND x.alert IS NULL AND x.way IS NULL AND p.bot_of IS NULL AND NOT p.house`, room, seq)
+		WHERE x.room_id = $1 AND x.seq = $2 AND x.deleted_at IS NULL AND x.alert IS NULL AND x.way IS NULL AND p.bot_of IS NULL AND NOT p.house
+			AND NOT EXISTS (SELECT FROM chat.arrival a WHERE a.room_id = x.room_id AND a.opened IS NULL)`, room, seq) // a room that is on its way in is nobody's yet
 }

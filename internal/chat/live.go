@@ -75,6 +75,7 @@ type live struct {
 	people    map[int64]map[Listener]struct{}
 	epoch     string
 	trouble   error // why the database cannot be used; nil while it can
+	arrived   int64 // rooms that came from elsewhere up to here are known; see arrivals
 
 	told    func(error)   // whoever else wants to know of trouble, once each time that it changes
 	look    chan struct{} // compare now
@@ -82,7 +83,7 @@ type live struct {
 }
 
 func newLive(ctx context.Context, rooms *Rooms, told func(error)) *live {
-	l := &live{told: told, rooms: rooms, loops: map[int64]*loop{}, attention: map[Listener]time.Time{}, listeners: map[Listener]map[int64]*loop{}, people: map[int64]map[Listener]struct{}{}, look: make(chan struct{}, 1)}
+	l := &live{told: told, arrived: -1, rooms: rooms, loops: map[int64]*loop{}, attention: map[Listener]time.Time{}, listeners: map[Listener]map[int64]*loop{}, people: map[int64]map[Listener]struct{}{}, look: make(chan struct{}, 1)}
 	l.ctx, l.cancel = context.WithCancel(ctx)
 	l.done.Add(2)
 	go l.poll()
@@ -417,6 +418,7 @@ func (l *live) compare() error {
 	if err != nil {
 		return err
 	}
+	l.arrivals(ctx)
 	seqs := make(map[int64]int64, len(now))
 	for _, room := range now {
 		seqs[room.ID] = room.Seq

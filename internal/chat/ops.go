@@ -86,6 +86,9 @@ func NewID() string {
 	return uuid(b, 4)
 }
 
+// IDFrom is a client id that follows from words, for who brings the same again and again.
+func IDFrom(words ...string) string { return idOf(words...) }
+
 // idOf is a client id that follows from words: who announces something again after a crash does not say it twice.
 func idOf(words ...string) string {
 	sum := sha256.Sum256(fmt.Appendf(nil, "%q", words))

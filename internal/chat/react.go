@@ -80,6 +80,9 @@ func mark(ctx context.Context, tx pgx.Tx, room, seq int64) error {
 	return pg.Fault(err)
 }
 
+// IsEmoji tells whether a text can be a reaction, for who brings rooms from elsewhere.
+func IsEmoji(s string) bool { return isEmoji(s) }
+
 // isEmoji tells whether a text is one emoji (Unicode TS #51, ED-17): a flag, a keycap, or pictures that are joined to one, each with its
 // form, skin or tags. Which pictures are drawn is the reader's machine's to know; what is surely none is refused.
 func isEmoji(s string) bool {

@@ -37,6 +37,8 @@ type commands struct {
 	Undelete     undeleteCmd     `cmd:"" help:"${help_undelete}"`
 	Trail        trailCmd        `cmd:"" help:"${help_trail}"`
 	Retain       retainCmd       `cmd:"" help:"${help_retain}"`
+	Export       exportCmd       `cmd:"" help:"${help_export}"`
+	Import       importCmd       `cmd:"" help:"${help_import}"`
 	Env          envCmd          `cmd:"" help:"${help_env}"`
 	Backup       backupCmd       `cmd:"" help:"${help_backup}"`
 	Backups      backupsCmd      `cmd:"" help:"${help_backups}"`

@@ -129,6 +129,11 @@ func (c *setupLinkCmd) Run(ctx context.Context, t *terminal) error {
 
 // openHouse opens the database of a house as its application does: the one in the data folder, or the one at a DSN.
 func openHouse(ctx context.Context, data, dsn string) (*pg.Pool, error) {
+	return openHouseFor(ctx, data, dsn, 1)
+}
+
+// openHouseFor is openHouse for so many connections.
+func openHouseFor(ctx context.Context, data, dsn string, conns int32) (*pg.Pool, error) {
 	if dsn == "" {
 		own, err := cluster.New(data, cluster.Installation{}, cluster.Options{})
 		if err == nil {
@@ -142,7 +147,7 @@ func openHouse(ctx context.Context, data, dsn string) (*pg.Pool, error) {
 	} else if saved != nil {
 		dsn = saved.App
 	}
-	return pg.Open(ctx, dsn, pg.Options{MaxConns: 1})
+	return pg.Open(ctx, dsn, pg.Options{MaxConns: conns})
 }
 
 // passwordCmd gives somebody who has forgotten theirs a new password.

@@ -73,8 +73,8 @@ func (s *Store) Begin(ctx context.Context, person int64, d Draft) (Upload, error
 	now, _, err := pg.One[taken](ctx, s.db, `
 		SELECT (SELECT coalesce(sum(c.size), 0) FROM chat.file f JOIN chat.content c ON c.id = f.content_id WHERE f.person_id = $1)::bigint
 		     + (SELECT coalesce(sum(u.size), 0) FROM chat.upload u WHERE u.person_id = $1 AND NOT EXISTS (SELECT FROM chat.file f WHERE f.content_id = u.content_id AND f.person_id = $1))::bigint,
-		       (SELECT coalesce(sum(size), 0) FROM chat.content)::bigint,
-		       (SELECT count(*) FROM chat.upload WHERE person_id = $1 AND NOT done)::int`, person)
+		       CASE WHEN $2 THEN (SELECT coalesce(sum(size), 0) FROM chat.content) ELSE 0 END::bigint,
+		       (SELECT count(*) FROM chat.upload WHERE person_id = $1 AND NOT done)::int`, person, s.limits.House > 0)
 	switch {
 	case err != nil:
 		return Upload{}, err

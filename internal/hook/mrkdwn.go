@@ -10,6 +10,12 @@ import (
 // Slack's mrkdwn and our Markdown (CommonMark) say much alike: what differs is brought over, and all else is left as it is, since many who send to Slack's address send
 // Markdown.
 
+// FromMrkdwn is a text of Slack's as Markdown, for who brings rooms from there.
+func FromMrkdwn(s string) string { return fromMrkdwn(s) }
+
+// Anchor is a link in Markdown; the label alone where the address is none of the web.
+func Anchor(label, to string) string { return anchor(label, to) }
+
 // fromMrkdwn is a text of Slack's as Markdown.
 func fromMrkdwn(s string) string {
 	s = strings.ReplaceAll(s, "\r\n", "\n")

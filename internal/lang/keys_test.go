@@ -33,6 +33,12 @@ var (
 		"cli.tables.kind_":    {"gone", "changed", "new"},
 		"cli.tables.sure_":    {"merge", "replace"},
 		"cli.doctor.":         {"root", "shell"},
+		"move.page.":          {"title", "as_of", "people", "messages", "room", "kind", "topic", "count", "all", "pages", "nothing", "members", "earlier", "later", "bot", "edited", "pinned", "aloud", "deleted"},
+		"move.page.kind_":     {"public", "private", "direct", "ops"},
+		"move.why.":           {"ops"},
+		"move.note.":          {"empty", "emoji", "marks", "pins", "notices", "nobody", "rootless", "twice", "files_gone", "files_links", "files_missing"},
+		"cli.move.from_":      {"howdah", "slack", "mattermost"},
+		"cli.move.step_":      {"look", "lines", "html", "files", "room"},
 		"cli.kong.":           {"usage", "flags", "commands", "arguments", "context", "more"},
 	}
 )

@@ -71,6 +71,9 @@ func render(body string, handles []string) string {
 	return renderWords(body, handles)
 }
 
+// Markdown is a message's Markdown as the pages show it, for who writes pages of their own (howdah export).
+func Markdown(body string, handles []string) string { return render(body, handles) }
+
 func renderWords(body string, handles []string) string {
 	if wordsOnly(body) {
 		return "<p>" + body + "</p>\n"

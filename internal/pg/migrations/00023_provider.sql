@@ -1,9 +1,7 @@
 -- +goose Up
 
--- IF NOT EXISTS: for a short time this was number 23, which a house that had 26 already would have refused.
-
 -- Who signs in with an OpenID Connect provider: issuer and subject together are one person for ever, names and addresses are not.
-CREATE TABLE IF NOT EXISTS account.identity (
+CREATE TABLE account.identity (
     id        bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     person_id bigint NOT NULL REFERENCES account.person (id) ON DELETE CASCADE,
     issuer    text NOT NULL,
@@ -13,4 +11,4 @@ CREATE TABLE IF NOT EXISTS account.identity (
     used_at   timestamptz,
     UNIQUE (issuer, subject)
 );
-CREATE INDEX IF NOT EXISTS identity_person ON account.identity (person_id);
+CREATE INDEX identity_person ON account.identity (person_id);
