@@ -299,9 +299,13 @@ func (c *Cluster) single(ctx context.Context, data, database, statements string)
 
 // MakeSuperuser makes a role that may log in and do everything, in a cluster that does not run: one that was copied to be looked at, and whose roles nobody knows. It gives the
 // database in which it was made, which the role may enter: template1, or postgres where somebody has dropped that. No role may have the name yet; it is put between quotes as it is.
-func (c *Cluster) MakeSuperuser(ctx context.Context, role string) (database string, err error) {
+func (c *Cluster) MakeSuperuser(ctx context.Context, role, password string) (database string, err error) {
+	verifier, err := ScramVerifier(password)
+	if err != nil {
+		return "", err
+	}
 	for _, database := range []string{"template1", "postgres"} {
-		single := c.single(ctx, c.data(), database, `CREATE ROLE "`+role+`" SUPERUSER LOGIN;`+"\n\n"+
+		single := c.single(ctx, c.data(), database, `CREATE ROLE "`+role+`" SUPERUSER LOGIN PASSWORD '`+verifier+"';\n\n"+
 			`UPDATE pg_database SET datallowconn = true WHERE datname = current_database();`+"\n\n")
 		if single == nil {
 			return database, nil

@@ -12,6 +12,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"time"
 
@@ -75,7 +76,7 @@ func (x *exam) programs() error {
 			x.find(keeper.Critical, fault.New(fault.NotFound, "doctor.program", fault.Args{"name": name, "dir": in.Bin}), apt(fmt.Sprintf("apt-get install --reinstall postgresql-client-%d postgresql-%d", in.Version.Major, in.Version.Major))...)
 		}
 	}
-	if !in.PgAudit {
+	if !in.PgAudit && runtime.GOOS != "windows" { // where it cannot be had; howdah audit check says what is not seen without it
 		x.find(keeper.Warning, fault.New(fault.NotFound, "cluster.no_pgaudit"), apt(fmt.Sprintf("apt-get install postgresql-%d-pgaudit", in.Version.Major), restart)...)
 	}
 	if x.Cluster != nil {

@@ -296,11 +296,12 @@ func revive(ctx context.Context, done *Recovered, dir string, to RecoverOptions)
 	}
 	// A role of our own: which superusers there are, whether they may log in, and what is set for them, is the cluster's affair.
 	role := drillPrefix + strings.ToLower(rand.Text()[:12])
-	database, err := c.MakeSuperuser(ctx, role)
+	password := rand.Text()
+	database, err := c.MakeSuperuser(ctx, role, password)
 	if err != nil {
 		return Server{}, err
 	}
-	return Server{DSN: where + " user=" + role + " dbname=" + database + " sslmode=disable", Programs: to.Installation}, c.Start(ctx)
+	return Server{DSN: where + " user=" + role + " password=" + password + " dbname=" + database + " sslmode=disable", Programs: to.Installation}, c.Start(ctx)
 }
 
 // keepLog keeps the end of the server's log that a fault names: the file goes with all the rest.
@@ -434,8 +435,8 @@ func removeTree(ctx context.Context, dir string) error {
 	}
 }
 
-// letUsIn lets us, and nobody who may not enter the folder of the socket, into a restored cluster, which shall do nothing but answer us. It gives the way in. The folder is named in dir, so
-// that it is found when we are killed.
+// letUsIn lets us, who know a password, into a restored cluster, which shall do nothing but answer us; where there are sockets, also nobody who may not enter their folder. It gives the way in.
+// The folder is named in dir, so that it is found when we are killed.
 func (x *recovery) letUsIn(done *Recovered, dir string) (where string, err error) {
 	hba, ident := filepath.Join(dir, "pg_hba.conf"), filepath.Join(dir, "pg_ident.conf")
 	auto := filepath.Join(done.Data, autoConfName)
@@ -461,7 +462,7 @@ func (x *recovery) letUsIn(done *Recovered, dir string) (where string, err error
 		if err != nil {
 			return "", err
 		}
-		files[hba], where = "host all all 127.0.0.1/32 trust\n", fmt.Sprintf("host=127.0.0.1 port=%d", port)
+		files[hba], where = "host all all 127.0.0.1/32 scram-sha-256\n", fmt.Sprintf("host=127.0.0.1 port=%d", port)
 		conf = conf.with("listen_addresses", "127.0.0.1").with("port", fmt.Sprint(port))
 	} else {
 		parent := os.TempDir()
@@ -478,7 +479,7 @@ func (x *recovery) letUsIn(done *Recovered, dir string) (where string, err error
 		if err := x.own(socket); err != nil {
 			return "", err
 		}
-		files[hba], where = "local all all trust\n", "host="+socket+" port=5432"
+		files[hba], where = "local all all scram-sha-256\n", "host="+socket+" port=5432"
 		conf = conf.with("listen_addresses", "").with("port", "5432").with("unix_socket_directories", socket).with("unix_socket_permissions", "0700").with("unix_socket_group", "")
 	}
 	files[auto] = strings.Join(conf, "\n") + "\n"
