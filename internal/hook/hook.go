@@ -100,31 +100,39 @@ func (h *Hooks) MakeIncoming(ctx context.Context, me account.Person, room int64,
 	}
 	token = "hwi_" + strings.ToLower(rand.Text())
 	sum := sha256.Sum256([]byte(token))
-	err = h.rooms.Connect(ctx, me, room, func(tx pgx.Tx, seats chat.Seats) error {
+	err = h.connect(ctx, me, room, "chat.incoming", d.Name, func(tx pgx.Tx, bot int64) (account.Facts, error) {
+		return account.Facts{"kind": "incoming", "calls": d.Calls}, tx.QueryRow(ctx, `INSERT INTO chat.incoming (room_id, bot_id, name, token_hash, secret, calls, created_by) VALUES ($1, $2, $3, $4, $5, $6, $7) RETURNING id`,
+			room, bot, d.Name, sum[:], d.Secret, d.Calls, me.ID).Scan(&id)
+	})
+	if err != nil {
+		return "", 0, err
+	}
+	return token, id, nil
+}
+
+// connect makes the bot of a new way into a room or out of it, has the way stored, and notes on the trail who made it and what store says of it, in one transaction.
+func (h *Hooks) connect(ctx context.Context, me account.Person, room int64, table, name string, store func(tx pgx.Tx, bot int64) (account.Facts, error)) error {
+	return h.rooms.Connect(ctx, me, room, func(tx pgx.Tx, seats chat.Seats) error {
 		var have int
-		if err := tx.QueryRow(ctx, `SELECT count(*) FROM chat.incoming WHERE room_id = $1`, room).Scan(&have); err != nil {
+		if err := tx.QueryRow(ctx, `SELECT count(*) FROM `+table+` WHERE room_id = $1`, room).Scan(&have); err != nil {
 			return pg.Fault(err)
 		}
 		if have >= mostHooks {
 			return fault.New(fault.Conflict, "hook.many", fault.Args{"most": mostHooks})
 		}
-		bot, err := h.accounts.NewBotIn(ctx, tx, me, handleFor(d.Name), d.Name)
+		bot, err := h.accounts.NewBotIn(ctx, tx, me, handleFor(name), name)
 		if err == nil {
 			err = seats.Enter(bot)
 		}
 		if err != nil {
 			return err
 		}
-		if err := tx.QueryRow(ctx, `INSERT INTO chat.incoming (room_id, bot_id, name, token_hash, secret, calls, created_by) VALUES ($1, $2, $3, $4, $5, $6, $7) RETURNING id`,
-			room, bot.ID, d.Name, sum[:], d.Secret, d.Calls, me.ID).Scan(&id); err != nil {
-			return err
+		facts, err := store(tx, bot.ID)
+		if err != nil {
+			return pg.Fault(err)
 		}
-		return account.Note(ctx, tx, me, account.Deed{Action: account.HookMade, Person: bot.ID, Room: room, Subject: d.Name, After: account.Facts{"kind": "incoming", "calls": d.Calls}})
+		return account.Note(ctx, tx, me, account.Deed{Action: account.HookMade, Person: bot.ID, Room: room, Subject: name, After: facts})
 	})
-	if err != nil {
-		return "", 0, err
-	}
-	return token, id, nil
 }
 
 // handleFor is a handle that nobody has, for a bot of this name.

@@ -89,31 +89,14 @@ func (h *Hooks) MakeOutgoing(ctx context.Context, me account.Person, room int64,
 	var key [24]byte
 	_, _ = rand.Read(key[:]) // never fails (crypto/rand documentation)
 	secret = "whsec_" + base64.StdEncoding.EncodeToString(key[:])
-	err = h.rooms.Connect(ctx, me, room, func(tx pgx.Tx, seats chat.Seats) error {
-		var have int
-		if err := tx.QueryRow(ctx, `SELECT count(*) FROM chat.outgoing WHERE room_id = $1`, room).Scan(&have); err != nil {
-			return pg.Fault(err)
-		}
-		if have >= mostHooks {
-			return fault.New(fault.Conflict, "hook.many", fault.Args{"most": mostHooks})
-		}
-		bot, err := h.accounts.NewBotIn(ctx, tx, me, handleFor(d.Name), d.Name)
-		if err == nil {
-			err = seats.Enter(bot)
-		}
-		if err != nil {
-			return err
-		}
-		if err := tx.QueryRow(ctx, `INSERT INTO chat.outgoing (room_id, bot_id, name, url, secret, hears, word, created_by, cursor)
+	facts := account.Facts{"kind": "outgoing", "hears": d.Hears}
+	if to, err := url.Parse(d.URL); err == nil {
+		facts["host"] = to.Host // the rest may be secret
+	}
+	err = h.connect(ctx, me, room, "chat.outgoing", d.Name, func(tx pgx.Tx, bot int64) (account.Facts, error) {
+		return facts, tx.QueryRow(ctx, `INSERT INTO chat.outgoing (room_id, bot_id, name, url, secret, hears, word, created_by, cursor)
 			SELECT $1, $2, $3, $4, $5, $6, $7, $8, seq FROM chat.room WHERE id = $1 RETURNING id`,
-			room, bot.ID, d.Name, d.URL, secret, d.Hears, d.Word, me.ID).Scan(&id); err != nil {
-			return pg.Fault(err)
-		}
-		after := account.Facts{"kind": "outgoing", "hears": d.Hears}
-		if to, err := url.Parse(d.URL); err == nil {
-			after["host"] = to.Host // the rest may be secret
-		}
-		return account.Note(ctx, tx, me, account.Deed{Action: account.HookMade, Person: bot.ID, Room: room, Subject: d.Name, After: after})
+			room, bot, d.Name, d.URL, secret, d.Hears, d.Word, me.ID).Scan(&id)
 	})
 	if err != nil {
 		return "", 0, err
