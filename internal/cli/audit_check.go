@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net"
+	"runtime"
 	"strings"
 
 	"github.com/jackc/pgx/v5"
@@ -139,6 +140,9 @@ func (t *terminal) mending(steps []check.Step) string {
 	for _, s := range steps {
 		switch {
 		case s.SQL != "":
+			if in == "" && runtime.GOOS != "windows" {
+				b = append(b, t.lang.T("cli.audit.check.psql"))
+			}
 			if s.Database != in {
 				in = s.Database
 				b = append(b, `\connect `+pgx.Identifier{in}.Sanitize())
@@ -151,7 +155,11 @@ func (t *terminal) mending(steps []check.Step) string {
 		case s.File != "":
 			b = append(b, t.lang.T("cli.audit.check.line", fault.Args{"file": s.File, "line": s.Line}), s.Text)
 		case s.Restart:
-			b = append(b, t.lang.T("cli.audit.check.restart"))
+			command := "systemctl restart howdah"
+			if runtime.GOOS == "windows" {
+				command = "Restart-Service howdah"
+			}
+			b = append(b, t.lang.T("cli.audit.check.restart", fault.Args{"command": command}))
 		}
 	}
 	return strings.Join(b, "\n")

@@ -26,8 +26,12 @@ import (
 	"howdah/internal/fault"
 )
 
-// wingetPostgres is installed where there is no PostgreSQL.
-const wingetPostgres = "PostgreSQL.PostgreSQL.17"
+// wingetPostgres is installed where there is no PostgreSQL. Unattended, its installer also starts a server of its own as the service wingetService, whose superuser's password everybody knows
+// (https://www.enterprisedb.com/docs/guides/dev-guides/deploy/windows/): nobody wants that one.
+const (
+	wingetPostgres = "PostgreSQL.PostgreSQL.17"
+	wingetService  = "postgresql-x64-17"
+)
 
 // serviceAccount is who the service runs as: one that Windows makes for it, with no password and few rights.
 const serviceAccount = `NT SERVICE\` + serviceName
@@ -66,6 +70,24 @@ func command(argv ...string) step {
 		}
 		return nil
 	}}
+}
+
+// unneeded is a command about a service that need not be there, or need not run.
+func unneeded(argv ...string) step {
+	s := command(argv...)
+	do := s.run
+	s.run = func(ctx context.Context) error {
+		err := do(ctx)
+		var ended *exec.ExitError
+		if errors.As(err, &ended) {
+			switch windows.Errno(ended.ExitCode()) { //nolint:gosec // sc.exe ends with Windows' error
+			case windows.ERROR_SERVICE_DOES_NOT_EXIST, windows.ERROR_SERVICE_NOT_ACTIVE:
+				return nil
+			}
+		}
+		return err
+	}
+	return s
 }
 
 func (c *installCmd) steps(ctx context.Context, t *terminal) (steps []step, err error) {
@@ -108,7 +130,8 @@ func (c *installCmd) steps(ctx context.Context, t *terminal) (steps []step, err 
 	case c.PgZip != "":
 		steps = append(steps, step{"tar -xf " + cluster.Word(c.PgZip) + " -C " + cluster.Word(pgsql), func(context.Context) error { return unpack(c.PgZip, pgsql) }})
 	case err != nil && c.PgBin == "" && fault.Is(err, fault.NotFound):
-		steps = append(steps, command("winget", "install", "--exact", "--id", wingetPostgres, "--accept-source-agreements", "--accept-package-agreements"))
+		steps = append(steps, command("winget", "install", "--exact", "--id", wingetPostgres, "--accept-source-agreements", "--accept-package-agreements"),
+			unneeded("sc.exe", "config", wingetService, "start=", "disabled"), unneeded("sc.exe", "stop", wingetService))
 	case err != nil:
 		return nil, err
 	}
@@ -155,7 +178,13 @@ func (c *installCmd) steps(ctx context.Context, t *terminal) (steps []step, err 
 		command("sc.exe", "failure", serviceName, "reset=", "86400", "actions=", "restart/2000/restart/10000/restart/60000"),
 		step{"sc.exe failureflag " + serviceName + " 1", restartAfterErrors},
 		step{"sc.exe preshutdown " + serviceName + fmt.Sprintf(" %d", lastWords.Milliseconds()), waitForLastWords},
-		command("icacls", system, "/grant:r", serviceAccount+":(OI)(CI)F")) // known since it was made
+		// Known since it was made. It writes its data and its log, and not what administrators' commands go by: that names programs.
+		command("icacls", system, "/grant:r", serviceAccount+":(OI)(CI)RX"),
+		step{"mkdir " + cluster.Word(filepath.Dir(logFile())), func(context.Context) error { return os.MkdirAll(filepath.Dir(logFile()), 0o700) }},
+		command("icacls", filepath.Dir(logFile()), "/grant:r", serviceAccount+":(OI)(CI)F"))
+	if under(system, c.Data) {
+		steps = append(steps, command("icacls", c.Data, "/grant:r", serviceAccount+":(OI)(CI)F"))
+	}
 	if apart {
 		steps = append(steps, command("icacls", c.Data, "/grant:r", serviceAccount+":(OI)(CI)F"))
 	}
@@ -231,7 +260,7 @@ func (c *installCmd) welcome(ctx context.Context, t *terminal) error {
 			return nil
 		}
 		if _, running := serviceState(); !running {
-			return fault.New(fault.Unavailable, "cli.install.service", fault.Args{"log": filepath.Join(config.SystemDir(), "howdah.log")})
+			return fault.New(fault.Unavailable, "cli.install.service", fault.Args{"log": logFile()})
 		}
 		select {
 		case <-ctx.Done():

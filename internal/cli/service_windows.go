@@ -20,13 +20,16 @@ const asService = "as-service"
 // mostLog is from which size on the service's log is put aside at a start, in bytes.
 const mostLog = 16 << 20
 
+// logFile is where the service's log is: in a folder of its own, for it may write nothing beside the configuration.
+func logFile() string { return filepath.Join(config.SystemDir(), "log", "howdah.log") }
+
 // service makes a process that Windows' service manager has started a service: ctx ends when that asks for it, or when the machine shuts down. Such a process has no terminal:
 // what it says goes to a file beside the configuration. ended has to be called last, with the exit code.
 func service(ctx context.Context, args []string) (_ context.Context, rest []string, log io.Writer, ended func(code int)) {
 	if len(args) == 0 || args[0] != asService { // who the parent of a process is, is told differently by each Windows
 		return ctx, args, nil, func(int) {}
 	}
-	path := filepath.Join(config.SystemDir(), "howdah.log")
+	path := logFile()
 	if st, err := os.Stat(path); err == nil && st.Size() > mostLog {
 		_ = os.Rename(path, path+".1")
 	}

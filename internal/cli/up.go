@@ -117,6 +117,9 @@ func (c *upCmd) Run(ctx context.Context, t *terminal, sources *config.Sources) (
 		return err
 	}
 	if !held {
+		if os.Getenv("NOTIFY_SOCKET") != "" { // who waits for us to be ready would wait for ever
+			return alreadyRuns(dir)
+		}
 		return t.attach(ctx, dir)
 	}
 	defer running.release()
@@ -131,6 +134,7 @@ func (c *upCmd) Run(ctx context.Context, t *terminal, sources *config.Sources) (
 		if options.Keeping, err = c.keepingOf(program); err != nil {
 			return err
 		}
+		options.Keeping.Told = func(s *keeper.Status) { tellSystemd("STATUS=" + t.summary(s)) }
 		options.Cluster, err = cluster.New(dir, in, cluster.Options{Account: account, Port: c.PgPort, Settings: archiveSettings(program, dir, in.Version.Major, c.Stream.Stream)})
 		if err != nil {
 			return err

@@ -58,9 +58,9 @@ type Keeper struct {
 	Recipient      []string `help:"${help_recipient}" placeholder:"age1...|FILE"`
 	Identity       string   `help:"${help_identity}" placeholder:"FILE"`
 	Compression    string   `help:"${help_compression}" enum:"normal,fast,better,best" default:"normal"`
-	S3AccessKey    string   `name:"s3-access-key" hidden:""`
-	S3SecretKey    string   `name:"s3-secret-key" hidden:""`
-	S3SessionToken string   `name:"s3-session-token" hidden:""`
+	S3AccessKey    string   `name:"s3-access-key" env:"HOWDAH_S3_ACCESS_KEY" hidden:""` // kong would put a _ before the digit
+	S3SecretKey    string   `name:"s3-secret-key" env:"HOWDAH_S3_SECRET_KEY" hidden:""`
+	S3SessionToken string   `name:"s3-session-token" env:"HOWDAH_S3_SESSION_TOKEN" hidden:""`
 }
 
 // Retention says what is kept of backups.

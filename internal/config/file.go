@@ -65,8 +65,8 @@ type Sources struct {
 // trusted stands in for Trusted in tests.
 var trusted = Trusted
 
-// Open reads those of the files that exist. What one says that this account may not read is not known: it is in Closed. The system's own is refused where
-// it may be anybody's.
+// Open reads those of the files that exist. What one says that this account may not read is not known: it is in Closed. One that somebody else has made, or
+// could have written, is refused: it names programs.
 func (s *Sources) Open(files ...string) (kong.Option, error) {
 	var all []kong.Resolver
 	for _, name := range files {
@@ -81,7 +81,8 @@ func (s *Sources) Open(files ...string) (kong.Option, error) {
 		if err != nil {
 			return nil, fault.Wrap(err, fault.Invalid, "config.syntax", fault.Args{"message": err.Error()})
 		}
-		if name == Files[0] && (!trusted(filepath.Dir(name)) || !trusted(name)) { // it is open, so that nobody puts another in its place
+		// It is open, so that nobody puts another in its place. Of the folder that we are called in, only the file counts.
+		if !trusted(name) || name == Files[0] && !trusted(filepath.Dir(name)) {
 			f.Close()
 			return nil, fault.New(fault.Forbidden, "config.foreign", fault.Args{"file": name})
 		}

@@ -43,7 +43,15 @@ func (x *exam) judgeService(shown string) {
 			unit[name] = value
 		}
 	}
-	if unit["LoadState"] != "loaded" {
+	switch state := unit["LoadState"]; state {
+	case "loaded":
+	case "", "not-found":
+		return
+	case "masked":
+		x.find(keeper.Critical, fault.New(fault.Unavailable, "doctor.service_masked"), root(serviceUnmask), root(serviceStart))
+		return
+	default: // bad-setting, error: somebody's drop-in
+		x.find(keeper.Critical, fault.New(fault.Unavailable, "doctor.service_unit", fault.Args{"state": state}), root(serviceLog), root(serviceRevert), root(serviceRestart))
 		return
 	}
 	switch {
@@ -55,6 +63,9 @@ func (x *exam) judgeService(shown string) {
 		x.find(keeper.Critical, f, root(serviceLog), root(serviceRestart))
 	case unit["ActiveState"] == "inactive":
 		x.find(keeper.Critical, fault.New(fault.Unavailable, "doctor.service_off"), root(serviceStart))
+	}
+	if unit["ActiveState"] == "activating" && unit["SubState"] == "start" {
+		x.find(keeper.Warning, fault.New(fault.Unavailable, "doctor.service_starting"), root(serviceLog))
 	}
 	if unit["UnitFileState"] == "disabled" {
 		x.find(keeper.Warning, fault.New(fault.Unavailable, "doctor.service_disabled"), root(serviceEnable))
@@ -133,7 +144,7 @@ func (x *exam) files() error {
 
 // freshPasswords are the steps that give the house's roles new passwords: howdah up does, when the old ones are gone.
 func (x *exam) freshPasswords() []Step {
-	down := shell("rm -f " + quoted(filepath.Join(x.Cluster.Dir(), "secrets.json")))
+	down := shell(removing(filepath.Join(x.Cluster.Dir(), "secrets.json")))
 	down.Down = true
 	return []Step{down, restart}
 }
@@ -186,14 +197,14 @@ const clockAhead = 2 * time.Minute
 // clock looks whether it can be believed.
 func (x *exam) clock() error {
 	if unsynchronized() {
-		x.find(keeper.Warning, fault.New(fault.Unavailable, "doctor.clock_unset"), root("timedatectl set-ntp true || apt-get install --no-remove systemd-timesyncd"))
+		x.find(keeper.Warning, fault.New(fault.Unavailable, "doctor.clock_unset"), root(setClock))
 	}
 	if x.Cluster == nil {
 		return nil
 	}
 	// PostgreSQL writes it all the time.
 	if st, err := os.Stat(filepath.Join(x.Cluster.DataDir(), "global", "pg_control")); err == nil && st.ModTime().Sub(x.now) > clockAhead {
-		x.find(keeper.Critical, fault.New(fault.Conflict, "doctor.clock_back", fault.Args{"now": keeper.Moment(x.now), "written": keeper.Moment(st.ModTime())}), root("timedatectl set-ntp true"))
+		x.find(keeper.Critical, fault.New(fault.Conflict, "doctor.clock_back", fault.Args{"now": keeper.Moment(x.now), "written": keeper.Moment(st.ModTime())}), root(setClock))
 	}
 	return nil
 }

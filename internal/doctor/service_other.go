@@ -16,7 +16,13 @@ const (
 	serviceStart   = "systemctl start howdah"
 	serviceRestart = "systemctl restart howdah"
 	serviceEnable  = "systemctl enable howdah"
+	serviceUnmask  = "systemctl unmask howdah"
+	serviceRevert  = "systemctl revert howdah" // to what the package has brought
+	setClock       = "timedatectl set-ntp true || apt-get install --no-remove systemd-timesyncd"
 )
+
+// removing is a command that removes a file.
+func removing(file string) string { return "rm -f " + quoted(file) }
 
 // serviceShown asks systemd for the package's unit; "" where systemd does not run the system.
 func serviceShown(ctx context.Context) (string, error) {

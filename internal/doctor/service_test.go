@@ -13,6 +13,9 @@ func TestTheServicesStateIsJudged(t *testing.T) {
 		"LoadState=loaded\nActiveState=failed\nUnitFileState=enabled\nNRestarts=5\n":                            {"doctor.service_failed"},
 		"LoadState=loaded\nActiveState=activating\nSubState=auto-restart\nUnitFileState=enabled\nNRestarts=9\n": {"doctor.service_failed"},
 		"LoadState=loaded\nActiveState=failed\n":                                                                {"doctor.service_ended"},
+		"LoadState=masked\nActiveState=inactive\nUnitFileState=masked\nNRestarts=0\n":                           {"doctor.service_masked"},
+		"LoadState=bad-setting\nActiveState=inactive\nUnitFileState=enabled\nNRestarts=0\n":                     {"doctor.service_unit"},
+		"LoadState=loaded\nActiveState=activating\nSubState=start\nUnitFileState=enabled\nNRestarts=0\n":        {"doctor.service_starting"},
 		"LoadState=loaded\nActiveState=inactive\nUnitFileState=disabled\nNRestarts=0\n":                         {"doctor.service_off", "doctor.service_disabled"},
 	} {
 		x := &exam{report: &Report{}}

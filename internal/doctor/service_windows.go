@@ -3,6 +3,7 @@ package doctor
 import (
 	"context"
 	"errors"
+	"strings"
 	"unsafe"
 
 	"golang.org/x/sys/windows"
@@ -14,11 +15,19 @@ import (
 
 // What an administrator types about the service, in PowerShell.
 const (
-	serviceLog     = `Get-Content -Tail 50 "$env:ProgramData\Howdah\howdah.log"`
+	serviceLog     = `Get-Content -Tail 50 "$env:ProgramData\Howdah\log\howdah.log"`
 	serviceStart   = "Start-Service howdah"
 	serviceRestart = "Restart-Service howdah"
 	serviceEnable  = "sc.exe config howdah start= auto"
+	serviceUnmask  = serviceEnable
+	serviceRevert  = "howdah install"
+	setClock       = "w32tm /resync"
 )
+
+// removing is a command that removes a file.
+func removing(file string) string {
+	return "Remove-Item -Force -LiteralPath '" + strings.ReplaceAll(file, "'", "''") + "'"
+}
 
 // serviceShown asks the service manager, which takes no rights, and says it in systemd's words; "" where there is no service.
 func serviceShown(context.Context) (string, error) {

@@ -28,6 +28,8 @@ type Keeping struct {
 	Flags       []string // what commands of the keeper need beside their own, to find the same house and repos
 	// Recover has another process recover (howdah recover ARGS) and is told each line that it says; nil: nobody can.
 	Recover func(ctx context.Context, args []string, line func([]byte)) error
+	// Told hears how it is kept, about every minute; nil: nobody wants to know.
+	Told func(*keeper.Status)
 	// Drill makes a drill of one of the repos.
 	Drill func(ctx context.Context, address string) (report string, err error)
 }
@@ -145,6 +147,9 @@ func (s *Server) lookAfter(ctx context.Context) {
 		}
 		if status := keeper.Look(ctx, opt); ctx.Err() == nil {
 			s.kept.Store(status)
+			if k.Told != nil {
+				k.Told(status)
+			}
 		}
 		select {
 		case <-ctx.Done():
