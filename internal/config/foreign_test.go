@@ -19,9 +19,9 @@ func TestAConfigurationThatSomebodyElseMadeIsRefused(t *testing.T) {
 		mode  os.FileMode
 		fine  bool
 	}{
-		"ours":                          {os.Geteuid(), 0o644, true},
+		"ours":                           {os.Geteuid(), 0o644, true},
 		"ours, and anybody may write it": {os.Geteuid(), 0o666, false},
-		"somebody else's":               {nobody, 0o644, false},
+		"somebody else's":                {nobody, 0o644, false},
 	} {
 		name := filepath.Join(t.TempDir(), FileName)
 		if err := os.WriteFile(name, []byte("pg-bin = \"/tmp/bin\"\n"), 0o600); err != nil {
