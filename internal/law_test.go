@@ -17,6 +17,7 @@ var nevers = map[string][]string{
 	"cluster":       {"pg", "config", "lang", "account", "chat", "audit", "web", "server", "cli"},
 	"pg":            {"cluster", "config", "lang", "account", "chat", "audit", "web", "server", "cli"},
 	"outside":       {"lang", "config", "pg", "cluster", "keeper", "account", "chat", "audit", "alert", "web", "server", "cli"},
+	"mail":          {"pg", "cluster", "keeper", "config", "lang", "account", "chat", "audit", "alert", "web", "server", "cli"},
 	"openid":        {"pg", "cluster", "keeper", "config", "lang", "account", "chat", "audit", "alert", "web", "server", "cli"},
 	"search":        {"pg", "cluster", "config", "lang", "account", "chat", "audit", "web", "server", "cli"},
 	"card":          {"cluster", "keeper", "config", "lang", "tell", "hook", "audit", "alert", "web", "server", "cli"},

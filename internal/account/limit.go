@@ -21,10 +21,10 @@ type allowance struct {
 //
 // A password: ten times at once, then once every six seconds: from an address, and for an account from all unknown browsers together, which is 14,400 tries a day whoever guesses. A browser in
 // which somebody has signed in before has tries of its own, so nobody is locked out of where they always are. A code of six digits is one of a million, and three of them hold: 720 tries a
-// day find it once in a year. A passkey cannot be guessed; a sign-in that is begun with one from an address, which an office shares, only costs a challenge.
-type allowances struct{ password, code, passkey allowance }
+// day find it once in a year. A passkey cannot be guessed; a sign-in that is begun with one from an address, which an office shares, only costs a challenge. A letter is somebody else's time: five at once, then one in ten minutes, for who asks and for whom it is, and more for an address, which an office shares.
+type allowances struct{ password, code, passkey, mail, forgot, forgotFrom allowance }
 
-var usual = allowances{password: allowance{10, 6 * time.Second}, code: allowance{5, 2 * time.Minute}, passkey: allowance{60, time.Second}}
+var usual = allowances{password: allowance{10, 6 * time.Second}, code: allowance{5, 2 * time.Minute}, passkey: allowance{60, time.Second}, mail: allowance{5, 10 * time.Minute}, forgot: allowance{5, 10 * time.Minute}, forgotFrom: allowance{20, time.Minute}}
 
 // Rows of the table account.try at most; those that matter least go first.
 const mostTries = 100_000

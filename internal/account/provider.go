@@ -215,6 +215,9 @@ func (a *Accounts) FinishProvider(ctx context.Context, name string, answer url.V
 				back.Person = person
 				return err
 			}
+			if err := notePerson(ctx, tx, person, LinkUsed, person, nil, Facts{"by": p.Label}); err != nil {
+				return err
+			}
 		case known:
 			if person.Disabled {
 				return fault.New(fault.Forbidden, "account.provider_closed")
@@ -224,6 +227,9 @@ func (a *Accounts) FinishProvider(ctx context.Context, name string, answer url.V
 		default:
 			if person, err = a.newcomer(ctx, tx, p, who); err == nil {
 				back.New = true
+				err = notePerson(ctx, tx, person, PersonMade, person, nil, Facts{"role": person.Role, "by": p.Label})
+			}
+			if err == nil {
 				err = welcome(ctx, tx, person)
 			}
 			if err != nil {
@@ -257,6 +263,9 @@ func follow(ctx context.Context, tx pgx.Tx, p Provider, person *Person, groups [
 		return None, err
 	}
 	was, person.Role = person.Role, role
+	if err := notePerson(ctx, tx, Person{}, PersonRole, *person, Facts{"role": was}, Facts{"role": role, "by": p.Label}); err != nil {
+		return None, err
+	}
 	return was, revokeLinks(ctx, tx, person.ID, role)
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"net/url"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/jackc/pgx/v5"
@@ -258,4 +259,39 @@ func TestNobodyComesByAProviderBeforeThereIsAnOwner(t *testing.T) {
 	if done, err := h.IsSetUp(t.Context()); done || err != nil {
 		t.Error("set up by a provider", err)
 	}
+}
+
+// FuzzLikeHandle: whatever a provider calls somebody, the handle made of it is one, or there is none.
+func FuzzLikeHandle(f *testing.F) {
+	for _, words := range []string{"ada", "Ada Lovelace", "林小薇", "a@b", "...", "here", "\u202e", "ﬁfi", "É-è"} {
+		f.Add(words)
+	}
+	f.Fuzz(func(t *testing.T, words string) {
+		handle := likeHandle(words)
+		if handle == "" {
+			return
+		}
+		if again, err := Handle(handle); err != nil || again != handle || CallsAll(handle) != "" {
+			t.Errorf("%q: %q %v", words, handle, err)
+		}
+		if more, err := Handle(handle + "9999"); err != nil || more != handle+"9999" {
+			t.Errorf("%q: no room for a number behind %q: %v", words, handle, err)
+		}
+	})
+}
+
+// FuzzMailAddress: what is taken for an address can stand in a letter's head, and is its own form.
+func FuzzMailAddress(f *testing.F) {
+	for _, raw := range []string{"ada@example.org", "Ada <ada@example.org>", "a@b\r\nBcc: c@d.e", `"a b"@example.org`, "ä@例え.jp", "a@[127.0.0.1]", "a@localhost"} {
+		f.Add(raw)
+	}
+	f.Fuzz(func(t *testing.T, raw string) {
+		address, err := MailAddress(raw)
+		if err != nil {
+			return
+		}
+		if again, err := MailAddress(address); err != nil || again != address || strings.ContainsAny(address, " \r\n<>\"\x00") || strings.Count(address, "@") < 1 {
+			t.Errorf("%q: %q %q %v", raw, address, again, err)
+		}
+	})
 }

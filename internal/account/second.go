@@ -243,9 +243,12 @@ func removeCodes(ctx context.Context, tx pgx.Tx, person int64) error {
 	return nil
 }
 
-// removeFactors leaves somebody their password alone: whoever had got in may have added a passkey of theirs, or connected a provider. Who has no password keeps the provider.
+// removeFactors leaves somebody their password alone: whoever had got in may have added a passkey or an address of theirs, or connected a provider. Who has no password keeps the provider.
 func removeFactors(ctx context.Context, tx pgx.Tx, person int64) error {
 	if _, err := tx.Exec(ctx, `DELETE FROM account.passkey WHERE person_id = $1`, person); err != nil {
+		return err
+	}
+	if _, err := tx.Exec(ctx, `DELETE FROM account.mailbox WHERE person_id = $1`, person); err != nil {
 		return err
 	}
 	if _, err := tx.Exec(ctx, `DELETE FROM account.identity i USING account.person p WHERE i.person_id = $1 AND p.id = $1 AND p.password_hash <> $2`, person, nobody); err != nil {

@@ -278,18 +278,11 @@ func (r *Receiver) Check() error {
 			return wrong("secret")
 		}
 	case Mail:
-		if r.TLS == "" {
-			r.TLS = "starttls"
+		server := r.mailServer()
+		if key := server.Check(); key != "" {
+			return wrong(key)
 		}
-		if _, _, err := r.mailServer(); err != nil {
-			return wrong("server")
-		}
-		if !slices.Contains([]string{"starttls", "tls", "none"}, r.TLS) {
-			return wrong("tls")
-		}
-		if _, err := mail.ParseAddress(r.From); err != nil {
-			return wrong("from")
-		}
+		r.TLS = server.TLS
 		if len(r.To) == 0 {
 			return wrong("to")
 		}
@@ -297,12 +290,6 @@ func (r *Receiver) Check() error {
 			if _, err := mail.ParseAddress(to); err != nil {
 				return wrong("to")
 			}
-		}
-		if (r.User == "") != (r.Password == "") {
-			return wrong("password")
-		}
-		if r.User != "" && r.TLS == "none" {
-			return wrong("tls") // a password that anybody on the way can read
 		}
 	case Command:
 		if len(r.Command) == 0 || !filepath.IsAbs(r.Command[0]) {

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -15,6 +16,7 @@ import (
 	"howdah/internal/fault"
 	"howdah/internal/keeper"
 	"howdah/internal/lang"
+	"howdah/internal/mail"
 	"howdah/internal/server"
 )
 
@@ -27,6 +29,7 @@ type alertCmd struct {
 type alertTestCmd struct {
 	config.House
 	config.Alerts
+	config.Letters
 	PublicURL config.PublicURL `name:"public-url" help:"${help_public_url}" placeholder:"URL"`
 	Name      string           `arg:"" optional:"" name:"name" help:"${help_alert_name}"`
 	JSON      bool             `name:"json" help:"${help_json}"`
@@ -43,10 +46,17 @@ var alertKeys = map[string][]string{
 }
 
 // receivers are those whom the configuration names, each complete. What they keep secret is read as whoever starts us, before root is given up.
-func receivers(tables config.Tables) ([]alert.Receiver, error) {
+func receivers(tables, post config.Tables) ([]alert.Receiver, error) {
 	var all []alert.Receiver
+	var server *mail.Server
+	if slices.ContainsFunc(tables, func(t config.Table) bool { kind, _ := t.Text("kind"); return kind == alert.Mail }) {
+		var err error
+		if server, err = mailServer(post); err != nil {
+			return nil, err
+		}
+	}
 	for i := range tables {
-		r, err := receiver(&tables[i])
+		r, err := receiver(&tables[i], server)
 		if err != nil {
 			return nil, err
 		}
@@ -58,7 +68,7 @@ func receivers(tables config.Tables) ([]alert.Receiver, error) {
 	return all, nil
 }
 
-func receiver(t *config.Table) (alert.Receiver, error) {
+func receiver(t *config.Table, house *mail.Server) (alert.Receiver, error) {
 	var r alert.Receiver
 	var wrong error
 	text := func(key string) string {
@@ -113,6 +123,12 @@ func receiver(t *config.Table) (alert.Receiver, error) {
 		r.URL = hidden
 	}
 	r.Server, r.TLS, r.User, r.Password, r.From, r.To = text("server"), text("tls"), text("user"), secret("password"), text("from"), texts("to")
+	if house != nil && r.Kind == alert.Mail { // what it does not say itself
+		if r.Server == "" && r.TLS == "" && r.User == "" && r.Password == "" {
+			r.Server, r.TLS, r.User, r.Password = house.Address, house.TLS, house.User, house.Password
+		}
+		r.From = cmp.Or(r.From, house.From)
+	}
 	r.Command, r.Socket, r.Facility = texts("command"), text("socket"), text("facility")
 	if wrong == nil {
 		wrong = r.Check()
@@ -133,7 +149,7 @@ func receiver(t *config.Table) (alert.Receiver, error) {
 
 // Run is howdah alert test.
 func (c *alertTestCmd) Run(ctx context.Context, t *terminal) error {
-	all, err := receivers(c.Alert)
+	all, err := receivers(c.Alert, c.Mail)
 	if err != nil {
 		return err
 	}

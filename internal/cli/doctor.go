@@ -19,6 +19,7 @@ import (
 	"howdah/internal/doctor"
 	"howdah/internal/fault"
 	"howdah/internal/keeper"
+	"howdah/internal/mail"
 	"howdah/internal/server"
 )
 
@@ -92,12 +93,15 @@ func (c *doctorCmd) Run(ctx context.Context, t *terminal, sources *config.Source
 type others struct {
 	receivers               []alert.Receiver
 	providers               []account.Provider
+	mail                    *mail.Server
 	receiversErr, signInErr error
+	mailErr                 error
 }
 
 func (c *upOptions) others() (o others) {
-	o.receivers, o.receiversErr = receivers(c.Alert)
+	o.receivers, o.receiversErr = receivers(c.Alert, c.Mail)
 	o.providers, o.signInErr = providers(c.SignIn)
+	o.mail, o.mailErr = mailServer(c.Mail)
 	return o
 }
 
@@ -137,6 +141,10 @@ func (c *doctorCmd) options(ctx context.Context, t *terminal, sources *config.So
 	if known.signInErr != nil {
 		o.Also = append(o.Also, doctor.Finding{Check: "sign-in", Level: keeper.Critical, Fault: fault.Of(known.signInErr)})
 	}
+	if known.mailErr != nil {
+		o.Also = append(o.Also, doctor.Finding{Check: "mail", Level: keeper.Critical, Fault: fault.Of(known.mailErr)})
+	}
+	o.Mail = known.mail
 	for _, p := range known.providers {
 		o.Providers = append(o.Providers, p.Provider)
 	}

@@ -30,6 +30,7 @@ type keepCmd struct {
 	config.Watch
 	config.Trail
 	config.Alerts
+	config.Letters
 	LogFormat string `help:"${help_log_format}" enum:"text,json" default:"text"`
 	LogLevel  string `help:"${help_log_level}" enum:"debug,info,warn,error" default:"info"`
 	UntilEOF  bool   `name:"until-eof" hidden:""` // ends with the standard input: with whoever started it
@@ -87,7 +88,7 @@ func (c *keepCmd) one(ctx context.Context, t *terminal, log *slog.Logger) error 
 	if err != nil {
 		return err
 	}
-	told, err := receivers(c.Alert) // as long as we are whoever started us: what is secret is theirs
+	told, err := receivers(c.Alert, c.Mail) // as long as we are whoever started us: what is secret is theirs
 	if err != nil {
 		return err
 	}

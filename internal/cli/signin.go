@@ -9,6 +9,7 @@ import (
 	"howdah/internal/account"
 	"howdah/internal/config"
 	"howdah/internal/fault"
+	"howdah/internal/mail"
 	"howdah/internal/openid"
 )
 
@@ -31,6 +32,32 @@ func providers(tables config.Tables) ([]account.Provider, error) {
 		all = append(all, p)
 	}
 	return all, nil
+}
+
+// mailServer is the one that the configuration names; nil where it names none.
+func mailServer(tables config.Tables) (*mail.Server, error) {
+	if len(tables) == 0 {
+		return nil, nil
+	}
+	t := &tables[0]
+	if err := t.Known([]string{"server", "tls", "user", "password-env", "password-file", "from", "timeout"}); err != nil {
+		return nil, err
+	}
+	var s mail.Server
+	var errs [6]error
+	s.Address, errs[0] = t.Text("server")
+	s.TLS, errs[1] = t.Text("tls")
+	s.User, errs[2] = t.Text("user")
+	s.Password, errs[3] = t.Secret("password")
+	s.From, errs[4] = t.Text("from")
+	s.Timeout, errs[5] = t.Time("timeout")
+	if err := errors.Join(errs[:]...); err != nil {
+		return nil, fault.Of(err)
+	}
+	if key := s.Check(); key != "" {
+		return nil, t.Wrong(key)
+	}
+	return &s, nil
 }
 
 func provider(t *config.Table) (account.Provider, error) {

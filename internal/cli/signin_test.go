@@ -87,3 +87,45 @@ client-id = "x"
 		}
 	}
 }
+
+func TestOneMailServerServesTheHouseAndItsAlerts(t *testing.T) {
+	t.Parallel()
+	read := func(file string) (config.Tables, config.Tables) {
+		t.Helper()
+		resolver, err := config.Load(strings.NewReader(file))
+		if err != nil {
+			t.Fatal(err)
+		}
+		var options struct {
+			config.Letters
+			config.Alerts
+		}
+		parser, err := kong.New(&options, kong.Resolvers(resolver), kong.Exit(func(int) {}))
+		if err == nil {
+			_, err = parser.Parse(nil)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		return options.Mail, options.Alert
+	}
+	const both = "[[alert]]\nkind = 'mail'\nto = 'ann@example.org'\n[[alert]]\nname = 'other'\nkind = 'mail'\nserver = 'mail.example.com'\nto = ['bob@example.org']\n[mail]\nserver = 'mail.example.org:2525'\ntls = 'none'\nfrom = 'h@example.org'\n"
+	post, alerts := read(both)
+	s, err := mailServer(post)
+	if err != nil || s.Address != "mail.example.org:2525" || s.Timeout == 0 {
+		t.Fatal(s, err)
+	}
+	all, err := receivers(alerts, post)
+	if err != nil || all[0].Server != s.Address || all[0].TLS != "none" || all[0].From != "h@example.org" || all[1].Server != "mail.example.com" || all[1].TLS != "starttls" || all[1].From != "h@example.org" {
+		t.Errorf("%+v %v", all, err)
+	}
+	for text, key := range map[string]string{
+		"[mail]\nserver = 'x'": "config.table_value", "[mail]\nserver = 'x'\nfrom = 'h@example.org'\nuser = 'h'": "config.table_value", "[mail]\nserver = 'x'\nfrom = 'h@example.org'\nfromm = 'h'": "config.table_key",
+		"[mail]\nserver = 'x'\nfrom = 'h@example.org'\npassword-file = '/nowhere'": "config.secret_file",
+	} {
+		post, _ := read(text)
+		if _, err := mailServer(post); !fault.HasKey(err, key) {
+			t.Errorf("%s\n%v, not %s", text, err, key)
+		}
+	}
+}

@@ -46,6 +46,7 @@ type upOptions struct {
 	config.Cover
 	config.Alerts
 	config.Providers
+	config.Letters
 	config.Digest
 	config.Trail
 	config.Outside
@@ -73,10 +74,10 @@ func (c *upCmd) Run(ctx context.Context, t *terminal, sources *config.Sources) (
 		return err
 	}
 	known := c.others() // what is secret is read before root is given up
-	if err := errors.Join(known.receiversErr, known.signInErr); err != nil {
+	if err := errors.Join(known.receiversErr, known.signInErr, known.mailErr); err != nil {
 		return fault.Of(err)
 	}
-	options := server.Options{Alerts: known.receivers, Providers: known.providers, Digest: digest, Listen: c.Listen, MetricsListen: c.MetricsListen, PublicURL: string(c.PublicURL), LinkCards: c.LinkCards == "on", Log: log, Lang: t.lang, Rules: c.OwnRules(), Cover: covered,
+	options := server.Options{Alerts: known.receivers, Providers: known.providers, Mail: known.mail, Digest: digest, Listen: c.Listen, MetricsListen: c.MetricsListen, PublicURL: string(c.PublicURL), LinkCards: c.LinkCards == "on", Log: log, Lang: t.lang, Rules: c.OwnRules(), Cover: covered,
 		Trail: audit.Keep{Age: time.Duration(c.TrailKeep), Size: int64(c.TrailSize)},
 		Files: files.Limits{File: int64(c.FileSize), Person: int64(c.FileQuota), House: int64(c.FileTotal), Refused: files.Endings(c.FileRefused)}}
 	if options.Proxies, err = web.ParseProxies(c.Proxy); err != nil {

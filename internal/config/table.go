@@ -23,8 +23,13 @@ type Providers struct {
 	SignIn Tables `name:"sign-in" env:"-" hidden:"" placeholder:"-"`
 }
 
+// Letters are the table [mail]: the server that takes letters from the house.
+type Letters struct {
+	Mail Tables `name:"mail" env:"-" hidden:"" placeholder:"-"`
+}
+
 // forms are what stands in the configuration file as tables, by key, and how they are written.
-var forms = map[string]string{"alert": "[[alert]]", "sign-in": "[[sign-in]]"}
+var forms = map[string]string{"alert": "[[alert]]", "sign-in": "[[sign-in]]", "mail": "[mail]"}
 
 // Tables are those of one key in the order of the file.
 type Tables []Table

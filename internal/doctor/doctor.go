@@ -17,6 +17,7 @@ import (
 	"howdah/internal/cluster"
 	"howdah/internal/fault"
 	"howdah/internal/keeper"
+	"howdah/internal/mail"
 	"howdah/internal/openid"
 )
 
@@ -81,6 +82,7 @@ type Options struct {
 	Secrets   []Secret
 	Receivers []alert.Receiver
 	Providers []*openid.Provider // whom people sign in with
+	Mail      *mail.Server       // takes letters from the house; nil: there is none
 	Also      []Finding          // what is known from elsewhere to be wrong
 	Flags     []string           // what a command of ours needs to find the same house; nil: nothing
 }
@@ -116,6 +118,7 @@ var table = []struct {
 	{"archive", (*exam).archive},
 	{"alerts", (*exam).alerts},
 	{"sign-in", (*exam).signIn},
+	{"mail", (*exam).mail},
 	{"audit", (*exam).audit},
 }
 

@@ -317,7 +317,7 @@ func TestWhatAMachineLacks(t *testing.T) {
 		{"mail", "alerts", "doctor.receiver", doctor.Options{Receivers: []alert.Receiver{{Name: "mail", Kind: alert.Mail, Server: gone.Listener.Addr().String()}}}},
 		{"command", "alerts", "doctor.receiver", doctor.Options{Receivers: []alert.Receiver{{Name: "run", Kind: alert.Command, Command: []string{filepath.Join(dir, "none")}}}}},
 		{"receivers", "alerts", "", doctor.Options{Receivers: []alert.Receiver{{Name: "hook", Kind: alert.Webhook, URL: well.URL + "/x"}, {Name: "run", Kind: alert.Command, Command: []string{os.Args[0]}}}}},
-		{"provider", "sign-in", "openid.away", doctor.Options{Providers: []*openid.Provider{provider}}},
+		{"provider", "sign-in", "doctor.provider", doctor.Options{Providers: []*openid.Provider{provider}}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			p := &patient{Scratch: &cluster.Scratch{Cluster: c.o.Cluster}, t: t, o: c.o}

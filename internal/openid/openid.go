@@ -44,6 +44,8 @@ type Provider struct {
 	mu    sync.Mutex
 	found *metadata
 	at    time.Time
+	fault error     // why it could not be asked ...
+	tried time.Time // ... then
 }
 
 // metadata is what a provider says of itself.
@@ -54,6 +56,7 @@ type metadata struct {
 
 const (
 	patience  = 10 * time.Second // of one request
+	again     = 10 * time.Second // from a provider that is away to the next who asks it
 	fresh     = time.Hour        // what a provider says of itself is asked again after that
 	mostBytes = 1 << 20          // of an answer
 	mostWords = 200              // bytes of a reason
@@ -118,7 +121,7 @@ func (b bounded) RoundTrip(r *http.Request) (*http.Response, error) {
 	return answer, err
 }
 
-// away says that a provider cannot be asked, and why.
+// away says that a provider cannot be asked. Why is among its arguments, and not said to people: it names our network.
 func (p *Provider) away(err error) error {
 	var withURL *url.Error
 	why := err
@@ -168,14 +171,17 @@ func (p *Provider) metadata(ctx context.Context) (*metadata, error) {
 	if p.found != nil && time.Since(p.at) < fresh {
 		return p.found, nil
 	}
-	found, err := p.discover(context.WithoutCancel(ctx)) // others wait for it as well
-	if err == nil {
-		p.found, p.at = found, time.Now()
+	if p.fault == nil || time.Since(p.tried) > again {
+		var found *metadata
+		found, p.fault = p.discover(context.WithoutCancel(ctx)) // others wait for it as well
+		if p.tried = time.Now(); p.fault == nil {
+			p.found, p.at = found, p.tried
+		}
 	}
 	if p.found != nil {
 		return p.found, nil
 	}
-	return nil, err
+	return nil, p.fault
 }
 
 // Flow is one way to the provider and back, to be kept where the browser cannot read it.

@@ -28,6 +28,7 @@ import (
 	"howdah/internal/hook"
 	"howdah/internal/keeper"
 	"howdah/internal/lang"
+	"howdah/internal/mail"
 	"howdah/internal/outside"
 	"howdah/internal/pg"
 	"howdah/internal/tell"
@@ -58,6 +59,7 @@ type Options struct {
 	Rules         fs.FS                   // rules of the watch beside those that come with it; nil: none
 	Alerts        []alert.Receiver        // who is told of alerts beside #ops; each is complete
 	Providers     []account.Provider      // whom people may sign in with, beside passwords and passkeys
+	Mail          *mail.Server            // takes letters from the house; nil: there is no mail
 	Neighbours    *Neighbours             // the watches of adopted clusters; nil: there are none
 	Digest        keeper.When             // when the report of the watch is said in #ops; nil: never
 	Doctor        web.Doctor              // what is wrong on the machine, for who runs the house; nil: there is no such page
@@ -257,9 +259,9 @@ func (s *Server) start(ctx context.Context) error {
 			}
 		}})
 	}
-	teller := tell.Open(db, rooms, tell.Options{Contact: contact(s.url), Trouble: func(err error) {
+	teller := tell.Open(db, rooms, tell.Options{Contact: contact(s.url), Mail: o.Mail, Accounts: s.accounts, House: s.url, Locale: string(o.Lang), Trouble: func(err error) {
 		if err != nil {
-			o.Log.Error("people who have no page open cannot be told", "error", err)
+			o.Log.Error("people cannot be told of what they miss; it is tried again", "error", err)
 		}
 	}})
 	s.keeping.Go(func() { teller.Run(ctx) })

@@ -64,10 +64,7 @@ func (t *Teller) Subscribe(ctx context.Context, me account.Session, to push.Subs
 		return fault.New(fault.Forbidden, "tell.browsers_only")
 	}
 	err := t.db.InTx(ctx, func(tx pgx.Tx) error {
-		// While there are no devices nobody looks at the logs; what was said until now is told to nobody.
-		if _, err := tx.Exec(ctx, `
-			INSERT INTO chat.told_room (room_id, seq) SELECT id, seq FROM chat.room WHERE NOT EXISTS (SELECT FROM chat.device)
-			ON CONFLICT (room_id) DO UPDATE SET seq = excluded.seq`); err != nil {
+		if err := beginToLook(ctx, tx); err != nil {
 			return err
 		}
 		if _, err := tx.Exec(ctx, `DELETE FROM chat.device WHERE endpoint = $1 AND person_id <> $2`, to.Endpoint, me.Person.ID); err != nil {
@@ -83,6 +80,14 @@ func (t *Teller) Subscribe(ctx context.Context, me account.Session, to push.Subs
 		return err
 	})
 	return pg.Fault(err)
+}
+
+// beginToLook is for who wants to be told first of all: while there is nobody, nobody looks at the logs, and what was said until now is told to nobody.
+func beginToLook(ctx context.Context, tx pgx.Tx) error {
+	_, err := tx.Exec(ctx, `
+		INSERT INTO chat.told_room (room_id, seq) SELECT id, seq FROM chat.room WHERE NOT EXISTS (SELECT FROM chat.device) AND NOT EXISTS (SELECT FROM chat.told WHERE mail > 0)
+		ON CONFLICT (room_id) DO UPDATE SET seq = excluded.seq`)
+	return err
 }
 
 // Unsubscribe has a browser of mine told no more; again is harmless.

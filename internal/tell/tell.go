@@ -13,6 +13,7 @@ import (
 	"howdah/internal/account"
 	"howdah/internal/chat"
 	"howdah/internal/fault"
+	"howdah/internal/mail"
 	"howdah/internal/outside"
 	"howdah/internal/pg"
 	"howdah/internal/push"
@@ -30,13 +31,17 @@ type Teller struct {
 
 // Options of a teller; the zero value of each is its default.
 type Options struct {
-	Outside push.Asker    // speaks to push services; an outside.Client
-	Contact string        // whom a push service can write to: a mailto: or https: URL
-	Delay   time.Duration // in which a message may be read elsewhere, before it is pushed; 10 seconds
-	Pause   time.Duration // between two pushes of the same room or thread to a device; 20 seconds
-	Retry   time.Duration // to the second try, doubled for each after that; 5 seconds
-	Look    time.Duration // between two looks at least; 2 seconds
-	Trouble func(error)   // is told what keeps it from telling, once each time that it changes
+	Accounts *account.Accounts // whom letters are for; needed with Mail
+	Outside  push.Asker        // speaks to push services; an outside.Client
+	Contact  string            // whom a push service can write to: a mailto: or https: URL
+	Delay    time.Duration     // in which a message may be read elsewhere, before it is pushed; 10 seconds
+	Pause    time.Duration     // between two pushes of the same room or thread to a device; 20 seconds
+	Retry    time.Duration     // to the second try, doubled for each after that; 5 seconds
+	Look     time.Duration     // between two looks at least; 2 seconds
+	Mail     *mail.Server      // sends letters; nil: there is no mail
+	House    string            // the house as people reach it, for links in letters; without a slash at the end
+	Locale   string            // of letters to people who have chosen none
+	Trouble  func(error)       // is told what keeps it from telling, once each time that it changes
 }
 
 // Open makes the package's door. Nothing is sent before Run.
@@ -63,6 +68,11 @@ const idle = 5 * time.Second
 
 // Run tells people until ctx ends. A kill loses nothing: what was to be told is in the database, and what was under way then is tried again.
 func (t *Teller) Run(ctx context.Context) {
+	if t.options.Mail != nil {
+		var letters sync.WaitGroup
+		letters.Go(func() { t.runMail(ctx) })
+		defer letters.Wait()
+	}
 	ticker := time.NewTicker(min(idle, t.options.Look))
 	defer ticker.Stop()
 	looked, before := time.Time{}, ""
@@ -108,10 +118,12 @@ type Settings struct {
 	Quiet  Quiet
 	Paused time.Time // told of nothing until then; zero: not paused
 	Hide   bool      // what leaves the house says who wrote where, and not what
+	Mail   int       // minutes after which they are told by mail of what they have missed, one of MailAfters
+	MailAt int       // of MailDaily: minutes after midnight
 }
 
 // Unset are the settings of somebody who has set nothing.
-var Unset = Settings{Bell: chat.BellMentions, Quiet: Quiet{From: 22 * 60, To: 8 * 60}}
+var Unset = Settings{Bell: chat.BellMentions, Quiet: Quiet{From: 22 * 60, To: 8 * 60}, MailAt: 9 * 60}
 
 // Silence is when somebody wants to be told of nothing, from now on: their pause and their quiet hours, in order and apart from each other.
 func (s Settings) Silence(now time.Time) []Span {
@@ -154,7 +166,7 @@ func (s Settings) SilentUntil(now time.Time) (time.Time, bool) {
 	return time.Time{}, false
 }
 
-const settingsColumns = `s.bell, s.zone, s.quiet_from, s.quiet_to, s.quiet_days, s.paused_until, s.hide`
+const settingsColumns = `s.bell, s.zone, s.quiet_from, s.quiet_to, s.quiet_days, s.paused_until, s.hide, s.mail, s.mail_at`
 
 // days are weekdays as the bits of a number, Sunday the lowest.
 func bits(days []time.Weekday) (n int16) {
@@ -180,10 +192,12 @@ type settingsRow struct {
 	Days     int16
 	Paused   *time.Time
 	Hide     bool
+	Mail     int16
+	MailAt   int16
 }
 
 func (r settingsRow) settings() Settings {
-	s := Settings{Bell: r.Bell, Zone: r.Zone, Quiet: Quiet{From: int(r.From), To: int(r.To), Days: weekdays(r.Days)}, Hide: r.Hide}
+	s := Settings{Bell: r.Bell, Zone: r.Zone, Quiet: Quiet{From: int(r.From), To: int(r.To), Days: weekdays(r.Days)}, Hide: r.Hide, Mail: int(r.Mail), MailAt: int(r.MailAt)}
 	if r.Paused != nil {
 		s.Paused = *r.Paused
 	}
@@ -218,8 +232,14 @@ func (t *Teller) Set(ctx context.Context, me account.Person, change func(*Settin
 			return err
 		}
 		s := row.settings()
+		before := s.Mail
 		if err := change(&s); err != nil {
 			return err
+		}
+		if s.Mail > 0 && before == 0 {
+			if err := beginToLook(ctx, tx); err != nil {
+				return err
+			}
 		}
 		if err := s.check(time.Now()); err != nil {
 			return err
@@ -228,8 +248,8 @@ func (t *Teller) Set(ctx context.Context, me account.Person, change func(*Settin
 		if !s.Paused.IsZero() {
 			paused = &s.Paused
 		}
-		_, err = tx.Exec(ctx, `UPDATE chat.told SET bell = $2, zone = $3, quiet_from = $4, quiet_to = $5, quiet_days = $6, paused_until = $7, hide = $8 WHERE person_id = $1`,
-			me.ID, s.Bell, s.Zone, s.Quiet.From, s.Quiet.To, bits(s.Quiet.Days), paused, s.Hide)
+		_, err = tx.Exec(ctx, `UPDATE chat.told SET bell = $2, zone = $3, quiet_from = $4, quiet_to = $5, quiet_days = $6, paused_until = $7, hide = $8, mail = $9, mail_at = $10 WHERE person_id = $1`,
+			me.ID, s.Bell, s.Zone, s.Quiet.From, s.Quiet.To, bits(s.Quiet.Days), paused, s.Hide, s.Mail, s.MailAt)
 		out = s
 		return pg.Fault(err)
 	})
@@ -251,6 +271,9 @@ func (s *Settings) check(now time.Time) error {
 	}
 	if s.Paused.Sub(now) > longestPause {
 		return fault.New(fault.Invalid, "chat.mute_far")
+	}
+	if !slices.Contains(MailAfters, s.Mail) || s.MailAt < 0 || s.MailAt >= 24*60 {
+		return fault.New(fault.Invalid, "tell.mail")
 	}
 	return s.Quiet.check()
 }

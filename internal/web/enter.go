@@ -47,7 +47,8 @@ func (d *Door) chrome(v *visit) (ui.Chrome, error) {
 
 // notices are what a page may say after a form led to it; the address only names which.
 var notices = map[string]string{"saved": "web.done.saved", "password": "web.done.password", "codes-off": "web.done.codes_off", "passkey": "web.done.passkey", "passkey-gone": "web.done.passkey_gone", "factor-reset": "web.done.factor_reset",
-	"connected": "web.done.connected", "disconnected": "web.done.disconnected"}
+	"connected": "web.done.connected", "disconnected": "web.done.disconnected",
+	"asked": "web.done.asked", "unmailed": "web.done.unmailed"}
 
 // complain puts a fault that people can mend onto the page that they came from; others are returned.
 func complain(c *ui.Chrome, err error) error {
@@ -145,7 +146,7 @@ func (d *Door) setup(v *visit) error {
 }
 
 func (d *Door) signInPage(c ui.Chrome, handle, next string) ui.SignInPage {
-	return ui.SignInPage{Chrome: c, Handle: handle, Next: next, Origin: d.accounts.PasskeyOrigin(), Providers: d.pageProviders()}
+	return ui.SignInPage{Chrome: c, Handle: handle, Next: next, Origin: d.accounts.PasskeyOrigin(), Providers: d.pageProviders(), Mails: d.tell.Mails()}
 }
 
 func (d *Door) signInForm(v *visit) error {

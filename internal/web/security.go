@@ -52,6 +52,11 @@ func (d *Door) showSecurityWith(v *visit, code int, problem error, p ui.Security
 	if err := d.connections(v, &p); err != nil {
 		return err
 	}
+	box, err := d.accounts.Mailbox(v.ctx(), v.me().ID)
+	if err != nil {
+		return err
+	}
+	p.Mails, p.Mailbox, p.MailRefused = d.tell.Mails(), box.Address, box.Refused
 	d.render(v.w, v.r, code, "security", p)
 	return nil
 }

@@ -58,7 +58,7 @@ func toTold(s tell.Settings) object {
 	for _, day := range s.Quiet.Days {
 		days = append(days, int(day))
 	}
-	out := object{"bell": s.Bell, "zone": s.Zone, "hide": s.Hide, "quiet": quietJSON{clock(s.Quiet.From), clock(s.Quiet.To), days}}
+	out := object{"bell": s.Bell, "zone": s.Zone, "hide": s.Hide, "mail": s.Mail, "mail_at": clock(s.MailAt), "quiet": quietJSON{clock(s.Quiet.From), clock(s.Quiet.To), days}}
 	if !s.Paused.IsZero() {
 		out["paused_until"] = s.Paused.UTC()
 	}
@@ -78,6 +78,8 @@ func (d *Door) apiSetTold(v *visit) (any, error) {
 		Bell        *chat.Bell
 		Zone        *string
 		Hide        *bool
+		Mail        *int
+		MailAt      *string `json:"mail_at"`
 		Quiet       *quietJSON
 		PausedUntil *time.Time `json:"paused_until"`
 	}
@@ -91,7 +93,20 @@ func (d *Door) apiSetTold(v *visit) (any, error) {
 			return nil, err
 		}
 	}
+	mailAt := 0
+	if in.MailAt != nil {
+		var err error
+		if mailAt, err = parseClock(*in.MailAt); err != nil {
+			return nil, err
+		}
+	}
 	s, err := d.tell.Set(v.ctx(), v.me(), func(s *tell.Settings) error {
+		if in.Mail != nil {
+			s.Mail = *in.Mail
+		}
+		if in.MailAt != nil {
+			s.MailAt = mailAt
+		}
 		if in.Bell != nil {
 			s.Bell = *in.Bell
 		}
@@ -221,6 +236,11 @@ func (d *Door) showTold(v *visit, code int, problem error) error {
 	for day := time.Sunday; day <= time.Saturday; day++ {
 		p.Days = append(p.Days, ui.QuietDay{Day: int(day), On: slices.Contains(s.Quiet.Days, day)})
 	}
+	box, err := d.accounts.Mailbox(v.ctx(), v.me().ID)
+	if err != nil {
+		return err
+	}
+	p.Mails, p.Mailbox, p.MailAfter, p.MailAfters, p.MailAt = d.tell.Mails(), box.Address, s.Mail, tell.MailAfters, clock(s.MailAt)
 	devices, err := d.tell.Devices(v.ctx(), v.me())
 	if err != nil {
 		return err
@@ -268,6 +288,23 @@ func (d *Door) toldQuiet(v *visit) error {
 			return err
 		}
 		s.Quiet, s.Zone = quiet, v.field("zone")
+		return nil
+	})
+}
+
+func (d *Door) toldMail(v *visit) error {
+	return d.setTold(v, func(s *tell.Settings) error {
+		at, err := parseClock(v.field("at"))
+		if err != nil {
+			return err
+		}
+		after, err := strconv.Atoi(v.field("after"))
+		if err != nil {
+			return fault.New(fault.Invalid, "tell.mail")
+		}
+		if s.Mail, s.MailAt = after, at; s.Zone == "" && after == tell.MailDaily {
+			s.Zone = zone(v.r).String()
+		}
 		return nil
 	})
 }

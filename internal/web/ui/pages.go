@@ -278,6 +278,21 @@ type SignInPage struct {
 	Origin string // where passkeys work; "" when they do nowhere
 
 	Providers []Provider // whom one can sign in with: GET /sign-in/with/{name}?next=
+	Mails     bool       // a forgotten password is helped by mail: GET /forgot
+}
+
+// ForgotPage ("forgot"): POST /forgot {who}.
+type ForgotPage struct {
+	Chrome
+	Who  string // as typed before
+	Sent bool   // a letter is on its way, if there is anybody
+}
+
+// MailPage ("mail") is behind a link in a letter; a button does what it is for, since programs that look at letters follow links. POST to To.
+type MailPage struct {
+	Chrome
+	To                    string // "": it is done
+	Heading, Lead, Button string
 }
 
 // Provider is an OpenID Connect provider.
@@ -318,6 +333,7 @@ type RecoveryLink struct{ Name, URL string }
 //	POST /me/security/codes/recovery {password}   /remove {password}
 //	POST /me/security/passkeys/{id}/name {name}   /remove {password}
 //	POST /me/security/providers/{name} {password}
+//	POST /me/security/mail {address, password}    /remove {password}
 //	POST /me/security/connections/{id}/remove {password}
 //
 // and for passkey.js, in JSON: POST /me/security/passkeys/begin {password} and /me/security/passkeys {ticket, name, response}.
@@ -334,6 +350,10 @@ type SecurityPage struct {
 	Connections []Connection
 	Others      []Provider // that I am not connected with
 	Keyless     bool       // I have no password
+
+	Mails       bool   // the house sends mail
+	Mailbox     string // my address; "": none
+	MailRefused bool   // its server takes nothing any more
 }
 
 // Connection is whom I sign in as with a provider.

@@ -20,6 +20,7 @@ func (r Room) Silent() bool { return r.Bell == "nothing" || r.MuteUntil != nil }
 //	POST /told {bell, hide}
 //	POST /told/quiet {from, to, day..., zone}
 //	POST /told/pause {for: minutes, "tomorrow", or ""}
+//	POST /told/mail {after: minutes, at: "09:00"}
 type ToldPage struct {
 	Chrome
 	Bell        string // of rooms that have none of their own
@@ -31,6 +32,12 @@ type ToldPage struct {
 	SilentUntil time.Time // what holds now, be it a pause or quiet hours; zero: nothing
 	Belled      []Room    // that have a bell of their own
 	Devices     []ToldDevice
+
+	Mails      bool   // the house sends mail
+	Mailbox    string // where it sends mine; "": nowhere
+	MailAfter  int    // minutes; 0: I am sent none
+	MailAfters []int  // that can be chosen
+	MailAt     string // "09:00", of one a day
 }
 
 // ToldDevice is a browser that is told with no page open.
