@@ -321,6 +321,13 @@ func (a *Accounts) newcomer(ctx context.Context, tx pgx.Tx, p Provider, who open
 	if err != nil {
 		return Person{}, err
 	}
+	var lives bool // and has shown that address to be theirs: they would have two accounts, and look for their rooms in the wrong one
+	if err := tx.QueryRow(ctx, `SELECT $1 <> '' AND EXISTS (SELECT FROM account.mailbox WHERE lower(address) = lower($1))`, who.Email).Scan(&lives); err != nil {
+		return Person{}, err
+	}
+	if lives {
+		return Person{}, fault.New(fault.Conflict, "account.provider_lives", fault.Args{"name": p.Label})
+	}
 	base := ""
 	for _, words := range []string{who.Username, who.Email, who.Unverified, who.Name, "member"} {
 		if base = likeHandle(words); base != "" {

@@ -221,6 +221,13 @@ func TestAProvidersGroupsDecideWhoIsWhat(t *testing.T) {
 	there.Set(openidtest.User{ID: "2", Username: "carol", Email: "carol@example.org.evil.example", Verified: true, Groups: []string{"staff"}})
 	_, err = h.by(there, "carol")
 	want(t, err, "account.provider_domain")
+	// Who lives here already, and has shown the address to be theirs, is not made a second time.
+	if _, err := h.db.Exec(t.Context(), `INSERT INTO account.mailbox (person_id, address) VALUES ($1, 'Dora@example.org')`, h.owner.ID); err != nil {
+		t.Fatal(err)
+	}
+	is(openidtest.User{ID: "5", Username: "dora", Groups: []string{"staff"}})
+	_, err = h.by(there, "dora")
+	want(t, err, "account.provider_lives")
 	// Names that are none.
 	is(openidtest.User{ID: "3", Username: "here", Name: "\u202e", Groups: []string{"staff"}})
 	if odd := come("here", Member, true); odd.Person.Handle != "member" || odd.Person.Name != "member" {

@@ -22,6 +22,8 @@ import (
 	"howdah/internal/fault"
 	"howdah/internal/keeper"
 	"howdah/internal/lang"
+	"howdah/internal/mail"
+	"howdah/internal/mail/mailtest"
 	"howdah/internal/openid"
 )
 
@@ -317,6 +319,8 @@ func TestWhatAMachineLacks(t *testing.T) {
 		{"mail", "alerts", "doctor.receiver", doctor.Options{Receivers: []alert.Receiver{{Name: "mail", Kind: alert.Mail, Server: gone.Listener.Addr().String()}}}},
 		{"command", "alerts", "doctor.receiver", doctor.Options{Receivers: []alert.Receiver{{Name: "run", Kind: alert.Command, Command: []string{filepath.Join(dir, "none")}}}}},
 		{"receivers", "alerts", "", doctor.Options{Receivers: []alert.Receiver{{Name: "hook", Kind: alert.Webhook, URL: well.URL + "/x"}, {Name: "run", Kind: alert.Command, Command: []string{os.Args[0]}}}}},
+		{"mail server", "mail", "doctor.mail", doctor.Options{Mail: &mail.Server{Address: gone.Listener.Addr().String(), TLS: "none", From: "h@example.org", Timeout: time.Minute}}},
+		{"a mail server that lets us in", "mail", "", doctor.Options{Mail: mailtest.New(t).Server()}},
 		{"provider", "sign-in", "doctor.provider", doctor.Options{Providers: []*openid.Provider{provider}}},
 	} {
 		t.Run(c.name, func(t *testing.T) {

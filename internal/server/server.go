@@ -249,6 +249,9 @@ func (s *Server) start(ctx context.Context) error {
 	})
 	s.accounts.KeepSecrets(account.NewVault(o.SignInKey))
 	s.accounts.AllowProviders(o.Providers)
+	if o.Mail != nil && o.PublicURL == "" && o.TLS == nil {
+		o.Log.Warn("links in letters lead to this machine and are of no use elsewhere: say --public-url", "url", s.url)
+	}
 	rooms := chat.Open(ctx, db, steady, s.databaseTrouble)
 	s.rooms.Store(rooms)
 	s.hooks = hook.Open(db, s.accounts, rooms, hook.Options{Private: o.Private, Why: hookWhy, Off: hookOff})

@@ -2,10 +2,12 @@ package tell
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"html/template"
+	"slices"
 	"strings"
 	"time"
 
@@ -232,11 +234,12 @@ func (t *Teller) missed(ctx context.Context, who account.Person, s Settings) (al
 			WHERE x.room_id = $1 AND x.seq >= $2 AND x.seq > $3 AND x.seq <= $4 AND x.author_id <> $5 AND x.deleted_at IS NULL
 			  AND CASE WHEN $6 = 0 THEN x.thread IS NULL OR x.aloud OR $7 ELSE x.thread = $6 AND x.aloud IS NOT TRUE END
 			  AND ($8 OR EXISTS (SELECT FROM chat.mention n WHERE n.room_id = x.room_id AND n.seq = x.seq AND n.person_id IN ($5, 0)))
-			ORDER BY x.seq DESC LIMIT $9`, g.Room, g.First, g.Read, g.Seq, who.ID, g.Thread, g.Kind == chat.Direct, g.Thread == 0 && g.Bell == chat.BellAll || g.Thread != 0 && g.Following, mostLines)
+			ORDER BY EXISTS (SELECT FROM chat.mention n WHERE n.room_id = x.room_id AND n.seq = x.seq AND n.person_id = $5) DESC, x.seq DESC LIMIT $9`, g.Room, g.First, g.Read, g.Seq, who.ID, g.Thread, g.Kind == chat.Direct, g.Thread == 0 && g.Bell == chat.BellAll || g.Thread != 0 && g.Following, mostLines)
 		if err != nil {
 			return nil, nil, err
 		}
 		if len(g.Lines) > 0 {
+			slices.SortFunc(g.Lines, func(a, b line) int { return cmp.Compare(b.Seq, a.Seq) })
 			g.Count = g.Lines[0].Count
 			wanted = append(wanted, g)
 		}

@@ -82,6 +82,9 @@ func TestWhatWasMissedIsMailedOnce(t *testing.T) {
 	}
 	h.say(h.owner, den, "@wei <b>one</b>")
 	h.say(h.owner, den, "not for anybody")
+	for i := range 3 {
+		h.say(h.owner, den, fmt.Sprint("@room all of you ", i))
+	}
 	root := h.say(h.owner, den, "a thread")
 	if _, err := h.rooms.SetThreadBell(t.Context(), wei, den, root, chat.BellAll, nil); err != nil {
 		t.Fatal(err)
@@ -114,15 +117,15 @@ func TestWhatWasMissedIsMailedOnce(t *testing.T) {
 		t.Fatalf("%+v", all)
 	}
 	l := all[0]
-	if l.Subject != "6 unread messages in Howdah" {
+	if l.Subject != "9 unread messages in Howdah" {
 		t.Error(l.Subject)
 	}
-	for _, words := range []string{"@wei <b>one</b>", "in the thread", "A thread in den (1 message)", "Owner, to you alone (4 messages)", "psst 3", fmt.Sprintf("https://house.example/room/%d?thread=%d", den, root)} {
+	for _, words := range []string{"@wei <b>one</b>", "all of you 2", "in the thread", "A thread in den (1 message)", "Owner, to you alone (4 messages)", "psst 3", fmt.Sprintf("https://house.example/room/%d?thread=%d", den, root)} {
 		if !strings.Contains(l.Text, words) {
 			t.Errorf("no %q in\n%s", words, l.Text)
 		}
 	}
-	for _, words := range []string{"before anybody asked", "not for anybody", "read in time", "taken back", "psst 0"} {
+	for _, words := range []string{"before anybody asked", "not for anybody", "all of you 0", "read in time", "taken back", "psst 0"} {
 		if strings.Contains(l.Text, words) {
 			t.Errorf("%q in\n%s", words, l.Text)
 		}
