@@ -67,12 +67,12 @@ func (g Group) Firing() []string {
 // mostAlerts of a group are shown.
 const mostAlerts = 20
 
-// Markdown is how the group stands.
-func (g Group) Markdown() string {
+// Markdown is how the group stands, in the words of t.
+func (g Group) Markdown(t Texts) string {
 	n, dot := len(g.Firing())+g.TruncatedAlerts, "🔥"
-	state := fmt.Sprintf("FIRING:%d", n)
+	state := t("hook.alerts.firing", fault.Args{"n": n})
 	if g.Status == "resolved" {
-		state, dot = "RESOLVED", "✅"
+		state, dot = t("hook.alerts.resolved"), "✅"
 	}
 	name := g.CommonLabels["alertname"]
 	if name == "" {
@@ -93,29 +93,29 @@ func (g Group) Markdown() string {
 	slices.SortStableFunc(alerts, func(a, b Alert) int { return strings.Compare(a.Status, b.Status) }) // firing, resolved
 	for i, a := range alerts {
 		if i == mostAlerts {
-			fmt.Fprintf(&b, "\n- … and %d more", len(alerts)-i+g.TruncatedAlerts)
+			b.WriteString("\n- " + t("hook.more", fault.Args{"n": len(alerts) - i + g.TruncatedAlerts}))
 			break
 		}
-		b.WriteString("\n- " + a.line(g))
+		b.WriteString("\n- " + a.line(g, t))
 	}
 	if link := g.CommonAnnotations["runbook_url"]; link != "" {
-		b.WriteString("\n" + anchor("Runbook", link))
+		b.WriteString("\n" + anchor(t("hook.alerts.runbook"), link))
 	}
 	return b.String()
 }
 
 // News tells of those alerts that did not fire before, for who has read how the group stood.
-func (g Group) News(before []string) string {
+func (g Group) News(before []string, t Texts) string {
 	var fresh []string
 	for _, a := range g.Alerts {
 		if a.Status == "firing" && !slices.Contains(before, a.Fingerprint) && len(fresh) < mostAlerts {
-			fresh = append(fresh, "- "+a.line(g))
+			fresh = append(fresh, "- "+a.line(g, t))
 		}
 	}
 	return strings.Join(fresh, "\n")
 }
 
-func (a Alert) line(g Group) string {
+func (a Alert) line(g Group, t Texts) string {
 	dot := "🔥"
 	if a.Status == "resolved" {
 		dot = "✅"
@@ -128,14 +128,14 @@ func (a Alert) line(g Group) string {
 		parts = append(parts, list)
 	}
 	if !a.StartsAt.IsZero() {
-		since := "since " + a.StartsAt.UTC().Format("2006-01-02 15:04 MST")
+		since := t("hook.alerts.since", fault.Args{"at": a.StartsAt.UTC().Format("2006-01-02 15:04 MST")})
 		if a.Status == "resolved" && a.EndsAt.After(a.StartsAt) {
-			since = "for " + a.EndsAt.Sub(a.StartsAt).Round(time.Second).String()
+			since = t("hook.alerts.lasted", fault.Args{"time": a.EndsAt.Sub(a.StartsAt).Round(time.Second).String()})
 		}
 		parts = append(parts, since)
 	}
 	if a.GeneratorURL != "" {
-		parts = append(parts, anchor("source", a.GeneratorURL))
+		parts = append(parts, anchor(t("hook.alerts.source"), a.GeneratorURL))
 	}
 	return strings.Join(parts, " ")
 }

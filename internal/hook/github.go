@@ -3,10 +3,13 @@ package hook
 import (
 	"fmt"
 	"strings"
+
+	"howdah/internal/fault"
 )
 
 // githubPayload is what of GitHub's events we tell (docs.github.com, "Webhook events and payloads").
 type githubPayload struct {
+	t          Texts
 	Action     string `json:"action"`
 	Zen        string `json:"zen"`
 	Ref        string `json:"ref"`
@@ -68,9 +71,9 @@ type githubIssue struct {
 // mostCommits of a push are listed.
 const mostCommits = 10
 
-// GitHub reads a payload of GitHub's webhooks, whose event the header X-GitHub-Event names, as Markdown. Of what nobody would want to be told the text is "".
-func GitHub(event string, raw []byte) (string, error) {
-	var p githubPayload
+// GitHub reads a payload of GitHub's webhooks, whose event the header X-GitHub-Event names, as Markdown in the words of t. Of what nobody would want to be told the text is "".
+func GitHub(event string, raw []byte, t Texts) (string, error) {
+	p := githubPayload{t: t}
 	if err := decode(raw, &p); err != nil {
 		return "", err
 	}
@@ -83,7 +86,7 @@ func GitHub(event string, raw []byte) (string, error) {
 	text := ""
 	switch event {
 	case "ping":
-		text = "🏓 " + where + " is connected."
+		text = t("hook.github.ping", fault.Args{"where": where})
 		if p.Zen != "" {
 			text += " *" + words(clip(p.Zen, 200)) + "*"
 		}
@@ -91,25 +94,27 @@ func GitHub(event string, raw []byte) (string, error) {
 	case "push":
 		text = p.push(who)
 	case "pull_request":
-		text = p.issue(p.PullRequest, "pull request", who)
+		text = p.issue(p.PullRequest, who)
 	case "issues":
-		text = p.issue(p.Issue, "issue", who)
+		text = p.issue(p.Issue, who)
 	case "issue_comment", "pull_request_review_comment":
 		on := p.Issue
 		if on == nil {
 			on = p.PullRequest
 		}
 		if p.Action == "created" && on != nil && p.Comment != nil {
-			text = fmt.Sprintf("💬 %s %s %s%s", who, anchor("commented on", p.Comment.HTMLURL), on.link(), excerpt(p.Comment.Body))
+			text = t("hook.github.comment", fault.Args{"who": who, "did": anchor(t("hook.github.commented"), p.Comment.HTMLURL), "on": on.link()}) + excerpt(p.Comment.Body)
 		}
 	case "pull_request_review":
 		if p.Action == "submitted" && p.PullRequest != nil && p.Review != nil && (p.Review.State != "commented" || p.Review.Body != "") {
-			did := map[string]string{"approved": "✅ %s %s %s%s", "changes_requested": "🔁 %s %s %s%s"}[p.Review.State]
-			said := map[string]string{"approved": "approved", "changes_requested": "asks for changes in"}[p.Review.State]
-			if did == "" {
-				did, said = "💬 %s %s %s%s", "reviewed"
+			dot, did := "💬", t("hook.github.reviewed")
+			switch p.Review.State {
+			case "approved":
+				dot, did = "✅", t("hook.github.approved")
+			case "changes_requested":
+				dot, did = "🔁", t("hook.github.changes")
 			}
-			text = fmt.Sprintf(did, who, anchor(said, p.Review.HTMLURL), p.PullRequest.link(), excerpt(p.Review.Body))
+			text = dot + " " + t("hook.github.review", fault.Args{"who": who, "did": anchor(did, p.Review.HTMLURL), "on": p.PullRequest.link()}) + excerpt(p.Review.Body)
 		}
 	case "release":
 		if p.Action == "published" && p.Release != nil {
@@ -117,19 +122,27 @@ func GitHub(event string, raw []byte) (string, error) {
 			if name == "" {
 				name = p.Release.TagName
 			}
-			what := "release"
-			if p.Release.Prerelease {
-				what = "pre-release"
+			args := fault.Args{"who": who, "name": anchor(words(clip(name, 140)), p.Release.HTMLURL)}
+			if text = t("hook.github.release", args); p.Release.Prerelease {
+				text = t("hook.github.prerelease", args)
 			}
-			text = fmt.Sprintf("🚀 %s published the %s **%s**%s", who, what, anchor(words(clip(name, 140)), p.Release.HTMLURL), excerpt(p.Release.Body))
+			text += excerpt(p.Release.Body)
 		}
 	case "create", "delete":
-		if p.RefType == "tag" || p.RefType == "branch" {
-			text = fmt.Sprintf("🏷️ %s %sd the %s %s", who, event, p.RefType, code(p.Ref))
+		args := fault.Args{"who": who, "name": code(p.Ref)}
+		switch event + " " + p.RefType {
+		case "create tag":
+			text = t("hook.github.tag_created", args)
+		case "create branch":
+			text = t("hook.github.branch_created", args)
+		case "delete tag":
+			text = t("hook.github.tag_deleted", args)
+		case "delete branch":
+			text = t("hook.github.branch_deleted", args)
 		}
 	case "workflow_run":
 		if p.Action == "completed" && p.Run != nil && p.Run.Conclusion != "success" && p.Run.Conclusion != "skipped" && p.Run.Conclusion != "neutral" && p.Run.Conclusion != "" {
-			text = fmt.Sprintf("❌ %s on %s: %s", anchor(words(clip(p.Run.Name, 140)), p.Run.HTMLURL), code(p.Run.Branch), words(clip(p.Run.Conclusion, 40)))
+			text = t("hook.github.run", fault.Args{"name": anchor(words(clip(p.Run.Name, 140)), p.Run.HTMLURL), "branch": code(p.Run.Branch), "why": words(clip(p.Run.Conclusion, 40))})
 		}
 	}
 	if text == "" {
@@ -155,16 +168,16 @@ func (p *githubPayload) push(who string) string {
 	case p.Deleted, len(p.Commits) == 0 && !p.Forced:
 		return ""
 	case len(p.Commits) == 0:
-		return fmt.Sprintf("⚠️ %s %s %s", who, anchor("force-pushed", p.Compare), branch)
+		return p.t("hook.github.forced", fault.Args{"who": who, "did": anchor(p.t("hook.github.force_pushed"), p.Compare), "branch": branch})
 	}
-	did := "pushed"
+	args := fault.Args{"who": who, "commits": anchor(p.t("hook.github.commits", fault.Args{"n": len(p.Commits)}), p.Compare), "branch": branch}
+	text := p.t("hook.github.push", args)
 	if p.Forced {
-		did = "force-pushed"
+		text = p.t("hook.github.force_push", args)
 	}
-	text := fmt.Sprintf("📦 %s %s %s to %s", who, did, anchor(plural(len(p.Commits), "commit", "commits"), p.Compare), branch)
 	for i, c := range p.Commits {
 		if i == mostCommits {
-			text += fmt.Sprintf("\n- … and %d more", len(p.Commits)-i)
+			text += "\n- " + p.t("hook.more", fault.Args{"n": len(p.Commits) - i})
 			break
 		}
 		first, _, _ := strings.Cut(c.Message, "\n")
@@ -177,22 +190,37 @@ func (p *githubPayload) push(who string) string {
 }
 
 // issue tells of an issue or a pull request, where its action is one that people act on.
-func (p *githubPayload) issue(i *githubIssue, what, who string) string {
+func (p *githubPayload) issue(i *githubIssue, who string) string {
 	if i == nil {
 		return ""
 	}
-	did := map[string]string{"opened": "🟢 %s opened the %s %s", "reopened": "🟢 %s reopened the %s %s", "closed": "⚪ %s closed the %s %s",
-		"ready_for_review": "🟢 %s says ready for review: the %s %s", "transferred": "⚪ %s transferred the %s %s", "deleted": "⚪ %s deleted the %s %s"}[p.Action]
-	if p.Action == "closed" && i.Merged {
-		did = "🟣 %s merged the %s %s"
+	what := p.t("hook.github.issue")
+	switch {
+	case i == p.PullRequest && i.Draft:
+		what = p.t("hook.github.draft")
+	case i == p.PullRequest:
+		what = p.t("hook.github.pull_request")
 	}
-	if did == "" {
+	args := fault.Args{"who": who, "what": what, "which": i.link()}
+	text := ""
+	switch p.Action {
+	case "opened":
+		text = p.t("hook.github.opened", args)
+	case "reopened":
+		text = p.t("hook.github.reopened", args)
+	case "closed":
+		if text = p.t("hook.github.closed", args); i.Merged {
+			text = p.t("hook.github.merged", args)
+		}
+	case "ready_for_review":
+		text = p.t("hook.github.ready", args)
+	case "transferred":
+		text = p.t("hook.github.transferred", args)
+	case "deleted":
+		text = p.t("hook.github.deleted", args)
+	default:
 		return ""
 	}
-	if i.Draft {
-		what = "draft " + what
-	}
-	text := fmt.Sprintf(did, who, what, i.link())
 	if i.Base.Ref != "" && p.Action != "deleted" {
 		text += " (" + code(i.Head.Ref) + " → " + code(i.Base.Ref) + ")"
 	}

@@ -40,8 +40,12 @@ type Hooks struct {
 	wake     chan struct{}
 }
 
+// Texts gives a text of the catalogs in the language of the house.
+type Texts func(key string, args ...fault.Args) string
+
 // Options of Hooks. The zero value sends to public addresses, and says what fails in the words of the log.
 type Options struct {
+	T       Texts                                                 // what GitHub and Alertmanager send is told in
 	Private outside.Allowance                                     // private addresses that may be sent to
 	Why     func(locale string, err error) string                 // a fault in somebody's language
 	Off     func(locale, hook, room string, why error) (s string) // that a hook was switched off, and why
@@ -51,6 +55,11 @@ type Options struct {
 func Open(db *pg.Pool, accounts *account.Accounts, rooms *chat.Rooms, o Options) *Hooks {
 	if o.Why == nil {
 		o.Why = func(_ string, err error) string { return err.Error() }
+	}
+	if o.T == nil {
+		o.T = func(key string, args ...fault.Args) string {
+			return fmt.Sprint(append([]fault.Args{{"key": key}}, args...))
+		}
 	}
 	if o.Off == nil {
 		o.Off = func(_, hook, room string, why error) string { return hook + " (" + room + "): " + why.Error() }
@@ -261,7 +270,7 @@ func (h *Hooks) take(ctx context.Context, w way, r Request) (Taken, error) {
 	}
 	switch {
 	case r.Event != "":
-		text, err := GitHub(r.Event, raw)
+		text, err := GitHub(r.Event, raw, h.options.T)
 		if err != nil || text == "" {
 			return Taken{Ignored: err == nil}, err
 		}
@@ -347,7 +356,7 @@ func (h *Hooks) alert(ctx context.Context, w way, g Group) (Taken, error) {
 		Open     bool
 		Firing   []string
 	}
-	text := bounded(g.Markdown(), chat.MaxBody)
+	text := bounded(g.Markdown(h.options.T), chat.MaxBody)
 	said := sha256.Sum256([]byte(text))
 	firing, open := g.Firing(), g.Status == "firing"
 	had, known, err := pg.One[row](ctx, h.db, `SELECT n, edits, seq, body, open, firing FROM chat.alerting WHERE incoming_id = $1 AND key = $2`, w.ID, key[:])
@@ -385,7 +394,7 @@ func (h *Hooks) alert(ctx context.Context, w way, g Group) (Taken, error) {
 		case fault.HasKey(err, "chat.deleted"): // somebody has had enough of it
 			err = nil
 		case err == nil:
-			news := g.News(had.Firing)
+			news := g.News(had.Firing, h.options.T)
 			if !open {
 				news = "✅ RESOLVED"
 			}

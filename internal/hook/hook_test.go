@@ -7,6 +7,7 @@ import (
 	"unicode/utf8"
 
 	"howdah/internal/fault"
+	"howdah/internal/lang"
 )
 
 func TestSlacksWordsAsMarkdown(t *testing.T) {
@@ -76,12 +77,24 @@ func TestGitHubsEvents(t *testing.T) {
 		{"release", `{"action":"published","release":{"tag_name":"v1","html_url":"https://github.com/r","body":"new"},` + repository + `}`, "🚀 **ann** published the release **[v1](https://github.com/r)** · [acme/app](https://github.com/acme/app)\n> new"},
 		{"star", `{"action":"created",` + repository + `}`, ""},
 	} {
-		have, err := GitHub(one.event, []byte(one.in))
+		have, err := GitHub(one.event, []byte(one.in), lang.English.T)
 		if err != nil || have != one.want {
 			t.Errorf("%s:\nhave %q %v\nwant %q", one.event, have, err, one.want)
 		}
 	}
-	if _, err := GitHub("push", []byte(`{"commits":{}}`)); !fault.HasKey(err, "hook.bad_json") {
+	for event, in := range map[string]string{
+		"📦 **ann** 推送了 [2 個提交](https://github.com/c)到 `x` · [acme/app](https://github.com/acme/app)\n- [`0`](https://github.com/1) a\n- [`1`](https://github.com/2) b": `{"ref":"refs/heads/x","compare":"https://github.com/c","commits":[{"id":"0","message":"a","url":"https://github.com/1"},{"id":"1","message":"b","url":"https://github.com/2"}],` + repository + `}`,
+		"🟣 **ann** 合併了 pull request [#7 A](https://github.com/p) · [acme/app](https://github.com/acme/app)":                                                            `{"action":"closed","pull_request":{"number":7,"title":"A","merged":true,"html_url":"https://github.com/p"},` + repository + `}`,
+	} {
+		kind := "push"
+		if strings.Contains(in, "pull_request") {
+			kind = "pull_request"
+		}
+		if have, err := GitHub(kind, []byte(in), lang.Chinese.T); err != nil || have != event {
+			t.Errorf("have %q %v\nwant %q", have, err, event)
+		}
+	}
+	if _, err := GitHub("push", []byte(`{"commits":{}}`), lang.English.T); !fault.HasKey(err, "hook.bad_json") {
 		t.Error(err)
 	}
 }
@@ -92,11 +105,11 @@ func TestAlertmanagersGroups(t *testing.T) {
 		"alerts":[{"status":"firing","labels":{"alertname":"DiskFull","severity":"page","host":"db1"},"annotations":{"summary":"A disk is full"},"startsAt":"2026-01-02T03:04:05Z","generatorURL":"https://p.example/g","fingerprint":"a"},
 		{"status":"resolved","labels":{"alertname":"DiskFull","severity":"page","host":"db2"},"startsAt":"2026-01-02T03:04:05Z","endsAt":"2026-01-02T03:14:05Z","fingerprint":"b"}]}`))
 	want := "🔥 **FIRING:1** **[DiskFull](https://am.example)** `severity=page`\nA disk is full\n- 🔥 `host=db1` since 2026-01-02 03:04 UTC [source](https://p.example/g)\n- ✅ `host=db2` for 10m0s"
-	if have := g.Markdown(); err != nil || have != want {
+	if have := g.Markdown(lang.English.T); err != nil || have != want {
 		t.Errorf("%v\nhave %q\nwant %q", err, have, want)
 	}
-	if g.News([]string{"a"}) != "" || !strings.Contains(g.News(nil), "db1") {
-		t.Errorf("%q", g.News(nil))
+	if g.News([]string{"a"}, lang.English.T) != "" || !strings.Contains(g.News(nil, lang.English.T), "db1") {
+		t.Errorf("%q", g.News(nil, lang.English.T))
 	}
 	for in, key := range map[string]string{`{"groupKey":"x"}`: "hook.no_group", `{"groupKey":"x","status":"firing","alerts":[]}`: "hook.no_group", `{"groupKey":1}`: "hook.bad_json"} {
 		if _, err := Alertmanager([]byte(in)); !fault.HasKey(err, key) {
@@ -120,10 +133,10 @@ func FuzzPayloads(f *testing.F) {
 		case "am":
 			var g Group
 			if g, err = Alertmanager([]byte(in)); err == nil {
-				text = g.Markdown() + g.News(nil)
+				text = g.Markdown(lang.English.T) + g.News(nil, lang.English.T)
 			}
 		default:
-			text, err = GitHub(event, []byte(in))
+			text, err = GitHub(event, []byte(in), lang.Chinese.T)
 		}
 		if err != nil {
 			if !fault.Is(err, fault.Invalid) {

@@ -144,10 +144,11 @@ func (l Locale) T(key string, args ...fault.Args) string {
 	if !strings.Contains(chosen, "{") {
 		return chosen
 	}
+	pairs := make([]string, 0, 2*len(values))
 	for name, value := range values {
-		chosen = strings.ReplaceAll(chosen, "{"+name+"}", fmt.Sprint(value))
+		pairs = append(pairs, "{"+name+"}", fmt.Sprint(value))
 	}
-	return chosen
+	return strings.NewReplacer(pairs...).Replace(chosen) // at once: a value may hold what looks like an argument
 }
 
 func (l Locale) form(n any) string {

@@ -78,3 +78,11 @@ func TestFaultNeverShowsItsCause(t *testing.T) {
 		t.Errorf("message %q hint %q", message, hint)
 	}
 }
+
+func TestAValueThatLooksLikeAnArgumentIsShown(t *testing.T) {
+	for range 20 { // maps have no order
+		if have := English.T("hook.github.comment", fault.Args{"who": "{on}", "did": "{who}", "on": "{did}"}); have != "💬 {on} {who} {did}" {
+			t.Fatal(have)
+		}
+	}
+}

@@ -254,7 +254,7 @@ func (s *Server) start(ctx context.Context) error {
 	}
 	rooms := chat.Open(ctx, db, steady, s.databaseTrouble)
 	s.rooms.Store(rooms)
-	s.hooks = hook.Open(db, s.accounts, rooms, hook.Options{Private: o.Private, Why: hookWhy, Off: hookOff})
+	s.hooks = hook.Open(db, s.accounts, rooms, hook.Options{T: o.Lang.T, Private: o.Private, Why: hookWhy, Off: hookOff})
 	if o.LinkCards {
 		s.cards = card.Open(db, rooms, s.files, card.Options{Links: web.Links, Own: s.url, Locales: string(o.Lang) + ", *;q=0.5", Trouble: func(err error) {
 			if err != nil && !fault.Is(err, fault.Unavailable) { // the database being away is told by who watches it

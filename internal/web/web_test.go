@@ -28,6 +28,7 @@ import (
 	"howdah/internal/chat"
 	"howdah/internal/files"
 	"howdah/internal/hook"
+	"howdah/internal/lang"
 	"howdah/internal/pg/pgtest"
 	"howdah/internal/tell"
 )
@@ -56,7 +57,7 @@ func newHouse(t testing.TB) *house {
 	h.rooms = chat.Open(t.Context(), db.App, db.Steady, nil)
 	store := files.Open(t.Context(), db.App, files.DefaultLimits)
 	h.tell = tell.Open(db.App, h.rooms, tell.Options{})
-	h.door = New(t.Context(), h.acc, h.rooms, h.tell, Options{Files: store, Hooks: hook.Open(db.App, h.acc, h.rooms, hook.Options{Private: localhost(t)}), Proxies: localProxies(t), Watch: &Watch{Trail: index.NewReader(db.App, "main"), State: func() WatchState { return h.watch },
+	h.door = New(t.Context(), h.acc, h.rooms, h.tell, Options{Files: store, Hooks: hook.Open(db.App, h.acc, h.rooms, hook.Options{T: lang.English.T, Private: localhost(t)}), Proxies: localProxies(t), Watch: &Watch{Trail: index.NewReader(db.App, "main"), State: func() WatchState { return h.watch },
 		EndMute: func(incident, by string) error { h.ended = append(h.ended, incident+" by "+by); return nil }}})
 	server := httptest.NewServer(h.door)
 	h.url = server.URL
