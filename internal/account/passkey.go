@@ -69,6 +69,12 @@ func (a *Accounts) Passkeys(ctx context.Context, person int64) ([]Passkey, error
 	return pg.All[Passkey](ctx, a.db, `SELECT id, name, created_at, used_at, cloned_at FROM account.passkey WHERE person_id = $1 ORDER BY id`, person)
 }
 
+// hasPasskey tells whether somebody has one that opens a session.
+func (a *Accounts) hasPasskey(ctx context.Context, person int64) (has bool, err error) {
+	err = a.db.QueryRow(ctx, `SELECT EXISTS (SELECT FROM account.passkey WHERE person_id = $1 AND cloned_at IS NULL)`, person).Scan(&has)
+	return has, pg.Fault(err)
+}
+
 // holder is a person as the library wants them.
 type holder struct {
 	handle []byte
@@ -163,7 +169,9 @@ func (a *Accounts) FinishPasskey(ctx context.Context, s Session, ticket, name st
 	if err != nil {
 		return err
 	}
-	_, err = a.db.Exec(ctx, `INSERT INTO account.passkey (person_id, credential_id, user_handle, credential, name) VALUES ($1, $2, $3, $4, $5)`, s.Person.ID, key.ID, session.UserID, raw, name)
+	// The browser has just proved who uses it, so the session is as good as one that was opened with it.
+	_, err = a.db.Exec(ctx, `WITH made AS (INSERT INTO account.passkey (person_id, credential_id, user_handle, credential, name) VALUES ($1, $2, $3, $4, $5) RETURNING id)
+		UPDATE account.session SET passkey_id = made.id FROM made WHERE account.session.id = $6 AND person_id = $1`, s.Person.ID, key.ID, session.UserID, raw, name, s.ID)
 	if pg.UniqueViolation(err, "passkey_credential_id_key") {
 		return fault.Wrap(err, fault.Conflict, "account.passkey_known")
 	}
@@ -283,7 +291,10 @@ func (a *Accounts) PasskeySignIn(ctx context.Context, ticket string, response []
 			return err
 		}
 		entry.Person = found.Person
-		entry.Session, err = a.openSession(ctx, tx, found.ID, client)
+		if entry.Session, err = a.openSession(ctx, tx, found.ID, client); err != nil {
+			return err
+		}
+		_, err = tx.Exec(ctx, `UPDATE account.session SET passkey_id = $2 WHERE token_hash = $1`, hashToken(entry.Session), found.Passkey)
 		return err
 	})
 	if err == nil && cloned {

@@ -27,9 +27,18 @@ const (
 	recoveries  = 10               // recovery codes
 )
 
-// owes is SQL that tells of a person p whether the house demands a second factor that they do not have.
-const owes = `(p.role IN ('owner', 'admin') AND EXISTS (SELECT FROM account.rule WHERE second_factor)
+// What the house demands of owners and admins is met by codes, and by a passkey, which proves two things at once: by a session that was opened with one, and not by another one of the same
+// person, since the password alone opens that.
+const (
+	codeless = `(p.role IN ('owner', 'admin') AND EXISTS (SELECT FROM account.rule WHERE second_factor)
 	AND NOT EXISTS (SELECT FROM account.totp f WHERE f.person_id = p.id AND f.confirmed_at IS NOT NULL))`
+
+	// sessionOwes is SQL that tells of a session s of a person p whether a second factor is demanded that it does not have.
+	sessionOwes = `(` + codeless + ` AND NOT EXISTS (SELECT FROM account.passkey k WHERE k.id = s.passkey_id AND k.cloned_at IS NULL))`
+
+	// tokenOwes tells it of a person p whose token it is: who has a passkey made it in a session of theirs that owed nothing.
+	tokenOwes = `(` + codeless + ` AND NOT EXISTS (SELECT FROM account.passkey k WHERE k.person_id = p.id AND k.cloned_at IS NULL))`
+)
 
 // Factors is what somebody has beside their password.
 type Factors struct {
@@ -75,6 +84,13 @@ func (s Session) Recent() bool { return s.TokenID == 0 && time.Since(s.Since) < 
 
 // confirm wants the password again, unless the sign-in is recent.
 func (a *Accounts) confirm(ctx context.Context, s Session, password string) error {
+	if s.Owes { // who knows the password alone changes nothing of how somebody signs in who has a passkey
+		if has, err := a.hasPasskey(ctx, s.Person.ID); err != nil {
+			return err
+		} else if has {
+			return fault.New(fault.Forbidden, "account.use_passkey")
+		}
+	}
 	if password == "" && s.Recent() {
 		return nil
 	}
@@ -375,9 +391,14 @@ func (a *Accounts) Demand(ctx context.Context, me Person, on bool) error {
 		return fault.New(fault.Forbidden, "account.owners_only")
 	}
 	if on {
-		if has, err := a.hasCodes(ctx, me.ID); err != nil {
+		has, err := a.hasCodes(ctx, me.ID)
+		if err == nil && !has {
+			has, err = a.hasPasskey(ctx, me.ID)
+		}
+		if err != nil {
 			return err
-		} else if !has {
+		}
+		if !has {
 			return fault.New(fault.Conflict, "account.demand_own")
 		}
 	}
@@ -390,9 +411,16 @@ func (a *Accounts) Demand(ctx context.Context, me Person, on bool) error {
 	}); err != nil {
 		return err
 	}
-	owing, err := pg.All[struct{ ID int64 }](ctx, a.db, `SELECT p.id FROM account.person p WHERE p.disabled_at IS NULL AND `+owes)
-	for _, one := range owing {
-		a.ended(nil, one.ID)
+	owing, err := pg.All[struct{ ID int64 }](ctx, a.db, `
+		SELECT s.id FROM account.session s JOIN account.person p ON p.id = s.person_id WHERE s.ends_at > now() AND p.disabled_at IS NULL AND `+sessionOwes+`
+		UNION ALL
+		SELECT -t.id FROM account.token t JOIN account.person p ON p.id = t.person_id WHERE p.disabled_at IS NULL AND `+tokenOwes)
+	if len(owing) > 0 {
+		sessions := make([]int64, len(owing))
+		for i, one := range owing {
+			sessions[i] = one.ID
+		}
+		a.ended(sessions, 0)
 	}
 	return err
 }

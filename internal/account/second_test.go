@@ -314,8 +314,8 @@ func TestAnOwnerDemandsSecondFactors(t *testing.T) {
 	if on, err := h.Demanded(t.Context()); !on || err != nil {
 		t.Error(on, err)
 	}
-	if len(h.ended) == 0 || h.ended[len(h.ended)-1] != fmt.Sprint("0 of ", admin.ID) {
-		t.Error("the admin's pages were not hung up", h.ended)
+	if len(h.ended) == 0 || h.ended[len(h.ended)-1] != "2 of 0" {
+		t.Error("the admin's page and program were not hung up", h.ended)
 	}
 	program, err := h.Bearer(t.Context(), bearer)
 	if err != nil || !program.Owes {
@@ -327,6 +327,45 @@ func TestAnOwnerDemandsSecondFactors(t *testing.T) {
 	}
 	if gone, err := h.Gone(t.Context(), s.ID, program.ID, h.in(memberToken).ID); err != nil || len(gone) != 2 {
 		t.Error(gone, err)
+	}
+	// A passkey meets it: the session that it opens, and what programs do, but not one that the password alone has opened, from which nothing can be changed either.
+	withPasskey := func(key, session int64) {
+		t.Helper()
+		if _, err := h.db.Exec(t.Context(), `UPDATE account.session SET passkey_id = $1 WHERE id = $2`, key, session); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var key int64
+	if err := h.db.QueryRow(t.Context(), `INSERT INTO account.passkey (person_id, credential_id, user_handle, credential, name) VALUES ($1, 'c', 'h', '{}', 'key') RETURNING id`, admin.ID).Scan(&key); err != nil {
+		t.Fatal(err)
+	}
+	if !h.in(adminToken).Owes {
+		t.Error("the password alone meets the demand")
+	}
+	_, err = h.BeginCodes(t.Context(), s, good, "Howdah")
+	want(t, err, "account.use_passkey")
+	want(t, h.RemovePasskey(t.Context(), s, good, key), "account.use_passkey")
+	if program, err = h.Bearer(t.Context(), bearer); err != nil || program.Owes {
+		t.Error(program, err)
+	}
+	withPasskey(key, s.ID)
+	if h.in(adminToken).Owes {
+		t.Error("a passkey does not meet the demand")
+	}
+	if gone, err := h.Gone(t.Context(), s.ID, program.ID); err != nil || len(gone) != 0 {
+		t.Error(gone, err)
+	}
+	if _, err := h.db.Exec(t.Context(), `UPDATE account.passkey SET cloned_at = now()`); err != nil {
+		t.Fatal(err)
+	}
+	if program, err = h.Bearer(t.Context(), bearer); err != nil || !program.Owes || !h.in(adminToken).Owes {
+		t.Error("a passkey that was copied meets the demand", err)
+	}
+	if _, err := h.db.Exec(t.Context(), `DELETE FROM account.passkey`); err != nil {
+		t.Fatal(err)
+	}
+	if s = h.in(adminToken); !s.Owes {
+		t.Error("a passkey that is gone meets the demand")
 	}
 	phone, _ := h.enrol(s)
 	if h.in(adminToken).Owes {

@@ -112,7 +112,7 @@ func (a *Accounts) Session(ctx context.Context, token string) (Session, error) {
 		Stale     bool
 	}
 	found, ok, err := pg.One[row](ctx, a.db, `
-		SELECT `+personColumns+`, s.id, s.created_at, `+owes+`, s.seen_at < now() - interval '5 minutes'
+		SELECT `+personColumns+`, s.id, s.created_at, `+sessionOwes+`, s.seen_at < now() - interval '5 minutes'
 		FROM account.session s JOIN account.person p ON p.id = s.person_id
 		WHERE s.token_hash = $1 AND s.ends_at > now() AND p.disabled_at IS NULL`, hashToken(token))
 	if err != nil {
@@ -142,8 +142,8 @@ func (a *Accounts) used(ctx context.Context, sql string, args ...any) error {
 func (a *Accounts) Gone(ctx context.Context, sessions ...int64) ([]int64, error) {
 	rows, err := a.db.Query(ctx, `
 		SELECT w.id FROM unnest($1::bigint[]) AS w (id)
-		WHERE NOT EXISTS (SELECT FROM account.session s JOIN account.person p ON p.id = s.person_id WHERE s.id = w.id AND s.ends_at > now() AND p.disabled_at IS NULL AND NOT `+owes+`)
-		  AND NOT EXISTS (SELECT FROM account.token t JOIN account.person p ON p.id = t.person_id WHERE t.id = -w.id AND `+tokenHolds+` AND NOT `+owes+`)`, sessions)
+		WHERE NOT EXISTS (SELECT FROM account.session s JOIN account.person p ON p.id = s.person_id WHERE s.id = w.id AND s.ends_at > now() AND p.disabled_at IS NULL AND NOT `+sessionOwes+`)
+		  AND NOT EXISTS (SELECT FROM account.token t JOIN account.person p ON p.id = t.person_id WHERE t.id = -w.id AND `+tokenHolds+` AND NOT `+tokenOwes+`)`, sessions)
 	if err != nil {
 		return nil, pg.Fault(err)
 	}

@@ -159,7 +159,7 @@ func (a *Accounts) Bearer(ctx context.Context, token string) (Session, error) {
 		Stale   bool
 	}
 	found, ok, err := pg.One[row](ctx, a.db, `
-		SELECT `+personColumns+`, t.id, t.scope, t.rooms, t.created_at, `+owes+`, coalesce(t.seen_at < now() - interval '5 minutes', true)
+		SELECT `+personColumns+`, t.id, t.scope, t.rooms, t.created_at, `+tokenOwes+`, coalesce(t.seen_at < now() - interval '5 minutes', true)
 		FROM account.token t JOIN account.person p ON p.id = t.person_id
 		WHERE t.token_hash = $1 AND `+tokenHolds, hashToken(token))
 	if err != nil {

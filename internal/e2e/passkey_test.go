@@ -37,6 +37,10 @@ func TestAPasskeyIsAddedUsedCopiedAndRemoved(t *testing.T) {
 	w.accessible("sign-in with passkeys")
 	w.click("#passkey button")
 	w.at("/threads")
+	var counts bool // as a second factor: see account.Demand
+	if err := h.db.QueryRow(t.Context(), `SELECT count(*) = 1 FROM account.session s JOIN account.passkey k ON k.id = s.passkey_id WHERE s.person_id = $1 AND s.created_at > k.created_at`, ada.ID).Scan(&counts); err != nil || !counts {
+		t.Error("the session does not know its passkey", err)
+	}
 	w.visit("/me/security")
 	w.click(".rows .more summary")
 	w.fill(".rows .more [name=name]", "藍色金鑰")
