@@ -28,6 +28,7 @@ type Cards struct {
 
 	house  *rate.Limiter
 	people paces[int64]
+	said   paces[int64] // messages with links, of a person
 	sites  paces[string]
 
 	mu    sync.Mutex
@@ -55,10 +56,11 @@ const (
 	picturesWide, picturesHigh = 320, 240 // twice what a page shows, for dense screens
 )
 
-// How often addresses are asked for that nobody has asked for lately.
+// How often addresses are asked for that nobody has asked for lately, and how many messages of a person get cards at all: each is a change of its room.
 const (
 	housePace, houseBurst   = rate.Limit(4), 20
 	personPace, personBurst = rate.Limit(0.1), 20
+	saidPace, saidBurst     = rate.Limit(0.5), 30
 	sitePace, siteBurst     = rate.Limit(1), 10
 )
 
@@ -92,7 +94,7 @@ func Open(db *pg.Pool, rooms *chat.Rooms, store *files.Store, o Options) *Cards 
 		o.Trouble = func(error) {}
 	}
 	return &Cards{db: db, rooms: rooms, files: store, options: o, house: rate.NewLimiter(housePace, houseBurst), under: map[string]chan struct{}{},
-		people: paces[int64]{pace: personPace, burst: personBurst}, sites: paces[string]{pace: sitePace, burst: siteBurst},
+		people: paces[int64]{pace: personPace, burst: personBurst}, said: paces[int64]{pace: saidPace, burst: saidBurst}, sites: paces[string]{pace: sitePace, burst: siteBurst},
 		client: outside.New(outside.Limits{Time: pageFor, Follow: mostFollow, Private: o.Private, Want: wanted})}
 }
 
@@ -220,7 +222,7 @@ func (c *Cards) work(ctx context.Context, places chan struct{}, workers *sync.Wa
 func (c *Cards) grant(ctx context.Context, w wish) {
 	said, stands, err := c.rooms.LinksOf(ctx, w.Room, w.Seq)
 	later := false
-	if err == nil && stands {
+	if err == nil && stands && (w.Tries > 1 || c.said.allow(said.Author)) {
 		var found []chat.Card
 		found, later, err = c.cards(ctx, said)
 		if err == nil && (!later || w.Tries >= mostTries) {

@@ -380,7 +380,7 @@ func TestWhatPagesDoIsBounded(t *testing.T) {
 			w.WriteHeader(http.StatusBadGateway)
 		}
 	})
-	h.cards.people = paces[int64]{pace: 1000, burst: 1000}
+	h.cards.people, h.cards.said = paces[int64]{pace: 1000, burst: 1000}, paces[int64]{pace: 1000, burst: 1000}
 	h.cards.sites = paces[string]{pace: 1000, burst: 1000}
 	h.cards.house.SetBurst(1000)
 	titles := func(body string) (all []string) {
@@ -449,6 +449,17 @@ func TestAFloodAsksForLittle(t *testing.T) {
 	if len(h.cardsOf(last)) != 1 || waiting == 0 || h.count(`SELECT count(*)::int FROM chat.card_wish`) != 0 {
 		t.Errorf("%d waited, %v", waiting, h.cardsOf(last))
 	}
+	// Of what is known already, a flood makes no flood of changes either.
+	h.cards.said = paces[int64]{pace: 0.0001, burst: 2}
+	before := h.changes()
+	for range 5 {
+		h.say(h.ann, "WEB/ann/0")
+	}
+	h.settle()
+	if n := h.changes() - before; n != 2 {
+		t.Errorf("%d changes", n)
+	}
+	h.cards.said = paces[int64]{pace: 1000, burst: 1000}
 	// What is old, or a bot's, has none; an edit of what is old has.
 	old := h.say(h.ann, "WEB/old")
 	_, err = h.db.App.Exec(t.Context(), `UPDATE chat.message SET at = now() - interval '1 day' WHERE seq = $1`, old)
