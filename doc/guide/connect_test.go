@@ -89,4 +89,5 @@ SQL`)
 	if err := <-ended; err != nil {
 		t.Fatal(err, out.String())
 	}
+	moveOutAndIn(t, p)
 }

@@ -426,3 +426,10 @@ func (l *live) arrivals(ctx context.Context) {
 		l.tickPerson(person)
 	}
 }
+
+// Arrivals counts the rooms that came from elsewhere as far as this node knows; -1 before its first look.
+func (r *Rooms) Arrivals() int64 {
+	r.live.mu.Lock()
+	defer r.live.mu.Unlock()
+	return r.live.arrived
+}

@@ -210,7 +210,11 @@ type steps struct {
 	last string
 }
 
-func (t *terminal) steps() *steps { return &steps{progress: t.progress(false)} }
+func (t *terminal) steps() *steps {
+	s := &steps{progress: t.progress(false)}
+	s.shown = time.Now() // what is quick says nothing until it is through
+	return s
+}
 
 // show draws a bar on a terminal; elsewhere it writes a line for each part that is through, and now and then.
 func (s *steps) show(step move.Step, what string, done, all int64) {

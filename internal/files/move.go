@@ -63,6 +63,9 @@ func Write(ctx context.Context, q pg.Queryer, c Content, to io.Writer) error {
 	return nil
 }
 
+// SizeText is a number of bytes for people: "1.5 MiB".
+func SizeText(n int64) string { return size(n) }
+
 // EndingOf is an ending of names (".png") for what a content's bytes say it is: programs that go by endings show it as that, and run nothing.
 func EndingOf(kind string) string {
 	if ending, ok := endings[kind]; ok {

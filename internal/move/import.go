@@ -3,7 +3,9 @@ package move
 import (
 	"cmp"
 	"context"
+	"crypto/sha256"
 	"encoding/csv"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
@@ -39,6 +41,7 @@ type Import struct {
 	history history
 	db      *pg.Pool
 	arrived []account.Arrived
+	whole   map[string]bool  // files by path that were read to their end
 	held    map[string]int64 // contents by path that messages have by now
 }
 
@@ -107,7 +110,7 @@ func Read(ctx context.Context, db *pg.Pool, o ImportOptions) (_ *Import, err err
 	if o.Told == nil {
 		o.Told = func(Step, string, int64, int64) {}
 	}
-	i := &Import{options: o, db: db, held: map[string]int64{}}
+	i := &Import{options: o, db: db, whole: map[string]bool{}, held: map[string]int64{}}
 	if i.box, err = openBox(o.From); err != nil {
 		return nil, err
 	}
@@ -237,10 +240,33 @@ func (i *Import) scanRoom(ctx context.Context, r *room, known map[int64]bool, no
 			}
 			r.files++
 			r.bytes += f.Size
+			if !i.whole[e.paths[n]] {
+				if err := i.checkFile(ctx, e.paths[n], f.SHA256); err != nil {
+					return err
+				}
+				i.whole[e.paths[n]] = true
+			}
 		}
 		return nil
 	})
 	return within(err, r)
+}
+
+// checkFile reads a file as a whole: a zip says at its end whether it is, and our own exports say what is in it.
+func (i *Import) checkFile(ctx context.Context, path, sha string) error {
+	in, err := i.history.file(path)
+	if err != nil {
+		return err
+	}
+	sum := sha256.New()
+	_, err = io.Copy(sum, in)
+	if err = errors.Join(err, in.Close(), ctx.Err()); err != nil {
+		return err
+	}
+	if sha != "" && hex.EncodeToString(sum.Sum(nil)) != sha {
+		return fault.New(fault.Invalid, "move.torn", fault.Args{"name": seen(path)})
+	}
+	return nil
 }
 
 // within says in which room something is wrong.

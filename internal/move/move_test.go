@@ -482,15 +482,14 @@ func TestWhatIsTornOrForgedIsRefusedAsAWhole(t *testing.T) {
 	refused := func(from, key string) {
 		t.Helper()
 		in, err := Read(t.Context(), here.db.App, ImportOptions{From: from})
-		if err == nil { // the bytes of files are looked at when they are taken
-			err = in.Run(t.Context())
+		if err == nil {
 			_ = in.Close()
 		}
 		if !fault.HasKey(err, key) {
 			t.Errorf("want %s, have %v", key, err)
 		}
-		if n := here.count(`SELECT count(*) FROM chat.member`); n != 0 {
-			t.Errorf("%s: somebody is in a room", key)
+		if n := here.count(`SELECT count(*) FROM account.person`); n != 1 {
+			t.Errorf("%s: somebody was made", key)
 		}
 	}
 	same := func(name string, raw []byte) (string, []byte) { return name, raw }
@@ -580,10 +579,10 @@ func TestWhatIsTornOrForgedIsRefusedAsAWhole(t *testing.T) {
 	forged("chat.entry_gap", `{"seq":2,`, `{"seq":3,`)
 	forged("move.bad_json", `{"seq":2,`, `{"seq":,`)
 	refused(repack(t, file, same)+".not", "move.no_file")
-	if n := here.count(`SELECT count(*) FROM chat.room`); n > 1 { // the one whose file was torn has begun
-		t.Errorf("%d rooms", n)
+	if n := here.count(`SELECT (SELECT count(*) FROM chat.room) + (SELECT count(*) FROM chat.content) + (SELECT count(*) FROM account.arrival)`); n != 0 {
+		t.Errorf("%d things are left of what was refused", n)
 	}
-	// The half one is begun anew with what is right.
+	// What is right comes.
 	here.bring(ImportOptions{From: file})
 	if r := here.mine(here.known("ann"), "den"); !reflect.DeepEqual(old.log(ann, old.mine(ann, "den").ID), here.log(here.known("ann"), r.ID)) {
 		t.Error("the logs differ")
@@ -691,5 +690,54 @@ func TestWhatARoomDoesNotKeepIsNotTakenOutAndItsLogBeginsWhereItDid(t *testing.T
 	}
 	if n := here.count(`SELECT count(*) FROM account.trail WHERE action = 'import'`); n != 1 {
 		t.Errorf("%d on the trail", n)
+	}
+}
+
+// window is somebody's open page, as far as it hears that its rooms have changed.
+type window struct {
+	who     account.Person
+	changed chan struct{}
+}
+
+func (w *window) Deliver(*chat.Delivery)  {}
+func (w *window) Ephemeral(*chat.Whisper) {}
+func (w *window) Reset(string)            {}
+func (w *window) Away(error)              {}
+func (w *window) Person() account.Person  { return w.who }
+func (w *window) RoomsChanged() {
+	select {
+	case w.changed <- struct{}{}:
+	default:
+	}
+}
+
+func TestOpenPagesHearOfRoomsThatAnotherProcessBrought(t *testing.T) {
+	t.Parallel()
+	old := newHouse(t)
+	old.say(old.owner, chat.Draft{Room: old.room(chat.Private, "from afar"), Body: "hi"})
+	file := old.export(ExportOptions{})
+	here := newHouse(t)
+	eve := here.person("eve", account.Member)
+	mine, others := &window{here.owner, make(chan struct{}, 1)}, &window{eve, make(chan struct{}, 1)}
+	for _, w := range []*window{mine, others} {
+		_, err := here.rooms.Listen(t.Context(), w)
+		here.ok(err)
+		defer here.rooms.Unlisten(w)
+	}
+	pgtest.Await(t, "a first look", func() bool { here.rooms.Look(); return here.rooms.Arrivals() >= 0 })
+	here.bring(ImportOptions{From: file})
+	pgtest.Await(t, "a page that hears of its room", func() bool {
+		here.rooms.Look()
+		select {
+		case <-mine.changed:
+			return true
+		default:
+			return false
+		}
+	})
+	select {
+	case <-others.changed:
+		t.Error("who is not in the room was told")
+	default:
 	}
 }

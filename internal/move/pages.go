@@ -56,6 +56,8 @@ type pageFile struct {
 	chat.File
 	Path  string // from the page; "" where the content is gone
 	Shown string // picture, video, audio, or ""
+
+	Length string // its size, for people
 }
 
 func (x *exporter) writePages(ctx context.Context) error {
@@ -170,7 +172,7 @@ func (x *exporter) message(m chat.Message) pageMessage {
 		p.HTML = template.HTML(x.Render(m.Body, m.Mentions)) //nolint:gosec // Render's is safe
 	}
 	for _, f := range m.Files {
-		one := pageFile{File: f}
+		one := pageFile{File: f, Length: files.SizeText(f.Size)}
 		if path := x.paths[f.Content]; path != "" {
 			one.Path = "../../" + path
 		}
