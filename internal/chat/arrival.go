@@ -422,6 +422,9 @@ func (l *live) arrivals(ctx context.Context) {
 	l.mu.Lock()
 	l.arrived = now.Last
 	l.mu.Unlock()
+	if now.Last > known {
+		l.rooms.nudgeIndex()
+	}
 	for _, person := range now.People {
 		l.tickPerson(person)
 	}

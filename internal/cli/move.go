@@ -42,6 +42,9 @@ func (c *exportCmd) Run(ctx context.Context, t *terminal) error {
 		To: c.To, Rooms: c.Room, Public: c.Public, Lines: c.Format != "html", HTML: c.Format != "jsonl", Lang: t.lang, Zone: time.Local, MadeBy: "howdah " + buildVersion(), Render: web.Markdown, Told: p.show,
 	})
 	p.end()
+	if err != nil && ctx.Err() != nil {
+		return fault.Wrap(err, fault.Unavailable, "move.not_written")
+	}
 	if err != nil {
 		return err
 	}
@@ -90,6 +93,9 @@ func (c *importCmd) Run(ctx context.Context, t *terminal) (err error) {
 	o.Told = p.show
 	in, err := move.Read(ctx, db, o)
 	p.end()
+	if err != nil && ctx.Err() != nil {
+		return fault.Wrap(err, fault.Unavailable, "move.stopped")
+	}
 	if err != nil {
 		return err
 	}
