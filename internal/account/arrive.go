@@ -24,6 +24,7 @@ type Comer struct {
 	Disabled     bool
 	House        bool // as whom a house itself spoke: that is ours
 	CreatedAt    time.Time
+	Mail         string // their address there; ""
 	As           string // the handle of whom they are here; "": whoever bears theirs, or nobody yet
 }
 
@@ -34,7 +35,7 @@ type Arrived struct {
 	Handle string
 }
 
-// Match finds who the people of a source are here: those who came from there before, those whom the keeper has named, those with the same handle, and for all others the handles that they will
+// Match finds who the people of a source are here: those who came from there before, those whom the keeper has named, those with a mail address that one person here has shown to be theirs, those with the same handle, and for all others the handles that they will
 // have. A program is never taken for a person. Nobody is made.
 func Match(ctx context.Context, q pg.Queryer, source string, comers []Comer) ([]Arrived, error) {
 	type row struct {
@@ -54,6 +55,18 @@ func Match(ctx context.Context, q pg.Queryer, source string, comers []Comer) ([]
 		if one.House {
 			house = one
 		}
+	}
+	type box struct {
+		Address string
+		ID      int64
+	}
+	boxes, err := pg.All[box](ctx, q, `SELECT lower(address), min(person_id) FROM account.mailbox GROUP BY 1 HAVING count(*) = 1`)
+	if err != nil {
+		return nil, err
+	}
+	byMail := make(map[string]int64, len(boxes))
+	for _, one := range boxes {
+		byMail[one.Address] = one.ID
 	}
 	type came struct {
 		Key string
@@ -86,7 +99,9 @@ func Match(ctx context.Context, q pg.Queryer, source string, comers []Comer) ([]
 				return nil, fault.New(fault.NotFound, "account.no_handle", fault.Args{"handle": handle})
 			}
 		default:
-			if one := byHandle[wanted]; one.Bot == c.Bot && !one.House && !given[wanted] {
+			if one := byID[byMail[strings.ToLower(c.Mail)]]; c.Mail != "" && one.ID != 0 && one.Bot == c.Bot && !given[one.Handle] {
+				found = one
+			} else if one := byHandle[wanted]; one.Bot == c.Bot && !one.House && !given[wanted] {
 				found = one
 			}
 		}

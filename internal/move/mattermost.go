@@ -55,6 +55,7 @@ type mattermostChannel struct {
 
 type mattermostUser struct {
 	Username  string `json:"username"`
+	Email     string `json:"email"`
 	First     string `json:"first_name"`
 	Last      string `json:"last_name"`
 	Nickname  string `json:"nickname"`
@@ -213,7 +214,7 @@ func (h *mattermostHistory) line(l *mattermostLine, at int64, raw []byte) bool {
 		if u == nil || u.Username == "" {
 			return false
 		}
-		n := h.user(u.Username, account.Comer{Handle: u.Username, Name: cmp.Or(u.Nickname, strings.TrimSpace(u.First+" "+u.Last), u.Username), Guest: strings.Contains(u.Roles, "system_guest"), Disabled: u.DeletedAt > 0})
+		n := h.user(u.Username, account.Comer{Handle: u.Username, Name: cmp.Or(u.Nickname, strings.TrimSpace(u.First+" "+u.Last), u.Username), Guest: strings.Contains(u.Roles, "system_guest"), Disabled: u.DeletedAt > 0, Mail: u.Email})
 		for _, t := range u.Teams {
 			for _, c := range t.Channels {
 				r := h.room(t.Name+"/"+c.Name, []byte(u.Username+" "+c.Roles))

@@ -253,6 +253,15 @@ func TestARoomOfMattermostsIsReadAsItWasThere(t *testing.T) {
 	if again := h.bring(ImportOptions{From: plain}); again.Kind != Mattermost || h.count(`SELECT count(*) FROM chat.message`) != before {
 		t.Errorf("%+v", again.Rooms)
 	}
+	// Who has shown that an address is theirs is known by it.
+	anna := h.person("anna", account.Member)
+	_, err := h.db.App.Exec(t.Context(), `INSERT INTO account.mailbox (person_id, address) VALUES ($1, 'Ann@example.org')`, anna.ID)
+	h.ok(err)
+	if third := h.read(ImportOptions{From: plain, Source: "a third"}); third.People[0].Here != "anna" || third.People[0].New {
+		t.Errorf("%+v", third.People[0])
+	}
+	_, err = h.db.App.Exec(t.Context(), `DELETE FROM account.mailbox`)
+	h.ok(err)
 	// Another server of the same kind.
 	h.bring(ImportOptions{From: plain, Source: "the other"})
 	if r := h.mine(ann, "Town Square (2)"); r.ID == square.ID {

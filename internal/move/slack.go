@@ -43,6 +43,7 @@ type slackUser struct {
 		RealName    string `json:"real_name"`
 		DisplayName string `json:"display_name"`
 		BotID       string `json:"bot_id"`
+		Email       string `json:"email"`
 	} `json:"profile"`
 }
 
@@ -137,7 +138,7 @@ func openSlack(ctx context.Context, b *box) (history, error) {
 			if u.ID == "" {
 				return fault.New(fault.Invalid, "move.line", fault.Args{"name": name, "line": len(h.persons)})
 			}
-			h.add(u.ID, account.Comer{Handle: cmp.Or(u.Name, u.ID), Name: cmp.Or(u.Profile.DisplayName, u.Profile.RealName, u.RealName, u.Name), Guest: u.Restricted || u.Single, Bot: u.IsBot || u.ID == "USLACKBOT", Disabled: u.Deleted})
+			h.add(u.ID, account.Comer{Handle: cmp.Or(u.Name, u.ID), Name: cmp.Or(u.Profile.DisplayName, u.Profile.RealName, u.RealName, u.Name), Guest: u.Restricted || u.Single, Bot: u.IsBot || u.ID == "USLACKBOT", Disabled: u.Deleted, Mail: u.Profile.Email})
 			if u.Profile.BotID != "" {
 				h.numbers["bot "+u.Profile.BotID] = h.numbers[u.ID]
 			}
