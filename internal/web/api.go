@@ -5,6 +5,7 @@ import (
 
 	"howdah/internal/account"
 	"howdah/internal/chat"
+	"howdah/internal/fault"
 )
 
 // The JSON API: each call reads its input, asks the rooms or accounts, and gives a value for JSON.
@@ -289,15 +290,18 @@ func (d *Door) apiInvites(v *visit) (any, error) {
 	invites, err := d.accounts.Invites(v.ctx(), v.me())
 	out := make([]object, len(invites))
 	for i, n := range invites {
-		out[i] = object{"id": n.ID, "role": n.Role, "room": n.RoomID, "by": n.CreatedBy, "ends_at": n.EndsAt, "uses_left": n.UsesLeft}
+		out[i] = object{"id": n.ID, "role": n.Role, "room": n.RoomID, "rooms": n.Rooms, "by": n.CreatedBy, "ends_at": n.EndsAt, "uses_left": n.UsesLeft}
 	}
 	return object{"invites": out}, err
 }
 
 func (d *Door) apiInvite(v *visit) (any, error) {
 	var in struct {
-		Role account.Role
-		Room *int64
+		Role  account.Role
+		Room  *int64
+		Rooms []int64
+		Uses  int
+		Days  int
 	}
 	if err := v.body(&in); err != nil {
 		return nil, err
@@ -306,11 +310,17 @@ func (d *Door) apiInvite(v *visit) (any, error) {
 		in.Role = account.Member
 	}
 	if in.Room != nil {
-		if err := d.rooms.CanInvite(v.ctx(), v.me(), *in.Room); err != nil {
+		in.Rooms = append([]int64{*in.Room}, in.Rooms...)
+	}
+	for _, room := range in.Rooms {
+		if err := d.rooms.CanInvite(v.ctx(), v.me(), room); err != nil {
 			return nil, err
 		}
 	}
-	token, id, err := d.accounts.NewInvite(v.ctx(), v.me(), in.Role, in.Room)
+	if in.Days < 0 || in.Days > 366 {
+		return nil, fault.New(fault.Invalid, "account.invite_lasts")
+	}
+	token, id, err := d.accounts.MakeInvite(v.ctx(), v.me(), account.InviteDraft{Role: in.Role, Rooms: in.Rooms, Uses: in.Uses, Lasts: time.Duration(in.Days) * 24 * time.Hour})
 	return object{"id": id, "url": d.inviteURL(v.r, token)}, err
 }
 
@@ -323,12 +333,36 @@ func (d *Door) apiRevokeInvite(v *visit) (any, error) {
 }
 
 func (d *Door) apiSessions(v *visit) (any, error) {
-	sessions, err := d.accounts.Sessions(v.ctx(), v.me().ID)
+	return d.sessionsJSON(v, v.me().ID)
+}
+
+func (d *Door) sessionsJSON(v *visit, person int64) (any, error) {
+	sessions, err := d.accounts.Sessions(v.ctx(), person)
 	out := make([]object, len(sessions))
 	for i, s := range sessions {
 		out[i] = object{"id": s.ID, "created_at": s.CreatedAt, "seen_at": s.SeenAt, "address": s.Address, "agent": s.Agent, "current": s.ID == v.session.ID}
 	}
 	return object{"sessions": out}, err
+}
+
+// apiSessionsOf are those of somebody whom me may govern.
+func (d *Door) apiSessionsOf(v *visit) (any, error) {
+	id, err := v.number("person")
+	if err != nil {
+		return nil, err
+	}
+	if _, err := d.accounts.Governed(v.ctx(), v.me(), id); err != nil {
+		return nil, err
+	}
+	return d.sessionsJSON(v, id)
+}
+
+func (d *Door) apiEndSessionsOf(v *visit) (any, error) {
+	id, err := v.number("person")
+	if err != nil {
+		return nil, err
+	}
+	return nil, d.personEnd(v, id)
 }
 
 func (d *Door) apiEndSession(v *visit) (any, error) {

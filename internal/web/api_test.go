@@ -289,6 +289,23 @@ func TestTheAPIFromFirstRoomToLast(t *testing.T) {
 		t.Error(trail)
 	}
 	bob.refused(403, "account.admins_only", "GET", "/trail", nil)
+	for _, one := range owner.must("GET", "/spaces", nil)["rooms"].([]any) {
+		if r := answer(one.(map[string]any)); r.num("id") == room && (r.num("members") < 1 || r.num("entries") < 5 || r["last"] == nil) {
+			t.Error(r)
+		}
+	}
+	bob.refused(403, "account.admins_only", "GET", "/spaces", nil)
+	if _, err := h.acc.SignIn(t.Context(), "bob", password, account.Client{Address: "192.0.2.77"}); err != nil {
+		t.Fatal(err)
+	}
+	open := owner.must("GET", fmt.Sprintf("/people/%d/sessions", bob.id), nil)["sessions"].([]any)
+	if len(open) == 0 {
+		t.Fatal("bob is signed in nowhere")
+	}
+	bob.refused(403, "account.admins_only", "GET", fmt.Sprintf("/people/%d/sessions", owner.id), nil)
+	owner.must("DELETE", fmt.Sprintf("/people/%d/sessions/%d", bob.id, answer(open[0].(map[string]any)).num("id")), nil)
+	owner.refused(404, "account.no_session", "DELETE", fmt.Sprintf("/people/%d/sessions/%d", bob.id, answer(open[0].(map[string]any)).num("id")), nil)
+	owner.call("DELETE", fmt.Sprintf("/people/%d/sessions", bob.id), nil)
 	owner.refused(400, "web.watch_time", "GET", "/trail?since=yesterdayish", nil)
 	h.cards(owner, gus, room)
 

@@ -35,6 +35,9 @@ func tokenDraft(v *visit) (draft account.TokenDraft, days int, err error) {
 			err = fault.New(fault.Invalid, "account.token_lasts")
 		}
 	}
+	if err == nil {
+		draft.Rooms, err = v.checked("rooms")
+	}
 	return draft, days, err
 }
 
@@ -69,6 +72,15 @@ func (d *Door) showBotsWith(v *visit, code int, problem error, fresh, of string)
 			}
 			for _, t := range tokens {
 				row.Tokens = append(row.Tokens, pageToken(t))
+			}
+		}
+		if !b.Disabled {
+			places, err := d.rooms.PlacesOf(v.ctx(), v.me(), b.ID)
+			if err != nil {
+				return err
+			}
+			for _, one := range places {
+				row.Places = append(row.Places, ui.Place{ID: one.ID, Kind: string(one.Kind), Name: one.Name})
 			}
 		}
 		p.Bots = append(p.Bots, row)

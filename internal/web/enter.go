@@ -345,6 +345,12 @@ func (d *Door) acceptInvite(v *visit) error {
 	session, newcomer, err := d.accounts.Accept(v.ctx(), p.Token, n, client(v.r), func(ctx context.Context, tx pgx.Tx, newcomer account.Person, invite account.Invite) (err error) {
 		if invite.RoomID != nil {
 			first = *invite.RoomID
+			for _, room := range invite.Rooms {
+				if _, err := chat.JoinIn(ctx, tx, newcomer, room); err != nil {
+					return err
+				}
+			}
+			return nil
 		} else if first, err = chat.FirstRoom(ctx, tx); err != nil || first == 0 {
 			return err
 		}
@@ -364,6 +370,9 @@ func (d *Door) acceptInvite(v *visit) error {
 		return nil
 	}
 	d.rooms.Grown(first)
+	for _, room := range invite.Rooms {
+		d.rooms.Grown(room)
+	}
 	if err := d.settleOps(v); err != nil {
 		return err
 	}
@@ -380,10 +389,21 @@ func (d *Door) followInvite(v *visit, me account.Person, invite account.Invite) 
 		return nil
 	}
 	room := *invite.RoomID
-	if err := d.accounts.Follow(v.ctx(), invite, func(ctx context.Context, tx pgx.Tx) (bool, error) { return chat.JoinIn(ctx, tx, me, room) }); err != nil {
+	if err := d.accounts.Follow(v.ctx(), invite, func(ctx context.Context, tx pgx.Tx) (came bool, err error) {
+		for _, one := range invite.Rooms {
+			in, err := chat.JoinIn(ctx, tx, me, one)
+			if err != nil {
+				return false, err
+			}
+			came = came || in
+		}
+		return came, nil
+	}); err != nil {
 		return err
 	}
-	d.rooms.Grown(room)
+	for _, one := range invite.Rooms {
+		d.rooms.Grown(one)
+	}
 	d.rooms.Poke(me.ID)
 	redirect(v, fmt.Sprint("/room/", room))
 	return nil

@@ -96,6 +96,11 @@ func (d *Door) showPeopleWith(v *visit, code int, problem error, fresh string, l
 		}
 		p.MayDemand = me.Role == account.Owner
 	}
+	if p.MayInvite {
+		p.Text, p.What = ui.Asked(v.r.URL.Query().Get("q")), ui.Asked(v.r.URL.Query().Get("what"))
+		p.Whats = []string{"owner", "admin", "member", "guest", "bot", "off"}
+		people = few(people, p.Text, p.What)
+	}
 	here := d.rooms.Here(idsOf(people))
 	for _, who := range people {
 		row := ui.PersonRow{ID: who.ID, Handle: who.Handle, Name: who.Name, Role: string(who.Role), Here: here[who.ID], Disabled: who.Disabled, Bot: who.Bot}
@@ -113,7 +118,12 @@ func (d *Door) showPeopleWith(v *visit, code int, problem error, fresh string, l
 		p.People = append(p.People, row)
 	}
 	if p.MayInvite {
-		p.InviteRoles = []string{string(account.Member)}
+		p.InviteRoles = []string{string(account.Member), string(account.Guest)}
+		for _, r := range c.Rooms {
+			if r.Kind == string(chat.Public) || r.Kind == string(chat.Private) {
+				p.InviteRooms = append(p.InviteRooms, ui.Place{ID: r.ID, Kind: r.Kind, Name: r.Name})
+			}
+		}
 		if me.Role == account.Owner {
 			p.InviteRoles = append([]string{string(account.Admin)}, p.InviteRoles...)
 		}
@@ -122,7 +132,7 @@ func (d *Door) showPeopleWith(v *visit, code int, problem error, fresh string, l
 			return err
 		}
 		for _, i := range invites {
-			p.Invites = append(p.Invites, ui.Invite{ID: i.ID, Role: string(i.Role), By: i.CreatedBy, Made: i.CreatedAt, Expires: i.EndsAt, Uses: i.UsesLeft})
+			p.Invites = append(p.Invites, ui.Invite{ID: i.ID, Role: string(i.Role), By: i.CreatedBy, Made: i.CreatedAt, Expires: i.EndsAt, Uses: i.UsesLeft, Rooms: len(i.Rooms)})
 		}
 	}
 	d.render(v.w, v.r, code, "people", p)
@@ -187,7 +197,11 @@ func (d *Door) linkURL(r *http.Request, path string) string {
 
 func (d *Door) peopleInvite(v *visit) error {
 	return d.showing(v, d.showPeople, func() (string, error) {
-		token, _, err := d.accounts.NewInvite(v.ctx(), v.me(), account.Role(v.field("role")), nil)
+		draft, err := d.inviteDraft(v)
+		if err != nil {
+			return "", err
+		}
+		token, _, err := d.accounts.MakeInvite(v.ctx(), v.me(), draft)
 		if err != nil {
 			return "", err
 		}

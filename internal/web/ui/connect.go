@@ -24,6 +24,7 @@ type BotRow struct {
 	Gone         bool   // the owner's account is closed
 	Disabled     bool
 	Tokens       []Token
+	Places       []Place // rooms in which it is, for which a token can be
 }
 
 // Side is the sidebar.

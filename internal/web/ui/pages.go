@@ -436,6 +436,7 @@ type Invite struct {
 	Made    time.Time
 	Expires time.Time // zero: never
 	Uses    int       // how many more people it lets in
+	Rooms   int       // that it leads into
 }
 
 // PeoplePage ("people"). Its forms:
@@ -454,6 +455,9 @@ type PeoplePage struct {
 	Invites     []Invite
 	Fresh       string // the address just made, shown once with a copy button
 	Recovery    RecoveryLink
+	InviteRooms []Place // that I may invite into
+	Text, What  string  // whom the list is about; GET /people?q=&what=
+	Whats       []string
 }
 
 // Session is one browser or program that is signed in.

@@ -176,6 +176,11 @@ func shots(locale lang.Locale, theme, me string) []shot {
 			Plan: &RetentionPlan{Days: 30, From: someday.AddDate(0, 0, 1), Upto: someday.AddDate(0, -1, 0), Messages: 12345, Files: 1, Bytes: 2_500_000, Oldest: someday.AddDate(-1, 0, 0)}}},
 		{"retention", "retention-house", RetentionPage{Chrome: trouble, Action: "/retention", May: true, Rule: "ever", Plan: &RetentionPlan{Rooms: 3}}},
 		{"retention", "retention-reader", RetentionPage{Chrome: in, Room: in.Rooms[0], Days: 30, From: someday.AddDate(0, 0, -9)}},
+		{"person", "person", OnePersonPage{Chrome: in, Who: Person{ID: 5, Handle: "bob", Name: evil, Role: "member"}, Made: someday, Sessions: []Session{{ID: 2, Device: "Safari on iPhone", Address: "2001:db8::7", Made: someday, Seen: someday}},
+			Tokens: []Token{{ID: 1, Name: evil, Made: someday, Scope: "read", Rooms: 2, Ends: someday}}, Places: []Place{{1, "public", evil, "member"}, {2, "private", "secrets", "owner"}}}},
+		{"person", "person-none", OnePersonPage{Chrome: trouble, Who: Person{ID: 5, Handle: "bob", Name: "Bob", Role: "guest", Bot: true}, Made: someday, Disabled: true}},
+		{"spaces", "spaces", SpacesPage{Chrome: saved, Days: 365, Directs: 3, Direct: 2_000_000, Bytes: 7_300_000_000, Rooms: []Space{{ID: 12, Kind: "public", Name: evil, Members: 12, Entries: 12345, Last: someday, Files: 31, Bytes: 7_298_000_000, Days: 30, Open: true},
+			{ID: 13, Kind: "private", Name: "secrets", Members: 1, Entries: 1, Orphan: true}}, People: []Share{{people[1], 30, 7_200_000_000}, {people[5], 1, 98}}}},
 		{"waiting", "waiting", WaitingPage{Chrome: out}},
 		{"error", "error", ErrorPage{Chrome: out, Status: 404, Message: evil, Advice: "Look at the rooms that you are in."}},
 	}
