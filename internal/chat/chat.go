@@ -60,6 +60,7 @@ type Room struct {
 	Threads  int          // unread replies in the threads of it that I follow, at most CountLimit
 	Members  int
 	Other    *Author // direct rooms: who else is in it
+	Archived bool
 
 	Bell      Bell         // what I want to be told of in it
 	MuteUntil *time.Time   // nil: it is not muted
@@ -114,6 +115,7 @@ const (
 	PinChanged EventKind = "pin"      // the message is pinned or, unless On, no more
 	Retained   EventKind = "retain"   // messages are kept for Count days; 0: for ever
 	Trimmed    EventKind = "trim"     // what was before Before is gone
+	ArchiveSet EventKind = "archive"  // the room is archived or, unless On, open again
 
 	CardsChanged EventKind = "card" // what the links of the message lead to is known, or was taken away
 )
@@ -135,6 +137,7 @@ type Event struct {
 	Emoji   string
 	On      bool
 	Before  int64
+	Private bool  // Renamed: and it is private from now on
 	Root    *Root // of the thread, where Message is a reply
 }
 
@@ -208,7 +211,7 @@ const roomColumns = `
 		WHERE x.author_id <> $1 AND x.deleted_at IS NULL AND ` + inRoom + ` LIMIT 1000) c) END::int,
 	CASE WHEN m.role IS NULL THEN 0 ELSE ` + threadUnread + ` END::int,
 	(SELECT count(*) FROM (SELECT FROM chat.member x WHERE x.room_id = r.id LIMIT 10000) c)::int,
-	o.id, o.handle, o.name,` + bellColumns
+	o.id, o.handle, o.name, r.archived_at IS NOT NULL,` + bellColumns
 
 const roomTables = `
 	LEFT JOIN chat.member m ON m.room_id = r.id AND m.person_id = $1
@@ -218,7 +221,7 @@ func scanRoom(row pgx.CollectableRow) (Room, error) {
 	var r Room
 	var id *int64
 	var handle, name *string
-	err := row.Scan(&r.ID, &r.Kind, &r.Name, &r.Topic, &r.Seq, &r.Role, &r.Read, &r.Unread, &r.Mentions, &r.Threads, &r.Members, &id, &handle, &name, &r.Bell, &r.MuteUntil, &r.Bells)
+	err := row.Scan(&r.ID, &r.Kind, &r.Name, &r.Topic, &r.Seq, &r.Role, &r.Read, &r.Unread, &r.Mentions, &r.Threads, &r.Members, &id, &handle, &name, &r.Archived, &r.Bell, &r.MuteUntil, &r.Bells)
 	if id != nil {
 		r.Other = &Author{ID: *id, Handle: *handle, Name: *name}
 	}
@@ -249,7 +252,7 @@ func (r *Rooms) PublicRooms(ctx context.Context, me account.Person) ([]Room, err
 	}
 	return rooms(ctx, r.db, `
 		SELECT `+roomColumns+` FROM chat.room r `+roomTables+`
-		WHERE r.kind = 'public' ORDER BY lower(r.name), r.id LIMIT 1000`, me.ID)
+		WHERE r.kind = 'public' AND r.archived_at IS NULL ORDER BY lower(r.name), r.id LIMIT 1000`, me.ID)
 }
 
 // Room is one room that me may read; NotFound for a room that is not there and for one that is not theirs to know of.

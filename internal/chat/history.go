@@ -236,13 +236,14 @@ func (r *Rooms) changes(ctx context.Context, room int64, where string, from, to 
 			var d struct {
 				Role        account.Role
 				Name, Topic string
+				Private     bool
 			}
 			if err := json.Unmarshal(detail, &d); err != nil {
 				return c, err
 			}
-			c.Role, c.Name, c.Topic = d.Role, d.Name, d.Topic
+			c.Role, c.Name, c.Topic, c.Private = d.Role, d.Name, d.Topic, d.Private
 		}
-		if (c.Kind == Reacted || c.Kind == PinChanged) && detail != nil {
+		if (c.Kind == Reacted || c.Kind == PinChanged || c.Kind == ArchiveSet) && detail != nil {
 			if err := json.Unmarshal(detail, &struct {
 				Emoji *string
 				On    *bool

@@ -179,7 +179,7 @@ const (
 	// takeSeqs takes the locks of the batch's rooms, in the order of the arrays, which is that of their ids: nodes cannot
 	// deadlock. As the other statement begins after it, that one sees every member as of the locks.
 	takeSeqs = `
-UPDATE chat.room r SET seq = c.after / (r.seq = c.before)::int
+UPDATE chat.room r SET seq = c.after / (r.seq = c.before AND r.archived_at IS NULL)::int
 FROM unnest($1::bigint[], $2::bigint[], $3::bigint[]) AS c (id, before, after) WHERE r.id = c.id`
 
 	storePosts = `
@@ -202,7 +202,7 @@ WITH post AS MATERIALIZED (
 	SELECT p.*, done.seq AS done_seq, done.at AS done_at
 	FROM unnest($1::bigint[], $2::bigint[], $3::uuid[], $4::text[], $5::text[], $6::bigint[], $7::bool[]) WITH ORDINALITY
 	     AS p (room_id, author_id, client_id, body, mentions, thread, aloud, ord)
-	LEFT JOIN chat.member m ON m.room_id = p.room_id AND m.person_id = p.author_id
+	LEFT JOIN chat.member m ON m.room_id = p.room_id AND m.person_id = p.author_id AND NOT EXISTS (SELECT FROM chat.room a WHERE a.id = p.room_id AND a.archived_at IS NOT NULL)
 	LEFT JOIN chat.message done ON done.room_id = p.room_id AND done.author_id = p.author_id AND done.client_id = p.client_id
 	WHERE m.person_id IS NOT NULL OR done.seq IS NOT NULL
 ), fresh AS (
@@ -529,7 +529,11 @@ func (r *Rooms) tryCarefully(ctx context.Context, batch []*post) error {
 		})
 		return err
 	})
-	return r.commit(ctx, r.db, &b, c)
+	if err := r.commit(ctx, r.db, &b, c); err != nil {
+		return err
+	}
+	r.sayArchived(ctx, batch)
+	return nil
 }
 
 // tops remember where rooms end, as far as this node knows: a guess that PostgreSQL checks (see takeSeqs).

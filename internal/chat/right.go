@@ -29,16 +29,19 @@ const (
 	Survey    Action = "survey"     // see how much is said in the whole house, and not what
 	Connect   Action = "connect"    // let programs speak in a room, and hear what is said there
 	Retain    Action = "retain"     // say for how long a room keeps what is said in it
+	Archive   Action = "archive"    // close it for good, or for all but its members
 )
 
 // Actions lists them all.
-var Actions = []Action{Read, Join, Post, Invite, Moderate, Rename, SetRole, Leave, NewRoom, NewDirect, Respond, Undelete, Pin, Survey, Connect, Retain}
+var Actions = []Action{Read, Join, Post, Invite, Moderate, Rename, SetRole, Leave, NewRoom, NewDirect, Respond, Undelete, Pin, Survey, Connect, Retain, Archive}
 
 // Standing is all that permission depends on.
 type Standing struct {
 	House account.Role // rank in the house
 	Kind  Kind         // of the room
 	Room  account.Role // rank in the room; None: not a member
+
+	Archived bool
 }
 
 // May is the whole law of rooms; its test is the table that the guide shows. In short: members speak; who runs the
@@ -48,6 +51,9 @@ type Standing struct {
 func May(a Action, s Standing) bool {
 	in := s.Room != account.None
 	full := s.House.AtLeast(account.Member) // not a guest of the house
+	if s.Archived && (a == Join || a == Post || a == Invite || a == Rename || a == Pin || a == Connect) {
+		return false
+	}
 	if a == Survey {
 		return s.House.AtLeast(account.Admin)
 	}
@@ -71,7 +77,7 @@ func May(a Action, s Standing) bool {
 		return in && (s.Kind == Direct || full && power.AtLeast(account.Member))
 	case Invite:
 		return s.Kind != Direct && full && (s.Room.AtLeast(account.Member) || power.AtLeast(account.Admin))
-	case Moderate, Rename, SetRole, Undelete, Connect, Retain:
+	case Moderate, Rename, SetRole, Undelete, Connect, Retain, Archive:
 		return s.Kind != Direct && full && power.AtLeast(account.Admin)
 	case Leave:
 		return in && s.Kind != Direct
@@ -124,16 +130,19 @@ func stand(ctx context.Context, q pg.Queryer, me account.Person, room int64, for
 		}
 	}
 	type row struct {
-		Kind Kind
-		Role account.Role
+		Kind     Kind
+		Role     account.Role
+		Archived bool
 	}
 	found, ok, err := pg.One[row](ctx, q, `
-		SELECT r.kind, coalesce(m.role, '') FROM chat.room r
+		SELECT r.kind, coalesce(m.role, ''), r.archived_at IS NOT NULL FROM chat.room r
 		LEFT JOIN chat.member m ON m.room_id = r.id AND m.person_id = $1 WHERE r.id = $2`, me.ID, room)
 	if err == nil && !ok {
 		err = errNoRoom
 	}
-	return standing(me, found.Kind, found.Role), err
+	s := standing(me, found.Kind, found.Role)
+	s.Archived = found.Archived
+	return s, err
 }
 
 // may refuses an action: NotFound when the room is not for these eyes at all, else Forbidden.
@@ -148,6 +157,11 @@ func (r *Rooms) may(ctx context.Context, q pg.Queryer, a Action, me account.Pers
 func (s Standing) require(a Action) error {
 	if May(a, s) {
 		return nil
+	}
+	if open := s; s.Archived {
+		if open.Archived = false; May(a, open) {
+			return fault.New(fault.Conflict, "chat.archived")
+		}
 	}
 	if s.Room == account.None && a == Post {
 		return fault.New(fault.Forbidden, "chat.not_member")

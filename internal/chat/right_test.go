@@ -9,16 +9,16 @@ import (
 )
 
 // The table of who may do what. A column is a rank in the room, a letter an action:
-// r read, j join, p post, i invite, m moderate, u undelete, n rename, s set roles, c connect programs, l leave, N new room, D new direct room, a answer an alert, v survey how much is said, k pin (keep at hand), t retain (say for how long what is said is kept).
+// r read, j join, p post, i invite, m moderate, u undelete, n rename, s set roles, c connect programs, l leave, N new room, D new direct room, a answer an alert, v survey how much is said, k pin (keep at hand), t retain (say for how long what is said is kept), h arcHive or close.
 const rights = `
 house   kind     none        guest        member       admin        owner
-owner   public   rjimunsctNDv rpimunsctlkNDv  rpimunsctlkNDv  rpimunsctlkNDv  rpimunsctlkNDv
-admin   public   rjimunsctNDv rpimunsctlkNDv  rpimunsctlkNDv  rpimunsctlkNDv  rpimunsctlkNDv
-member  public   rjND         rplND          rpilkND        rpimunsctlkND  rpimunsctlkND
+owner   public   rjimunscthNDv rpimunscthlkNDv  rpimunscthlkNDv  rpimunscthlkNDv  rpimunscthlkNDv
+admin   public   rjimunscthNDv rpimunscthlkNDv  rpimunscthlkNDv  rpimunscthlkNDv  rpimunscthlkNDv
+member  public   rjND         rplND          rpilkND        rpimunscthlkND  rpimunscthlkND
 guest   public   -            rpl            rpl            rpl            rpl
-owner   private  NDv          rpimunsctlkNDv  rpimunsctlkNDv  rpimunsctlkNDv  rpimunsctlkNDv
-admin   private  NDv          rpimunsctlkNDv  rpimunsctlkNDv  rpimunsctlkNDv  rpimunsctlkNDv
-member  private  ND           rplND          rpilkND        rpimunsctlkND  rpimunsctlkND
+owner   private  NDv          rpimunscthlkNDv  rpimunscthlkNDv  rpimunscthlkNDv  rpimunscthlkNDv
+admin   private  NDv          rpimunscthlkNDv  rpimunscthlkNDv  rpimunscthlkNDv  rpimunscthlkNDv
+member  private  ND           rplND          rpilkND        rpimunscthlkND  rpimunscthlkND
 guest   private  -            rpl            rpl            rpl            rpl
 owner   direct   NDv          rpkNDv         rpkNDv         rpkNDv         rpkNDv
 admin   direct   NDv          rpkNDv         rpkNDv         rpkNDv         rpkNDv
@@ -31,7 +31,7 @@ guest   ops      -            -              -              -              -
 `
 
 func TestRights(t *testing.T) {
-	letters := map[Action]string{Read: "r", Join: "j", Post: "p", Invite: "i", Moderate: "m", Rename: "n", SetRole: "s", Leave: "l", NewRoom: "N", NewDirect: "D", Respond: "a", Survey: "v", Undelete: "u", Connect: "c", Pin: "k", Retain: "t"}
+	letters := map[Action]string{Read: "r", Join: "j", Post: "p", Invite: "i", Moderate: "m", Rename: "n", SetRole: "s", Leave: "l", NewRoom: "N", NewDirect: "D", Respond: "a", Survey: "v", Undelete: "u", Connect: "c", Pin: "k", Retain: "t", Archive: "h"}
 	ranks := []account.Role{account.None, account.Guest, account.Member, account.Admin, account.Owner}
 	rows := strings.Split(strings.TrimSpace(rights), "\n")[1:]
 	for _, row := range rows {

@@ -166,7 +166,7 @@ func JoinIn(ctx context.Context, tx pgx.Tx, who account.Person, room int64) (cam
 // FirstRoom is the public room that was there first: where newcomers begin. 0 where there is none.
 func FirstRoom(ctx context.Context, q pg.Queryer) (int64, error) {
 	type row struct{ ID int64 }
-	found, _, err := pg.One[row](ctx, q, `SELECT id FROM chat.room WHERE kind = 'public' ORDER BY id LIMIT 1`)
+	found, _, err := pg.One[row](ctx, q, `SELECT id FROM chat.room WHERE kind = 'public' AND archived_at IS NULL ORDER BY id LIMIT 1`)
 	return found.ID, err
 }
 

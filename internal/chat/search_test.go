@@ -52,7 +52,7 @@ func (h *house) scan(me account.Person, text string) (out []string) {
 		for _, f := range q.Filters {
 			ok = ok && (f.Key != "from" || f.Value == x.Author) && (f.Key != "in" || f.Value == x.Name)
 		}
-		if ok && May(Read, Standing{me.Role, x.Kind, x.Role}) {
+		if ok && May(Read, Standing{House: me.Role, Kind: x.Kind, Room: x.Role}) {
 			out = append(out, fmt.Sprintf("%d/%d", x.Room, x.Seq))
 		}
 	}

@@ -21,6 +21,8 @@ type Space struct {
 	Bytes   int64 // of its files
 	Days    int   // for which messages are kept; 0: for ever
 	Owned   bool  // somebody in it is its owner
+
+	Archived bool
 }
 
 // Share is how much room somebody's files take.
@@ -45,7 +47,7 @@ func (r *Rooms) Spaces(ctx context.Context, me account.Person) (list []Space, di
 		WITH size AS (SELECT f.room_id, count(*) AS n, sum(c.size)::bigint AS bytes FROM chat.file f JOIN chat.content c ON c.id = f.content_id GROUP BY 1)
 		SELECT r.id, r.kind, r.name, (SELECT count(*) FROM chat.member m WHERE m.room_id = r.id)::int, r.seq - r.first_seq + 1,
 			(SELECT x.at FROM chat.message x WHERE x.room_id = r.id ORDER BY x.seq DESC LIMIT 1), coalesce(s.n, 0), coalesce(s.bytes, 0),
-			CASE WHEN r.kind = 'ops' THEN 0 ELSE coalesce(r.keep_days, h.keep_days) END, EXISTS (SELECT FROM chat.member m WHERE m.room_id = r.id AND m.role = 'owner')
+			CASE WHEN r.kind = 'ops' THEN 0 ELSE coalesce(r.keep_days, h.keep_days) END, EXISTS (SELECT FROM chat.member m WHERE m.room_id = r.id AND m.role = 'owner'), r.archived_at IS NOT NULL
 		FROM chat.room r LEFT JOIN size s ON s.room_id = r.id CROSS JOIN account.rule h
 		WHERE r.kind <> 'direct' ORDER BY coalesce(s.bytes, 0) DESC, r.seq DESC, r.id LIMIT $1`, mostSpaces)
 	if err != nil {

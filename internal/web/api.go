@@ -78,11 +78,33 @@ func (d *Door) apiRoom(v *visit) (any, error) {
 }
 
 func (d *Door) apiRename(v *visit) (any, error) {
-	var in struct{ Name, Topic *string }
+	var in struct {
+		Name, Topic *string
+		Archived    *bool
+		Kind        *chat.Kind
+	}
 	if err := v.body(&in); err != nil {
 		return nil, err
 	}
-	return d.apiInRoom(v, func(room int64) error { return d.rooms.Rename(v.ctx(), v.me(), room, in.Name, in.Topic) })
+	return d.apiInRoom(v, func(room int64) error {
+		if in.Kind != nil {
+			if *in.Kind != chat.Private {
+				return fault.New(fault.Invalid, "chat.kind_private")
+			}
+			if err := d.rooms.MakePrivate(v.ctx(), v.me(), room); err != nil {
+				return err
+			}
+		}
+		if in.Name != nil || in.Topic != nil {
+			if err := d.rooms.Rename(v.ctx(), v.me(), room, in.Name, in.Topic); err != nil {
+				return err
+			}
+		}
+		if in.Archived != nil {
+			return d.rooms.Archive(v.ctx(), v.me(), room, *in.Archived)
+		}
+		return nil
+	})
 }
 
 func (d *Door) apiJoin(v *visit) (any, error) {

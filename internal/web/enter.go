@@ -30,7 +30,9 @@ func (d *Door) chrome(v *visit) (ui.Chrome, error) {
 		return c, err
 	}
 	for _, r := range rooms {
-		c.Rooms = append(c.Rooms, pageRoom(r))
+		if !r.Archived {
+			c.Rooms = append(c.Rooms, pageRoom(r))
+		}
 	}
 	settings, err := d.tell.Settings(v.ctx(), me)
 	if err != nil {
@@ -84,7 +86,7 @@ func (d *Door) home(v *visit) error {
 		return err
 	}
 	for _, r := range rooms { // the first that has something new, else the first
-		if r.Unread > 0 {
+		if r.Unread > 0 && !r.Archived {
 			redirect(v, fmt.Sprint("/room/", r.ID))
 			return nil
 		}

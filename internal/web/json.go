@@ -34,6 +34,7 @@ type roomJSON struct {
 	Bell      chat.Bell         `json:"bell"`
 	MuteUntil *time.Time        `json:"mute_until,omitempty"`
 	Bells     []chat.ThreadBell `json:"bells,omitempty"`
+	Archived  bool              `json:"archived,omitempty"`
 }
 
 type messageJSON struct {
@@ -75,6 +76,7 @@ type eventJSON struct {
 	Emoji   string         `json:"emoji,omitempty"`
 	On      *bool          `json:"on,omitempty"`
 	Before  int64          `json:"before,omitempty"`
+	Private bool           `json:"private,omitempty"`
 	Root    *rootJSON      `json:"root,omitempty"`
 }
 
@@ -86,7 +88,7 @@ func toMe(p account.Person) object {
 }
 
 func toRoom(r chat.Room) roomJSON {
-	out := roomJSON{r.ID, r.Kind, r.Name, r.Topic, r.Seq, r.Read, r.Unread, r.Mentions, r.Threads, r.Role, r.Members, nil, r.Bell, r.MuteUntil, r.Bells}
+	out := roomJSON{r.ID, r.Kind, r.Name, r.Topic, r.Seq, r.Read, r.Unread, r.Mentions, r.Threads, r.Role, r.Members, nil, r.Bell, r.MuteUntil, r.Bells, r.Archived}
 	if r.Other != nil {
 		p := toPerson(*r.Other)
 		out.Other = &p
@@ -209,7 +211,7 @@ func appendString(b []byte, s string) []byte {
 }
 
 func toEvent(e chat.Event) eventJSON {
-	out := eventJSON{Is: "event", Room: e.Room, Seq: e.Seq, Kind: e.Kind, At: e.At.UTC().Truncate(time.Millisecond), By: toPerson(e.By), Role: e.Role, Count: e.Count, Before: e.Before, Root: toRoot(e.Root)}
+	out := eventJSON{Is: "event", Room: e.Room, Seq: e.Seq, Kind: e.Kind, At: e.At.UTC().Truncate(time.Millisecond), By: toPerson(e.By), Role: e.Role, Count: e.Count, Before: e.Before, Private: e.Private, Root: toRoot(e.Root)}
 	if e.Kind == chat.Reacted && e.Message != nil {
 		out.Marks = &marksJSON{e.Message.Seq, toReactions(e.Message.Reactions)}
 		out.Emoji, out.On = e.Emoji, &e.On
@@ -217,7 +219,7 @@ func toEvent(e chat.Event) eventJSON {
 		m := toMessage(*e.Message)
 		out.Message = &m
 	}
-	if e.Kind == chat.PinChanged {
+	if e.Kind == chat.PinChanged || e.Kind == chat.ArchiveSet {
 		out.On = &e.On
 	}
 	if e.Person != nil {

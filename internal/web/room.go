@@ -48,7 +48,7 @@ func pageMessage(m chat.Message, locale lang.Locale) ui.Message {
 }
 
 func pageEvent(e chat.Event) ui.Event {
-	out := ui.Event{Seq: e.Seq, At: e.At, Kind: string(e.Kind), By: pagePerson(e.By), Role: string(e.Role), Name: e.Name, Topic: e.Topic, Count: e.Count}
+	out := ui.Event{Seq: e.Seq, At: e.At, Kind: string(e.Kind), By: pagePerson(e.By), Role: string(e.Role), Name: e.Name, Topic: e.Topic, Count: e.Count, On: e.On, Private: e.Private}
 	if e.Person != nil {
 		out.Person = pagePerson(*e.Person)
 	}
@@ -128,9 +128,10 @@ func (d *Door) fillRoom(v *visit, id, at int64) (ui.RoomPage, error) {
 	for _, m := range members[:min(len(members), 200)] {
 		p.Members = append(p.Members, ui.Member{ID: m.ID, Handle: m.Handle, Name: m.Name, Role: string(m.Role), Here: m.Here, Bot: m.Bot, Away: m.Away})
 	}
-	s := chat.Standing{House: me.Role, Kind: room.Kind, Room: room.Role}
+	s := chat.Standing{House: me.Role, Kind: room.Kind, Room: room.Role, Archived: room.Archived}
+	p.Archived = room.Archived
 	p.May = ui.May{Post: chat.May(chat.Post, s), Join: chat.May(chat.Join, s), Leave: chat.May(chat.Leave, s), Invite: chat.May(chat.Invite, s),
-		Rename: chat.May(chat.Rename, s), Manage: chat.May(chat.SetRole, s), DeleteAny: chat.May(chat.Moderate, s), Answer: chat.May(chat.Respond, s), Connect: d.mayConnect(s), Pin: chat.May(chat.Pin, s), Retain: chat.May(chat.Retain, s)}
+		Rename: chat.May(chat.Rename, s), Manage: chat.May(chat.SetRole, s), DeleteAny: chat.May(chat.Moderate, s), Answer: chat.May(chat.Respond, s), Connect: d.mayConnect(s), Pin: chat.May(chat.Pin, s), Retain: chat.May(chat.Retain, s), Archive: chat.May(chat.Archive, s)}
 	p.Roles = roleNames(chat.MayGive(s))
 	for _, c := range chat.Commands {
 		name := c.Name
@@ -240,6 +241,17 @@ func (d *Door) roomSettings(v *visit) error {
 		name, topic := v.field("name"), v.field("topic")
 		return d.rooms.Rename(v.ctx(), v.me(), room, &name, &topic)
 	})(v)
+}
+
+// roomArchive closes a room for good, or opens it again.
+func (d *Door) roomArchive(v *visit) error {
+	return d.inRoom(func(v *visit, room int64) error {
+		return d.rooms.Archive(v.ctx(), v.me(), room, v.field("on") != "")
+	})(v)
+}
+
+func (d *Door) roomPrivate(v *visit) error {
+	return d.inRoom(func(v *visit, room int64) error { return d.rooms.MakePrivate(v.ctx(), v.me(), room) })(v)
 }
 
 func (d *Door) roomInvite(v *visit) error {

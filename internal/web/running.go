@@ -152,7 +152,19 @@ func (d *Door) personRevoke(v *visit, person int64) error {
 	return d.accounts.RevokeToken(v.ctx(), person, token)
 }
 
-func (d *Door) spacesPage(v *visit) error {
+func (d *Door) spacesPage(v *visit) error { return d.showSpaces(v, http.StatusOK, nil) }
+
+func (d *Door) spacesArchive(v *visit) error {
+	room, err := v.number("room")
+	if err != nil {
+		return err
+	}
+	return d.showing(v, d.showSpaces, func() (string, error) {
+		return "/spaces?done=saved", d.rooms.Archive(v.ctx(), v.me(), room, v.field("on") != "")
+	})
+}
+
+func (d *Door) showSpaces(v *visit, code int, problem error) error {
 	list, direct, err := d.rooms.Spaces(v.ctx(), v.me())
 	if err != nil {
 		return err
@@ -169,10 +181,15 @@ func (d *Door) spacesPage(v *visit) error {
 	if err != nil {
 		return err
 	}
+	if problem != nil {
+		if err := complain(&c, problem); err != nil {
+			return err
+		}
+	}
 	c.Title = v.lang.T("web.spaces.heading")
 	p := ui.SpacesPage{Chrome: c, Days: days, Directs: direct.Members, Direct: direct.Bytes}
 	for _, r := range list {
-		row := ui.Space{ID: r.ID, Kind: string(r.Kind), Name: r.Name, Members: r.Members, Entries: int(r.Entries), Files: int(r.Files), Bytes: r.Bytes, Days: r.Days, Orphan: !r.Owned && r.Kind != chat.Ops, Open: r.Kind == chat.Public}
+		row := ui.Space{ID: r.ID, Kind: string(r.Kind), Name: r.Name, Members: r.Members, Entries: int(r.Entries), Files: int(r.Files), Bytes: r.Bytes, Days: r.Days, Orphan: !r.Owned && r.Kind != chat.Ops, Open: r.Kind == chat.Public, Archived: r.Archived}
 		if r.Last != nil {
 			row.Last = *r.Last
 		}
@@ -183,7 +200,7 @@ func (d *Door) spacesPage(v *visit) error {
 	for _, s := range shares {
 		p.People = append(p.People, ui.Share{Person: pagePerson(s.Author), Files: int(s.Files), Bytes: s.Bytes})
 	}
-	d.render(v.w, v.r, http.StatusOK, "spaces", p)
+	d.render(v.w, v.r, code, "spaces", p)
 	return nil
 }
 
@@ -208,7 +225,7 @@ func (d *Door) apiSpaces(v *visit) (any, error) {
 	}
 	rooms, people := make([]object, len(list)), make([]object, len(shares))
 	for i, r := range list {
-		rooms[i] = object{"id": r.ID, "kind": r.Kind, "name": r.Name, "members": r.Members, "entries": r.Entries, "last": r.Last, "files": r.Files, "bytes": r.Bytes, "days": r.Days}
+		rooms[i] = object{"id": r.ID, "kind": r.Kind, "name": r.Name, "members": r.Members, "entries": r.Entries, "last": r.Last, "files": r.Files, "bytes": r.Bytes, "days": r.Days, "archived": r.Archived}
 	}
 	for i, s := range shares {
 		people[i] = object{"id": s.ID, "handle": s.Handle, "name": s.Name, "files": s.Files, "bytes": s.Bytes}

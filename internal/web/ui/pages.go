@@ -178,15 +178,17 @@ type Covered struct {
 
 // Event is something that happened in a room and is no message.
 type Event struct {
-	Seq    int64
-	At     time.Time
-	Kind   string // join, leave, role, room, restored
-	By     Person
-	Person Person // whom it happened to; zero for room
-	Role   string
-	Name   string // of the room, as it was named
-	Topic  string
-	Count  int // of messages that came back
+	Seq     int64
+	At      time.Time
+	Kind    string // join, leave, role, room, restored
+	By      Person
+	Person  Person // whom it happened to; zero for room
+	Role    string
+	Name    string // of the room, as it was named
+	Topic   string
+	Count   int  // of messages that came back; of days for which they are kept
+	On      bool // archive: it is
+	Private bool // room: from now on
 }
 
 // Member is a person in a room.
@@ -219,6 +221,7 @@ type May struct {
 	Answer    bool `json:"answer"` // alerts of the house
 	Connect   bool `json:"-"`      // with programs
 	Retain    bool `json:"-"`      // say for how long it keeps what is said
+	Archive   bool `json:"-"`      // close it
 	Pin       bool `json:"pin"`
 }
 
@@ -267,7 +270,8 @@ type RoomPage struct {
 	Thread    *Thread // nil: none is open
 	Commands  []Command
 	Saved     []int64 // seqs of messages that I have saved
-	Drafts    any     // what I have begun to write here, as the API has it
+	Archived  bool
+	Drafts    any // what I have begun to write here, as the API has it
 }
 
 // SignInPage ("sign-in"): POST /sign-in {handle, password, next}.

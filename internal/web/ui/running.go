@@ -49,7 +49,9 @@ type Space struct {
 	Bytes   int64
 	Days    int
 	Orphan  bool // nobody in it is its owner
-	Open    bool // I may look into it
+	Open    bool // I may look into it, and archive it
+
+	Archived bool
 }
 
 // Size is how much its files take.

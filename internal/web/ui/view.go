@@ -195,6 +195,12 @@ func (p RoomPage) happening(e Event) line {
 		key = "retain.ever"
 	case e.Kind == "retain":
 		key = "retain"
+	case e.Kind == "archive" && e.On:
+		key = "archived"
+	case e.Kind == "archive":
+		key = "unarchived"
+	case e.Private:
+		key = "private"
 	case e.Topic != "":
 		key = "room"
 	default:

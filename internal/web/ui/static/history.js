@@ -462,6 +462,9 @@ function apply(event, fresh) {
         rove()
       })
       break
+    case "archive":
+      if (fresh) location.reload() // what may be done here is another now; drafts are kept
+      break
     case "retain":
     case "join":
     case "leave":

@@ -138,7 +138,9 @@ function saying(event) {
     case "role": return t("sys.role", { by, name, role: t("role." + event.role) })
     case "restored": return event.person ? t("sys.undeleted", { by, name, n: event.count ?? 0 }) : t("sys.restored", { by, n: event.count ?? 0 })
     case "retain": return event.count ? t("sys.retain", { by, n: event.count }) : t("sys.retain.ever", { by })
-    case "room": return t(event.topic ? "sys.room" : "sys.name", { by, name: event.name ?? "", topic: event.topic ?? "" })
+    case "archive": return event.on ? t("sys.archived", { by }) : t("sys.unarchived", { by })
+    case "room": if (event.private) return t("sys.private", { by })
+      return t(event.topic ? "sys.room" : "sys.name", { by, name: event.name ?? "", topic: event.topic ?? "" })
   }
   return ""
 }

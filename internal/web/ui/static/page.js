@@ -3,7 +3,7 @@
 /** @typedef {{id: number, handle: string, name: string, role?: string, away?: boolean, bot?: boolean}} Person */
 /** @typedef {{id: number, kind: string, name: string, topic: string, seq: number, read: number, unread: number,
  *    mentions: number, threads: number, role: string, members: number, other?: Person,
- *    bell: string, mute_until?: string, bells?: {thread: number, silent: boolean, mute_until?: string}[] | null}} Room */
+ *    bell: string, mute_until?: string, bells?: {thread: number, silent: boolean, mute_until?: string}[] | null, archived?: boolean}} Room */
 /** @typedef {{seq: number, at: string, by: Person, body?: string, html?: string, edited?: boolean, deleted?: boolean,
  *    client_id?: string, mentions?: string[], alert?: Alert, way?: Way,
  *    reactions?: import("./reactions.js").Reaction[], thread?: number, aloud?: boolean, replies?: {count: number, last: number, at: string}, pinned?: {by: Person, at: string},
@@ -15,7 +15,7 @@
  *    answers: {by: Person, what: string, at: string, until?: string, note?: string}[], loud: Rule[], back: boolean,
  *    cover?: {id: string, actor: string, network: string, rules: (Rule & {kinds: string[], apps: string[]})[]}}} Alert */
 /** @typedef {{is: "event", room: number, seq: number, kind: string, at: string, by: Person, message?: Message,
- *    person?: Person, role?: string, name?: string, topic?: string, count?: number, emoji?: string, on?: boolean, before?: number,
+ *    person?: Person, role?: string, name?: string, topic?: string, count?: number, emoji?: string, on?: boolean, before?: number, private?: boolean,
  *    marks?: {seq: number, reactions: import("./reactions.js").Reaction[]},
  *    root?: {seq: number, replies: {count: number, last: number, at: string}, followers: number[]}}} RoomEvent */
 /** @typedef {{post: boolean, pin: boolean, manage: boolean, deleteAny: boolean, answer: boolean}} May */

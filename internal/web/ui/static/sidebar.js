@@ -83,6 +83,7 @@ function total() {
 
 /** All my rooms, as the server has them. @param {Room[]} list */
 function replace(list) {
+  list = list.filter((room) => !room.archived)
   const kept = new Set(list.map((room) => room.id))
   for (const id of [...rooms.keys()]) {
     if (kept.has(id)) continue
