@@ -56,6 +56,14 @@ SQL`)
 	}
 	_, token, _ := strings.Cut(strings.TrimSpace(said), "TOKEN=")
 
+	// The same house is run as the other page says.
+	said = p.bash(t, "set -e\n"+strings.Join(commands(t, "running.md"), "\n")+"\ncat changes.csv")
+	for _, want := range []string{`"name":"elephants"`, "Messages are kept for 90 days.", "Backups hold", "Nothing is changed", "Retention set", ",bot.made,", ",token.made,"} {
+		if !strings.Contains(said, want) {
+			t.Errorf("no %q in\n%s", want, said)
+		}
+	}
+
 	program := filepath.Join(t.TempDir(), "main.go")
 	if err := os.WriteFile(program, []byte(shown[0]), 0o600); err != nil {
 		t.Fatal(err)

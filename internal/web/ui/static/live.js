@@ -93,12 +93,24 @@ function lost() {
     request.failed(new Refusal("unavailable", t("no_answer")))
   }
   if (ended) return
+  if (attempt > 1) signedOut()
   if (state === "open" || state === "waiting") become("connecting")
   worry ||= setTimeout(() => become("offline"), PATIENCE)
   // Everybody who lost the same server comes back at different moments.
   const pause = Math.min(30000, 400 * 2 ** attempt++) * (0.5 + Math.random() / 2)
   clearTimeout(retry)
   retry = setTimeout(connect, pause)
+}
+
+/** A socket that is refused does not say why: whoever was signed out while there was no connection would wait for ever. */
+async function signedOut() {
+  const answer = await fetch("/api/v1/me", { cache: "no-store" }).catch(() => null)
+  if (answer?.status === 401) leave()
+}
+
+function leave() {
+  ended = true
+  location.assign("/sign-in?next=" + encodeURIComponent(location.pathname + location.search))
 }
 
 /** The network or the person is back: look at once whether the connection still lives. */
@@ -150,11 +162,7 @@ function receive(frame) {
       become("open")
       break
     case "bye":
-      if (String(frame.key).endsWith("session_ended")) {
-        ended = true
-        location.assign("/sign-in?next=" + encodeURIComponent(location.pathname + location.search))
-        return
-      }
+      if (String(frame.key).endsWith("session_ended")) return leave()
       break
     case "ok":
     case "error": {
