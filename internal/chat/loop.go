@@ -2,6 +2,7 @@ package chat
 
 import (
 	"context"
+	"slices"
 	"sync"
 	"time"
 )
@@ -316,6 +317,11 @@ func (l *loop) offer(events []Event) {
 	}
 	l.cursor = events[len(events)-1].Seq
 	l.recent = append(l.recent, events...)
+	for _, e := range events {
+		if e.Kind == Trimmed { // what is gone is not kept here either
+			l.recent = slices.DeleteFunc(slices.Clone(l.recent), func(old Event) bool { return old.Seq < e.Before })
+		}
+	}
 	if over := len(l.recent) - recentEvents; over > 0 {
 		l.recent = append(l.recent[:0:0], l.recent[over:]...)
 	}

@@ -46,7 +46,7 @@ func checkDays(days *int) error {
 
 // heldColumns are those of Retention; they want chat.room r and account.rule h. #ops keeps all that is said in it: it is how the house remembers.
 const heldColumns = `r.keep_days, h.keep_days, CASE WHEN r.kind = 'ops' THEN 0 ELSE coalesce(r.keep_days, h.keep_days) END,
-	CASE WHEN r.keep_days IS NOT NULL THEN r.keep_from ELSE h.keep_from END, r.first_seq`
+	CASE WHEN r.keep_days IS NOT NULL THEN r.keep_from ELSE greatest(r.keep_from, h.keep_from) END, r.first_seq`
 
 func retention(ctx context.Context, q pg.Queryer, room int64) (Retention, error) {
 	type row struct {
@@ -192,10 +192,11 @@ func (r *Rooms) SetRetention(ctx context.Context, me account.Person, room int64,
 		if (days == nil) == (was.Own == nil) && (days == nil || *days == *was.Own) {
 			return nil
 		}
-		var from *time.Time
+		next := was.House
 		if days != nil {
-			from = keepFrom(was.Days, was.From, *days, time.Now())
+			next = *days
 		}
+		from := keepFrom(was.Days, was.From, next, time.Now()) // also where it is the house's again
 		if _, err := tx.Exec(ctx, `UPDATE chat.room SET keep_days = $2, keep_from = $3 WHERE id = $1`, room, days, from); err != nil {
 			return err
 		}

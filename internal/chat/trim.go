@@ -47,7 +47,7 @@ func (r *Rooms) Trim(ctx context.Context, now time.Time) (gone int, err error) {
 func (r *Rooms) trim(ctx context.Context, now time.Time, piece int) (gone int, err error) {
 	type row struct{ ID int64 }
 	due, err := pg.All[row](ctx, r.db, `SELECT r.id FROM chat.room r, account.rule h WHERE r.kind <> 'ops' AND CASE WHEN r.keep_days IS NOT NULL THEN r.keep_days > 0 AND r.keep_from <= $1
-		ELSE h.keep_days > 0 AND h.keep_from <= $1 END ORDER BY r.id`, now)
+		ELSE h.keep_days > 0 AND greatest(r.keep_from, h.keep_from) <= $1 END ORDER BY r.id`, now)
 	for _, room := range due {
 		for more := true; more && err == nil; {
 			began := time.Now()
@@ -149,6 +149,7 @@ func cutLog(ctx context.Context, tx pgx.Tx, room, first int64, cutoff time.Time,
 		`DELETE FROM chat.reaction WHERE room_id = $1 AND message_seq < $2`,
 		`DELETE FROM chat.pin WHERE room_id = $1 AND message_seq < $2`,
 		`DELETE FROM chat.card WHERE room_id = $1 AND message_seq < $2`,
+		`DELETE FROM chat.card_wish WHERE room_id = $1 AND message_seq < $2`,
 		`DELETE FROM chat.saved WHERE room_id = $1 AND message_seq < $2`,
 		`DELETE FROM chat.push WHERE room_id = $1 AND seq < $2`,
 		`DELETE FROM chat.delivery d USING chat.outgoing o WHERE o.id = d.outgoing_id AND o.room_id = $1 AND d.seq BETWEEN 1 AND $2 - 1`,

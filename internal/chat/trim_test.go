@@ -196,6 +196,19 @@ func TestWhatARoomDoesNotKeepGoesWithAllThatHangsOnIt(t *testing.T) {
 	if _, err := h.Message(ctx, ann, room, young); err != nil {
 		t.Error(err)
 	}
+
+	// The house's rule again, which is stricter and holds since long: it still begins a day later here.
+	exec(`UPDATE account.rule SET keep_from = now() - interval '1 year'`)
+	if held, err := h.SetRetention(ctx, ann, room, nil); err != nil || held.Days != 7 || time.Until(held.From) < 23*time.Hour {
+		t.Errorf("%+v %v", held, err)
+	}
+	exec(`UPDATE chat.message SET at = at - interval '9 days' WHERE room_id = $1`, room)
+	if gone, err := h.Trim(ctx, time.Now()); err != nil || gone != 0 {
+		t.Error("it went without warning:", gone, err)
+	}
+	if gone, err := h.Trim(ctx, later); err != nil || gone < 3 {
+		t.Error(gone, err)
+	}
 }
 
 // wholeLogFrom fails the test unless a room's log has no gap from where it begins, and returns it.

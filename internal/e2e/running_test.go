@@ -39,7 +39,7 @@ func TestWhoRunsTheHouseSeesWhoChangedWhat(t *testing.T) {
 	w.wait("the owner's", `document.querySelector(".rows li b")`)
 	get[bool](w, `(document.querySelector("select[name=action]").value = "person.role", document.querySelector("select[name=action]").focus(), true)`)
 	w.click(".filter .go button")
-	w.at("action=person.role")
+	w.wait("the filter", `location.search.includes("action=person.role") && document.readyState === "complete"`)
 	w.wait("only that", `[...document.querySelectorAll(".rows li b")].every((one) => one.textContent === "變更角色") && document.querySelector("main").innerText.includes(`+quote("@"+ada.Handle)+`)`)
 	w.accessible("the changes in Chinese")
 	w.remember("running-trail-phone")
