@@ -152,6 +152,7 @@ func cutLog(ctx context.Context, tx pgx.Tx, room, first int64, cutoff time.Time,
 		`DELETE FROM chat.card_wish WHERE room_id = $1 AND message_seq < $2`,
 		`DELETE FROM chat.saved WHERE room_id = $1 AND message_seq < $2`,
 		`DELETE FROM chat.push WHERE room_id = $1 AND seq < $2`,
+		`DELETE FROM chat.missed WHERE room_id = $1 AND seq < $2`,
 		`DELETE FROM chat.delivery d USING chat.outgoing o WHERE o.id = d.outgoing_id AND o.room_id = $1 AND d.seq BETWEEN 1 AND $2 - 1`,
 		`UPDATE chat.alerting a SET seq = 0, body = '' FROM chat.incoming i WHERE i.id = a.incoming_id AND i.room_id = $1 AND a.seq BETWEEN 1 AND $2 - 1`,
 		`UPDATE chat.change SET detail = NULL WHERE room_id = $1 AND kind = 'edit' AND message_seq < $2 AND seq >= $2 AND detail IS NOT NULL`, // earlier words
