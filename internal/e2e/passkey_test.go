@@ -31,6 +31,7 @@ func TestAPasskeyIsAddedUsedCopiedAndRemoved(t *testing.T) {
 	w.press("\r")
 	w.wait("that this device has one", `document.querySelector("#passkey [role=alert]").textContent`)
 
+	w.live() // a socket that is about to open would find the session gone
 	w.click(`form[action="/sign-out"] button`)
 	w.at("/sign-in")
 	w.visit("/sign-in?next=/threads")
@@ -49,6 +50,7 @@ func TestAPasskeyIsAddedUsedCopiedAndRemoved(t *testing.T) {
 
 	// A copy of it was used elsewhere: the counter here is behind, and both are closed.
 	h.exec(t, `UPDATE account.passkey SET credential = jsonb_set(credential, '{authenticator,signCount}', '1000') WHERE person_id = $1`, ada.ID)
+	w.live()
 	w.click(`form[action="/sign-out"] button`)
 	w.at("/sign-in")
 	w.expect("status of 403")
@@ -66,6 +68,7 @@ func TestAPasskeyIsAddedUsedCopiedAndRemoved(t *testing.T) {
 	w.wait("none", `!document.querySelector(".rows b")`)
 
 	// One that is not known any more, and one that nobody unlocks.
+	w.live()
 	w.click(`form[action="/sign-out"] button`)
 	w.at("/sign-in")
 	w.expect("status of 401")
