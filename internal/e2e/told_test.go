@@ -107,6 +107,8 @@ func TestWhoLooksElsewhereIsToldOnceAndOfWhatTheyWant(t *testing.T) {
 	followed, silent := ada.say(t, quiet, "one"), ada.say(t, quiet, "two")
 	wei.call(t, "PUT", fmt.Sprintf("/rooms/%d/threads/%d/bell", quiet, followed), map[string]any{"bell": "all"})
 	wei.call(t, "PUT", fmt.Sprintf("/rooms/%d/threads/%d/bell", quiet, silent), map[string]any{"bell": "nothing"})
+	b.visit(fmt.Sprint("/room/", quiet)) // which knows that then
+	b.live()
 	answer := func(thread int64, words string) {
 		ada.call(t, "POST", fmt.Sprintf("/rooms/%d/messages", quiet), map[string]any{"client_id": nextUUID(), "body": words, "thread": thread})
 	}
