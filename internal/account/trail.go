@@ -205,5 +205,18 @@ func (e Trace) Columns() []string {
 		}
 		return string(raw)
 	}
-	return []string{strconv.FormatInt(e.ID, 10), e.At.UTC().Format("2006-01-02T15:04:05.000Z"), number(e.ActorID), e.Actor, e.Via, e.Address, string(e.Action), number(e.Person), number(e.Room), e.Subject, facts(e.Before), facts(e.After)}
+	row := []string{strconv.FormatInt(e.ID, 10), e.At.UTC().Format("2006-01-02T15:04:05.000Z"), number(e.ActorID), e.Actor, e.Via, e.Address, string(e.Action), number(e.Person), number(e.Room), e.Subject, facts(e.Before), facts(e.After)}
+	for i := range row {
+		row[i] = Cell(row[i])
+	}
+	return row
+}
+
+// Cell is a text as a spreadsheet may be given it: what it would take for a formula has an apostrophe before it (OWASP, CSV Injection). The wide forms count too: a
+// Chinese or Japanese input method writes them, and Excel takes them for the narrow ones.
+func Cell(s string) string {
+	if strings.IndexAny(s, "=+-@\t\r\n＝＋－＠") == 0 {
+		return "'" + s
+	}
+	return s
 }

@@ -150,10 +150,10 @@ func (r *Rooms) Join(ctx context.Context, me account.Person, room int64) error {
 }
 
 // JoinIn lets somebody whom an invitation brings into a room, in somebody else's transaction; role guest for guests. Who is in it already
-// did not come. The invitation has been judged when it was made.
+// did not come, nor does anybody into a room that was archived since. The invitation has been judged when it was made.
 func JoinIn(ctx context.Context, tx pgx.Tx, who account.Person, room int64) (came bool, err error) {
 	s, err := stand(ctx, tx, who, room, true)
-	if err != nil || s.Room != account.None {
+	if err != nil || s.Room != account.None || s.Archived {
 		return false, err
 	}
 	role := account.Member

@@ -265,6 +265,9 @@ func (t *terminal) fail(err error) int {
 	}
 	switch f.Code {
 	case fault.Invalid, fault.TooLarge:
+		if os.Getenv("NOTIFY_SOCKET") != "" { // 2 is what Go ends with after a crash, and that is to be started anew
+			return 78 // EX_CONFIG
+		}
 		return 2
 	case fault.Unavailable, fault.RateLimited:
 		return 69

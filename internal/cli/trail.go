@@ -30,7 +30,7 @@ type trailCmd struct {
 // Run is howdah trail.
 func (c *trailCmd) Run(ctx context.Context, t *terminal) (err error) {
 	ask := account.TrailAsk{Action: c.Action, Limit: account.TrailLimit}
-	for raw, into := range map[string]*time.Time{c.Since: &ask.Since, c.Until: &ask.Until} {
+	for into, raw := range map[*time.Time]string{&ask.Since: c.Since, &ask.Until: c.Until} {
 		if raw == "" {
 			continue
 		}

@@ -5,6 +5,7 @@
 package move
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"io"
@@ -82,11 +83,17 @@ func open(ctx context.Context, b *box, want Kind) (history, error) {
 
 // decode reads a JSON value as it came from outside.
 func decode(raw []byte, into any, name string, line int) error {
+	if bytes.Count(raw, []byte("{")) > mostObjects { // each takes many times its bytes
+		return fault.New(fault.TooLarge, "move.part_full", fault.Args{"name": seen(name), "limit": mostObjects})
+	}
 	if err := json.Unmarshal(raw, into); err != nil {
 		return fault.Wrap(err, fault.Invalid, "move.bad_json", fault.Args{"name": seen(name), "line": line, "message": err.Error()})
 	}
 	return nil
 }
+
+// mostObjects are in one part that is read whole: a day of a room, a post with its replies.
+const mostObjects = 1 << 20
 
 // earliest is a time that is one: what says nothing of when it was made was made at the beginning of Unix.
 func earliest(t time.Time) time.Time {

@@ -23,6 +23,7 @@ var reading = calls(`
 	GET /rooms/{room}/messages/{seq}/edits
 	GET /rooms/{room}/messages/{seq}/files/{n}
 	GET /rooms/{room}/messages/{seq}/files/{n}/preview
+	GET /rooms/{room}/messages/{seq}/cards/{card}
 	GET /rooms/{room}/threads/{seq}
 	GET /rooms/{room}/since
 	GET /threads

@@ -5,9 +5,9 @@ import (
 	"encoding/json"
 	"net/http"
 	"strconv"
-	"strings"
 	"time"
 
+	"howdah/internal/account"
 	"howdah/internal/audit"
 	"howdah/internal/audit/index"
 	"howdah/internal/fault"
@@ -250,16 +250,7 @@ func csvRow(e *audit.Entry) []string {
 	row := []string{number(e.Seq), e.Time.UTC().Format("2006-01-02T15:04:05.000Z"), e.Class(), e.Outcome(), e.User, e.Host, e.App, e.DB, e.Command(), e.Object(), e.Statement, e.Message,
 		e.State, e.Detail, e.Hint, e.Context, parameter, rows, number(e.TXID), e.SessionID, number(e.LineNum), number(int64(e.PID)), event}
 	for i := range row {
-		row[i] = cell(row[i])
+		row[i] = account.Cell(row[i])
 	}
 	return row
-}
-
-// cell is a text as a spreadsheet may be given it: what it would take for a formula has an apostrophe before it (OWASP, CSV Injection). The wide forms count too: a
-// Chinese or Japanese input method writes them, and Excel takes them for the narrow ones.
-func cell(s string) string {
-	if strings.IndexAny(s, "=+-@\t\r\n＝＋－＠") == 0 {
-		return "'" + s
-	}
-	return s
 }
