@@ -48,14 +48,9 @@ func (d *Door) showBots(v *visit, code int, problem error) error {
 }
 
 func (d *Door) showBotsWith(v *visit, code int, problem error, fresh, of string) error {
-	c, err := d.chrome(v)
+	c, err := d.chromeWith(v, problem)
 	if err != nil {
 		return err
-	}
-	if problem != nil {
-		if err := complain(&c, problem); err != nil {
-			return err
-		}
 	}
 	c.Title = v.lang.T("web.bots.heading")
 	p := ui.BotsPage{Chrome: c, MayMake: v.me().Role.AtLeast(account.Admin), Fresh: fresh, FreshOf: of}
@@ -158,14 +153,9 @@ func (d *Door) showHooks(v *visit, code int, problem error, m made) error {
 	if err != nil {
 		return err
 	}
-	c, err := d.chrome(v)
+	c, err := d.chromeWith(v, problem)
 	if err != nil {
 		return err
-	}
-	if problem != nil {
-		if err := complain(&c, problem); err != nil {
-			return err
-		}
 	}
 	p := ui.HooksPage{Chrome: c, Room: pageRoom(r), Fresh: m.fresh, FreshIs: m.is, Typed: m.typed, Hears: hook.HearsAll}
 	p.Title = v.lang.T("web.hooks.heading", fault.Args{"room": p.Room.Label()})

@@ -52,6 +52,15 @@ var notices = map[string]string{"saved": "web.done.saved", "password": "web.done
 	"connected": "web.done.connected", "disconnected": "web.done.disconnected",
 	"asked": "web.done.asked", "unmailed": "web.done.unmailed"}
 
+// chromeWith is chrome with what went wrong on it; nil: nothing did. What nobody can mend there is returned.
+func (d *Door) chromeWith(v *visit, problem error) (ui.Chrome, error) {
+	c, err := d.chrome(v)
+	if err == nil && problem != nil {
+		err = complain(&c, problem)
+	}
+	return c, err
+}
+
 // complain puts a fault that people can mend onto the page that they came from; others are returned.
 func complain(c *ui.Chrome, err error) error {
 	switch f := fault.Of(err); f.Code {
@@ -281,14 +290,9 @@ func (d *Door) showRecover(v *visit, code int, problem error) error {
 		return err
 	}
 	v.session = account.Session{} // whoever is signed in here, the link is somebody's
-	c, err := d.chrome(v)
+	c, err := d.chromeWith(v, problem)
 	if err != nil {
 		return err
-	}
-	if problem != nil {
-		if err := complain(&c, problem); err != nil {
-			return err
-		}
 	}
 	d.render(v.w, v.r, code, "recover", ui.RecoverPage{Chrome: c, Token: token, Handle: who.Handle, Name: who.Name, Providers: d.pageProviders()})
 	return nil

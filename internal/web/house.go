@@ -33,14 +33,9 @@ func (d *Door) showing(v *visit, show func(v *visit, code int, problem error) er
 func (d *Door) roomsPage(v *visit) error { return d.showRooms(v, http.StatusOK, nil) }
 
 func (d *Door) showRooms(v *visit, code int, problem error) error {
-	c, err := d.chrome(v)
+	c, err := d.chromeWith(v, problem)
 	if err != nil {
 		return err
-	}
-	if problem != nil {
-		if err := complain(&c, problem); err != nil {
-			return err
-		}
 	}
 	p := ui.RoomsPage{Chrome: c, MayMake: chat.May(chat.NewRoom, chat.Standing{House: v.me().Role}), Kind: "public", ClientID: chat.NewID()}
 	if problem != nil {
@@ -71,14 +66,9 @@ func (d *Door) showPeople(v *visit, code int, problem error) error {
 }
 
 func (d *Door) showPeopleWith(v *visit, code int, problem error, fresh string, link ui.RecoveryLink) error {
-	c, err := d.chrome(v)
+	c, err := d.chromeWith(v, problem)
 	if err != nil {
 		return err
-	}
-	if problem != nil {
-		if err := complain(&c, problem); err != nil {
-			return err
-		}
 	}
 	me := v.me()
 	p := ui.PeoplePage{Chrome: c, MayInvite: me.Role.AtLeast(account.Admin), Fresh: fresh, Recovery: link}
@@ -227,14 +217,9 @@ func (d *Door) showMe(v *visit, code int, problem error) error {
 }
 
 func (d *Door) showMeWith(v *visit, code int, problem error, fresh string) error {
-	c, err := d.chrome(v)
+	c, err := d.chromeWith(v, problem)
 	if err != nil {
 		return err
-	}
-	if problem != nil {
-		if err := complain(&c, problem); err != nil {
-			return err
-		}
 	}
 	p := ui.MePage{Chrome: c, LocaleSet: v.me().Locale, Fresh: fresh}
 	sessions, err := d.accounts.Sessions(v.ctx(), v.me().ID)

@@ -80,14 +80,9 @@ func (d *Door) showPerson(v *visit, id int64, code int, problem error) error {
 	if err != nil {
 		return err
 	}
-	c, err := d.chrome(v)
+	c, err := d.chromeWith(v, problem)
 	if err != nil {
 		return err
-	}
-	if problem != nil {
-		if err := complain(&c, problem); err != nil {
-			return err
-		}
 	}
 	c.Title = who.Name
 	p := ui.OnePersonPage{Chrome: c, Who: ui.Person{ID: who.ID, Handle: who.Handle, Name: who.Name, Role: string(who.Role), Bot: who.Bot}, Made: who.CreatedAt, Disabled: who.Disabled, Mine: who.ID == v.me().ID}
@@ -177,14 +172,9 @@ func (d *Door) showSpaces(v *visit, code int, problem error) error {
 	if err != nil {
 		return err
 	}
-	c, err := d.chrome(v)
+	c, err := d.chromeWith(v, problem)
 	if err != nil {
 		return err
-	}
-	if problem != nil {
-		if err := complain(&c, problem); err != nil {
-			return err
-		}
 	}
 	c.Title = v.lang.T("web.spaces.heading")
 	p := ui.SpacesPage{Chrome: c, Days: days, Directs: direct.Members, Direct: direct.Bytes}

@@ -24,14 +24,9 @@ func (d *Door) showSecurity(v *visit, code int, problem error) error {
 }
 
 func (d *Door) showSecurityWith(v *visit, code int, problem error, p ui.SecurityPage) error {
-	c, err := d.chrome(v)
+	c, err := d.chromeWith(v, problem)
 	if err != nil {
 		return err
-	}
-	if problem != nil {
-		if err := complain(&c, problem); err != nil {
-			return err
-		}
 	}
 	factors, err := d.accounts.Factors(v.ctx(), v.me().ID)
 	if err != nil {

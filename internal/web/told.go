@@ -216,14 +216,9 @@ func (d *Door) roomThreadBell(v *visit) error {
 func (d *Door) toldPage(v *visit) error { return d.showTold(v, http.StatusOK, nil) }
 
 func (d *Door) showTold(v *visit, code int, problem error) error {
-	c, err := d.chrome(v)
+	c, err := d.chromeWith(v, problem)
 	if err != nil {
 		return err
-	}
-	if problem != nil {
-		if err := complain(&c, problem); err != nil {
-			return err
-		}
 	}
 	s, err := d.tell.Settings(v.ctx(), v.me())
 	if err != nil {

@@ -159,14 +159,9 @@ func (d *Door) showWatch(v *visit, code int, problem error) error {
 	if err != nil {
 		return err
 	}
-	c, err := d.chrome(v)
+	c, err := d.chromeWith(v, problem)
 	if err != nil {
 		return err
-	}
-	if problem != nil {
-		if err := complain(&c, problem); err != nil {
-			return err
-		}
 	}
 	q := v.r.URL.Query()
 	p := ui.WatchPage{Chrome: c, Filter: ui.ReadWatchFilter(q)}
