@@ -72,7 +72,19 @@ func (a *Accounts) WishMailbox(ctx context.Context, s Session, password, raw str
 	if err := a.confirm(ctx, s, password); err != nil {
 		return "", err
 	}
-	return address, a.take(ctx, a.may.mail, fmt.Sprint("mail person ", s.Person.ID), "mail to "+strings.ToLower(address))
+	if err := a.take(ctx, a.may.mail, fmt.Sprint("mail person ", s.Person.ID), "mail to "+strings.ToLower(address)); err != nil {
+		return "", err
+	}
+	return address, a.db.InTx(ctx, func(tx pgx.Tx) error { return unasked(ctx, tx, s.Person.ID) })
+}
+
+// unasked ends what a person was asked before: links that wait for them, and letters that are still to bring one.
+func unasked(ctx context.Context, tx pgx.Tx, person int64) error {
+	if _, err := tx.Exec(ctx, `DELETE FROM account.ticket WHERE person_id = $1 AND kind = $2`, person, ticketMail); err != nil {
+		return err
+	}
+	_, err := tx.Exec(ctx, `DELETE FROM chat.letter WHERE person_id = $1 AND kind = 'confirm'`, person)
+	return err
 }
 
 // MailTicket makes the token of the link that shows an address to be a person's.
@@ -80,8 +92,9 @@ func (a *Accounts) MailTicket(ctx context.Context, person int64, address string)
 	return a.newTicket(ctx, a.db, ticketMail, &person, address, mailLife)
 }
 
-// CheckMailTicket finds whom and which address a link is about; NotFound when it was used or is over.
-func (a *Accounts) CheckMailTicket(ctx context.Context, token string) (person Person, address string, err error) {
+// CheckMailTicket finds which address a link is about; NotFound when it was used or is over. The link is for who has asked and nobody else: whoever reads the letter sent to a mistyped address
+// would have somebody's account with it.
+func (a *Accounts) CheckMailTicket(ctx context.Context, me Person, token string) (person Person, address string, err error) {
 	type row struct {
 		Person
 		Data []byte
@@ -92,15 +105,18 @@ func (a *Accounts) CheckMailTicket(ctx context.Context, token string) (person Pe
 	if err == nil && !ok {
 		err = fault.New(fault.NotFound, "account.mail_link")
 	}
+	if err == nil && found.ID != me.ID {
+		return Person{}, "", fault.New(fault.Forbidden, "account.mail_other")
+	}
 	if err == nil {
 		err = json.Unmarshal(found.Data, &address)
 	}
 	return found.Person, address, err
 }
 
-// TakeMailbox makes the address of a link the person's, and gives the one that they had before, whose owner should know.
-func (a *Accounts) TakeMailbox(ctx context.Context, token string) (person Person, address, before string, err error) {
-	if person, address, err = a.CheckMailTicket(ctx, token); err != nil {
+// TakeMailbox makes the address of a link the person's who has asked for it, and gives the one that they had before, whose owner should know.
+func (a *Accounts) TakeMailbox(ctx context.Context, me Person, token string) (person Person, address, before string, err error) {
+	if person, address, err = a.CheckMailTicket(ctx, me, token); err != nil {
 		return person, "", "", err
 	}
 	err = a.db.InTx(ctx, func(tx pgx.Tx) error {
@@ -123,6 +139,9 @@ func (a *Accounts) TakeMailbox(ctx context.Context, token string) (person Person
 }
 
 func takeMailbox(ctx context.Context, tx pgx.Tx, person int64) (before string, err error) {
+	if err := unasked(ctx, tx, person); err != nil {
+		return "", err
+	}
 	row, _, err := pg.One[struct{ Address string }](ctx, tx, `DELETE FROM account.mailbox WHERE person_id = $1 RETURNING address`, person)
 	return row.Address, err
 }
@@ -132,7 +151,7 @@ func (a *Accounts) DropMailbox(ctx context.Context, s Session, password string) 
 	if err := a.confirm(ctx, s, password); err != nil {
 		return "", err
 	}
-	err = a.db.InTx(ctx, func(tx pgx.Tx) error {
+	err = a.db.InTx(ctx, func(tx pgx.Tx) (err error) {
 		before, err = takeMailbox(ctx, tx, s.Person.ID)
 		return err
 	})

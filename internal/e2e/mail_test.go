@@ -16,7 +16,7 @@ func TestAMailAddressHelpsWhoHasForgottenAndWhoHasMissed(t *testing.T) {
 	ada := h.person(t, "Ada")
 	room := h.owner.room(t, "public", "post", ada)
 
-	// She gives her address, and shows that it is hers: in a browser that nobody is signed in to, on a phone.
+	// She gives her address, and shows that it is hers, on a phone: there she signs in first, and comes back to the link. To somebody else it says nothing.
 	a := h.open(t, ada, look{})
 	a.visit("/told")
 	a.click(`section a[href="/me/security"]`)
@@ -27,8 +27,15 @@ func TestAMailAddressHelpsWhoHasForgottenAndWhoHasMissed(t *testing.T) {
 	if asked.To != "ada@example.org" || !strings.Contains(asked.Text, ada.Handle) {
 		t.Errorf("%+v", asked)
 	}
+	eve := h.open(t, h.person(t, "Eve"), look{})
+	eve.expect("status of 403")
+	eve.visit(asked.Link(t, "/mail/"))
+	eve.wait("that it is not for her", `document.body.innerText.includes("Sign in as the person who asked") && !document.body.innerText.includes("ada@example.org")`)
 	b := h.open(t, nil, look{language: "zh-TW", phone: true, dark: true})
 	b.visit(asked.Link(t, "/mail/"))
+	b.at("/sign-in?next=/mail/")
+	b.signInByForm(ada.Handle, password)
+	b.at("/mail/")
 	b.accessible("a link in a letter")
 	b.click("button.main")
 	b.wait("that it is hers", `document.body.innerText.includes("從現在起是你的地址")`)

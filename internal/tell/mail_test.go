@@ -40,7 +40,7 @@ func (h *house) mailed(p *mailtest.Post, who account.Person, after int) {
 		h.Fatalf("%+v", l)
 	}
 	token := l[0].Link(h, "/mail/")
-	if _, got, _, err := h.accounts.TakeMailbox(h.Context(), token[strings.LastIndex(token, "/")+1:]); err != nil || got != address {
+	if _, got, _, err := h.accounts.TakeMailbox(h.Context(), who, token[strings.LastIndex(token, "/")+1:]); err != nil || got != address {
 		h.Fatal(got, err)
 	}
 	if _, err := h.teller.Set(h.Context(), who, func(s *Settings) error { s.Mail = after; return nil }); err != nil {

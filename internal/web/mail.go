@@ -86,7 +86,7 @@ func (d *Door) mailPage(v *visit, p ui.MailPage) error {
 
 func (d *Door) mailboxForm(v *visit) error {
 	token := v.r.PathValue("token")
-	who, address, err := d.accounts.CheckMailTicket(v.ctx(), token)
+	who, address, err := d.accounts.CheckMailTicket(v.ctx(), v.me(), token)
 	if err != nil {
 		return err
 	}
@@ -94,7 +94,7 @@ func (d *Door) mailboxForm(v *visit) error {
 }
 
 func (d *Door) mailboxTake(v *visit) error {
-	who, address, before, err := d.accounts.TakeMailbox(v.ctx(), v.r.PathValue("token"))
+	who, address, before, err := d.accounts.TakeMailbox(v.ctx(), v.me(), v.r.PathValue("token"))
 	if err != nil {
 		return err
 	}
