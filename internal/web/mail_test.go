@@ -74,4 +74,10 @@ func TestAMailLinkWantsWhoHasAskedForIt(t *testing.T) {
 	if code, _, page := h.submit(hers, link, nil); code != http.StatusOK || !strings.Contains(page, "ann@example.org is yours") {
 		t.Error(code, page)
 	}
+
+	// The test's house sends no mail, and one that sends none any more lets go of addresses as well.
+	if _, path, page := h.submit(hers, "/me/security/mail/remove", url.Values{"password": {password}}); path != securityPath || !strings.Contains(page, "The address is removed.") || strings.Contains(page, "sends no mail") {
+		t.Error(path, page)
+	}
+	none()
 }
