@@ -193,8 +193,9 @@ func (a *Accounts) FinishProvider(ctx context.Context, name string, answer url.V
 	if err != nil {
 		return back, err
 	}
+	var ended []int64
 	err = a.db.InTx(ctx, func(tx pgx.Tx) error {
-		back.Entry, back.New, back.Was = Entry{}, false, None
+		back.Entry, back.New, back.Was, ended = Entry{}, false, None, nil
 		// Who comes for the first time, twice at the same moment, is one person.
 		if _, err := tx.Exec(ctx, `SELECT pg_advisory_xact_lock(hashtextextended($1, 0))`, "identity "+who.Issuer+" "+who.Subject); err != nil {
 			return err
@@ -213,6 +214,9 @@ func (a *Accounts) FinishProvider(ctx context.Context, name string, answer url.V
 			}
 			if person, err = a.connect(ctx, tx, *used.Person, e, who); err != nil || e.Link {
 				back.Person = person
+				return err
+			}
+			if ended, err = forget(ctx, tx, person.ID, 0); err != nil { // as by a new password: whoever else is in there goes
 				return err
 			}
 			if err := notePerson(ctx, tx, person, LinkUsed, person, nil, Facts{"by": p.Label}); err != nil {
@@ -247,6 +251,9 @@ func (a *Accounts) FinishProvider(ctx context.Context, name string, answer url.V
 		back.Entry, err = a.letIn(ctx, tx, person, client)
 		return err
 	})
+	if err == nil && len(ended) > 0 {
+		a.ended(ended, 0)
+	}
 	return back, err
 }
 

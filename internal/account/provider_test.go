@@ -131,6 +131,14 @@ func TestPeopleComeInWithAProvider(t *testing.T) {
 		t.Fatal(err)
 	}
 	there.Set(openidtest.User{ID: "3", Username: "bobby", Name: "Bob again"})
+	elsewhere, err := h.SignIn(t.Context(), "bob", good, Client{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	asked, err := h.MailTicket(t.Context(), bob.ID, "bob@example.org")
+	if err != nil {
+		t.Fatal(err)
+	}
 	address, browser, err = h.BeginRecoverWith(t.Context(), link, "work", redirect)
 	if err != nil {
 		t.Fatal(err)
@@ -140,6 +148,15 @@ func TestPeopleComeInWithAProvider(t *testing.T) {
 	}
 	_, _, err = h.BeginRecoverWith(t.Context(), link, "work", redirect)
 	want(t, err, "account.recovery_link")
+	// It ends what is signed in elsewhere, and other links.
+	if _, err := h.Session(t.Context(), elsewhere.Session); err == nil {
+		t.Error("whoever was in there still is")
+	}
+	if len(h.ended) == 0 || h.ended[len(h.ended)-1] != "1 of 0" {
+		t.Error("the page elsewhere was not hung up", h.ended)
+	}
+	_, _, err = h.CheckMailTicket(t.Context(), bob, asked)
+	want(t, err, "account.mail_link")
 	have, others, keyless, err := h.Connections(t.Context(), bob.ID)
 	if err != nil || len(have) != 2 || have[1].Name != "bobby" || have[0].Provider != "Work" || len(others) != 0 || keyless {
 		t.Error(have, others, keyless, err)
