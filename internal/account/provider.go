@@ -270,7 +270,7 @@ func follow(ctx context.Context, tx pgx.Tx, p Provider, person *Person, groups [
 		return None, err
 	}
 	was, person.Role = person.Role, role
-	if err := notePerson(ctx, tx, Person{}, PersonRole, *person, Facts{"role": was}, Facts{"role": role, "by": p.Label}); err != nil {
+	if err := notePerson(ctx, tx, *person, PersonRole, *person, Facts{"role": was}, Facts{"role": role, "by": p.Label}); err != nil {
 		return None, err
 	}
 	return was, revokeLinks(ctx, tx, person.ID, role)

@@ -207,6 +207,9 @@ func TestAProvidersGroupsDecideWhoIsWhat(t *testing.T) {
 	if up := come("Owner", Admin, false); up.Was != Member {
 		t.Error(up.Was)
 	}
+	if all, _, err := h.Trail(t.Context(), h.owner, TrailAsk{Action: string(PersonRole), By: first.Person.ID}); err != nil || len(all) != 1 || all[0].Actor != "owner2" {
+		t.Errorf("%+v %v", all, err)
+	}
 	if _, _, err := h.NewInvite(t.Context(), Person{ID: first.Person.ID, Role: Admin}, Member, nil); err != nil {
 		t.Fatal(err)
 	}
