@@ -85,10 +85,12 @@ type Letter struct {
 
 // Refusal is why a letter was not taken.
 type Refusal struct {
-	Where string // the host
-	Said  string // what it answered; "": nothing in time
-	Over  bool   // for good: trying again is of no use
-	Err   error
+	Where  string // the host
+	Said   string // what it answered; "": nothing in time
+	Code   int    // of the answer, which says that nothing was taken; 0: there was none
+	Over   bool   // for good: trying again is of no use
+	Theirs bool   // for good, and because of the address that it goes to; otherwise the house's own mail may be wrong
+	Err    error
 }
 
 func (r *Refusal) Error() string { return r.Where + ": " + r.Said + ": " + r.Err.Error() }
@@ -100,6 +102,9 @@ func (r *Refusal) Unwrap() error { return r.Err }
 func (r *Refusal) Fault() *fault.Fault {
 	return fault.Wrap(r.Err, fault.Unavailable, "mail.refused", fault.Args{"where": r.Where, "said": r.Said})
 }
+
+// never are reasons of our side that stay.
+var never = []gomail.SendErrReason{gomail.ErrGetSender, gomail.ErrGetRcpts, gomail.ErrNoUnencoded}
 
 // host names the sender in Message-IDs.
 const host = "howdah"
@@ -145,7 +150,9 @@ func (s *Server) Send(ctx context.Context, l Letter) (said string, err error) {
 	no := &Refusal{Where: where, Said: oneLine(err.Error()), Err: err}
 	var refused *gomail.SendError
 	if errors.As(err, &refused) {
-		no.Over = !refused.IsTemp()
+		no.Code = refused.ErrorCode()
+		no.Over = no.Code >= 500 || slices.Contains(never, refused.Reason) // a connection that broke has no code
+		no.Theirs = no.Code >= 500 && refused.Reason == gomail.ErrSMTPRcptTo
 	}
 	return "", no
 }

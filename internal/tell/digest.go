@@ -163,10 +163,11 @@ func (t *Teller) digest(ctx context.Context, one digest) error {
 		}
 	case !errors.As(err, &no):
 		return err
-	case no.Over || one.Tries >= mostMailTries:
-		if err := t.options.Accounts.Delivered(ctx, one.Person, no.Over); err != nil {
+	case no.Theirs:
+		if err := t.options.Accounts.Delivered(ctx, one.Person, true); err != nil {
 			return err
 		}
+	case one.Tries >= mostMailTries: // given up, and no fault of the address
 	default:
 		if _, err := t.db.Exec(ctx, `UPDATE chat.digest SET due_at = now() + $2::interval WHERE person_id = $1`, one.Person, t.backoff(one.Tries)); err != nil {
 			return pg.Fault(err)

@@ -214,6 +214,32 @@ func TestWhatWasMissedIsMailedOnce(t *testing.T) {
 		t.Errorf("%+v", all)
 	}
 
+	// A server that takes nothing from the house, or breaks off, says nothing of the address: what was missed comes later.
+	h.say(h.owner, direct.ID, "once it is mended")
+	if err := h.teller.follow(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	h.sql(`UPDATE chat.digest SET due_at = now(), planned = true`)
+	for range 6 {
+		p.AnswerSender(550)
+		if _, err := h.teller.digests(t.Context()); !fault.HasKey(err, "mail.refused") {
+			t.Error(err)
+		}
+		h.sql(`UPDATE chat.digest SET due_at = now()`)
+	}
+	p.Answer(mailtest.Broken)
+	if _, err := h.teller.digests(t.Context()); !fault.HasKey(err, "mail.refused") {
+		t.Error(err)
+	}
+	var charged int
+	if err := h.db.App.QueryRow(t.Context(), `SELECT refused FROM account.mailbox WHERE person_id = $1`, wei.ID).Scan(&charged); err != nil || charged != 0 {
+		t.Error(charged, err)
+	}
+	h.due()
+	if all := p.New(); len(all) != 1 {
+		t.Errorf("%+v", all)
+	}
+
 	// An address that is refused for good, again and again, is left in peace; and so is who has had enough.
 	for range 5 {
 		p.Answer(550)

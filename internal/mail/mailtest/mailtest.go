@@ -52,6 +52,7 @@ type Post struct {
 	got   []Letter
 	read  int
 	codes []int
+	from  []int
 	asked int
 }
 
@@ -63,7 +64,7 @@ func New(t testing.TB) *Post {
 		t.Fatal(err)
 	}
 	p := &Post{Address: listener.Addr().String(), t: t}
-	server := smtp.NewServer(smtp.BackendFunc(func(*smtp.Conn) (smtp.Session, error) { return &session{Post: p}, nil }))
+	server := smtp.NewServer(smtp.BackendFunc(func(c *smtp.Conn) (smtp.Session, error) { return &session{Post: p, conn: c}, nil }))
 	server.Domain = "localhost"
 	go func() { _ = server.Serve(listener) }()
 	t.Cleanup(func() { _ = server.Close() })
@@ -79,11 +80,21 @@ func (p *Post) Server() *ours.Server {
 	return s
 }
 
+// Broken is a code that breaks the connection.
+const Broken = -1
+
 // Answer refuses the next letters with these codes; 0 takes one.
 func (p *Post) Answer(codes ...int) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.codes = codes
+}
+
+// AnswerSender does so at the name of the sender, before anybody is named that a letter goes to.
+func (p *Post) AnswerSender(codes ...int) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.from = codes
 }
 
 // Asked is how many letters were brought, taken or not.
@@ -125,26 +136,40 @@ func (p *Post) Next(t testing.TB) Letter {
 
 type session struct {
 	*Post
-	to string
+	conn *smtp.Conn
+	to   string
 }
 
-func (s *session) Reset()                               {}
-func (s *session) Logout() error                        { return nil }
-func (s *session) Mail(string, *smtp.MailOptions) error { return nil }
+func (s *session) Reset()        {}
+func (s *session) Logout() error { return nil }
+
+func (s *session) Mail(string, *smtp.MailOptions) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.answer(&s.from)
+}
+
+func (s *session) answer(codes *[]int) error {
+	if len(*codes) == 0 {
+		return nil
+	}
+	code := (*codes)[0]
+	*codes = (*codes)[1:]
+	switch code {
+	case 0:
+		return nil
+	case Broken:
+		return s.conn.Conn().Close()
+	}
+	return &smtp.SMTPError{Code: code, Message: "as the test says"}
+}
 
 func (s *session) Rcpt(to string, _ *smtp.RcptOptions) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.to = to
 	s.asked++
-	if len(s.codes) > 0 {
-		code := s.codes[0]
-		s.codes = s.codes[1:]
-		if code != 0 {
-			return &smtp.SMTPError{Code: code, Message: "as the test says"}
-		}
-	}
-	return nil
+	return s.answer(&s.codes)
 }
 
 func (s *session) Data(r io.Reader) error {
