@@ -21,7 +21,7 @@ const (
 	ticketMail      = "mail"
 	mailLife        = 24 * time.Hour
 	recoverMailLife = time.Hour
-	mostRecoveries  = 3 // links by mail that hold for one person
+	mostRecoveries  = 3 // letters with links that hold for one person
 	mostLikeIt      = 5 // people who share an address, that are helped by one letter each
 )
 
@@ -185,8 +185,9 @@ type Recovery struct {
 	Token   string
 }
 
-// RecoverByMail makes the links for whoever has this handle or address, each for an hour. Nobody gets more than a few that hold at a time.
-func (a *Accounts) RecoverByMail(ctx context.Context, who string) (all []Recovery, err error) {
+// RecoverByMail makes the links of a letter for whoever has this handle or address, each for an hour; but not for those who are done. Nobody gets more than a few letters whose links hold at a
+// time: however often one is tried, it counts once.
+func (a *Accounts) RecoverByMail(ctx context.Context, who string, letter int64, done []int64) (all []Recovery, err error) {
 	type row struct {
 		Person
 		Address string
@@ -195,11 +196,11 @@ func (a *Accounts) RecoverByMail(ctx context.Context, who string) (all []Recover
 		all = nil
 		found, err := pg.All[row](ctx, tx, `
 			SELECT `+personColumns+`, b.address FROM account.person p JOIN account.mailbox b ON b.person_id = p.id
-			WHERE (p.handle = $1 OR lower(b.address) = $1) AND p.disabled_at IS NULL AND p.bot_of IS NULL AND NOT p.house
-			  AND (SELECT count(*) FROM account.ticket t WHERE t.person_id = p.id AND t.kind = $2 AND t.data ? 'mail' AND t.ends_at > now()) < $3
-			ORDER BY p.id LIMIT $4 FOR UPDATE OF p`, who, ticketRecover, mostRecoveries, mostLikeIt)
+			WHERE (p.handle = $1 OR lower(b.address) = $1) AND p.disabled_at IS NULL AND p.bot_of IS NULL AND NOT p.house AND p.id <> ALL ($5)
+			  AND (SELECT count(DISTINCT t.data -> 'mail') FROM account.ticket t WHERE t.person_id = p.id AND t.kind = $2 AND t.data -> 'mail' <> to_jsonb($6::bigint) AND t.ends_at > now()) < $3
+			ORDER BY p.id LIMIT $4 FOR UPDATE OF p`, who, ticketRecover, mostRecoveries, mostLikeIt-len(done), append([]int64{}, done...), letter)
 		for _, one := range found {
-			token, err := a.newTicket(ctx, tx, ticketRecover, &one.Person.ID, map[string]bool{"mail": true}, recoverMailLife)
+			token, err := a.newTicket(ctx, tx, ticketRecover, &one.Person.ID, map[string]int64{"mail": letter}, recoverMailLife)
 			if err != nil {
 				return err
 			}
@@ -208,4 +209,10 @@ func (a *Accounts) RecoverByMail(ctx context.Context, who string) (all []Recover
 		return err
 	})
 	return all, err
+}
+
+// Unsent takes a link back that nobody has got.
+func (a *Accounts) Unsent(ctx context.Context, token string) error {
+	_, err := a.db.Exec(ctx, `DELETE FROM account.ticket WHERE token_hash = $1`, hashToken(token))
+	return pg.Fault(err)
 }

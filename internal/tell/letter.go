@@ -32,10 +32,11 @@ const (
 var lives = map[string]time.Duration{letterConfirm: 24 * time.Hour, letterRecover: time.Hour, letterChanged: 7 * 24 * time.Hour}
 
 type letter struct {
-	Address string `json:"address,omitempty"` // where it goes
-	Who     string `json:"who,omitempty"`     // whose link: a handle or an address
-	From    string `json:"from,omitempty"`    // the IP address of who asked
-	Locale  string `json:"locale,omitempty"`  // of who asked, for those who have chosen none
+	Address string  `json:"address,omitempty"` // where it goes
+	Who     string  `json:"who,omitempty"`     // whose link: a handle or an address
+	From    string  `json:"from,omitempty"`    // the IP address of who asked
+	Locale  string  `json:"locale,omitempty"`  // of who asked, for those who have chosen none
+	Done    []int64 `json:"done,omitempty"`    // whom a server has taken it for, or will never
 }
 
 // Mails tells whether the house can send mail.
@@ -158,17 +159,44 @@ func (t *Teller) letters(ctx context.Context) (more bool, trouble error) {
 // post makes a letter and sends it.
 func (t *Teller) post(ctx context.Context, id int64, kind string, person *int64, l letter) error {
 	if kind == letterRecover {
-		all, err := t.options.Accounts.RecoverByMail(ctx, l.Who)
+		all, err := t.options.Accounts.RecoverByMail(ctx, l.Who, id, l.Done)
 		if err != nil {
 			return err
 		}
-		for i, one := range all {
-			err = errors.Join(err, t.write(ctx, one.Person, l, one.Address, fmt.Sprint(kind, ".", id, ".", i), func(locale lang.Locale) note {
+		var again *mail.Refusal // what one is refused is no answer to the others
+		var failed error
+		for _, one := range all {
+			err := t.write(ctx, one.Person, l, one.Address, fmt.Sprint(kind, ".", id, ".", one.Person.ID), func(locale lang.Locale) note {
 				return note{Subject: locale.T("mail.recover.subject"), Words: locale.T("mail.recover.words", fault.Args{"name": one.Person.Name, "handle": one.Person.Handle, "from": l.From}),
 					Button: locale.T("mail.recover.button"), Link: "/recover/" + one.Token, After: locale.T("mail.recover.after")}
-			}))
+			})
+			if ctx.Err() != nil {
+				return ctx.Err()
+			}
+			var no *mail.Refusal
+			refused := errors.As(err, &no)
+			if refused && no.Code != 0 { // otherwise it may have arrived
+				failed = errors.Join(failed, t.options.Accounts.Unsent(ctx, one.Token))
+			}
+			switch {
+			case err != nil && !refused:
+				failed = errors.Join(failed, err)
+				continue
+			case refused && !no.Over:
+				again = no
+				continue
+			case refused:
+				t.options.Trouble(no.Fault())
+			}
+			l.Done = append(l.Done, one.Person.ID)
+			if err := t.done(ctx, id, l); err != nil {
+				return err
+			}
 		}
-		return err
+		if again != nil {
+			return again
+		}
+		return failed
 	}
 	if person == nil {
 		return nil
@@ -193,6 +221,16 @@ func (t *Teller) post(ctx context.Context, id int64, kind string, person *int64,
 		return note{Subject: locale.T("mail.confirm.subject"), Words: locale.T("mail.confirm.words", fault.Args{"name": who.Name, "handle": who.Handle}),
 			Button: locale.T("mail.confirm.button"), Link: "/mail/" + token, After: locale.T("mail.confirm.after")}
 	})
+}
+
+// done keeps who has been seen to with a letter, for when it is tried again.
+func (t *Teller) done(ctx context.Context, id int64, l letter) error {
+	raw, err := json.Marshal(l)
+	if err != nil {
+		return err
+	}
+	_, err = t.db.Exec(ctx, `UPDATE chat.letter SET data = $2 WHERE id = $1`, id, raw)
+	return pg.Fault(err)
 }
 
 // write sends a note to an address, in the person's language.

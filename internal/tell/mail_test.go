@@ -370,6 +370,42 @@ func TestAForgottenPasswordIsHelpedByMail(t *testing.T) {
 	if all := p.New(); len(all) != 0 {
 		t.Errorf("%+v", all)
 	}
+	// However often it is refused, it comes, and counts once.
+	h.sql(`DELETE FROM account.ticket`)
+	if err := h.teller.Forgot(t.Context(), "ada", "192.0.2.9", lang.English); err != nil {
+		t.Fatal(err)
+	}
+	for _, code := range []int{451, 451, mailtest.Broken, mailtest.Broken, mailtest.Broken, 451, 451} {
+		p.Answer(code)
+		if _, err := h.teller.letters(t.Context()); !fault.HasKey(err, "mail.refused") {
+			t.Error(err)
+		}
+		h.sql(`UPDATE chat.letter SET due_at = now()`)
+	}
+	h.lettersGo()
+	if all := p.New(); len(all) != 1 {
+		t.Fatalf("%+v", all)
+	}
+	// Of those who share an address each is seen to by themselves, and once: what one is refused for good, or is sent, is nothing to the others.
+	bea, cid := h.person("bea"), h.person("cid")
+	h.sql(`INSERT INTO account.mailbox (person_id, address) VALUES ($1, 'ada@example.org'), ($2, 'ADA@example.org')`, bea.ID, cid.ID)
+	if err := h.teller.Forgot(t.Context(), "ada@example.org", "192.0.2.9", lang.English); err != nil {
+		t.Fatal(err)
+	}
+	p.Answer(550, 451, 0)
+	if _, err := h.teller.letters(t.Context()); !fault.HasKey(err, "mail.refused") {
+		t.Error(err)
+	}
+	if all := p.New(); len(all) != 1 || !strings.Contains(all[0].Text, "@cid") {
+		t.Errorf("%+v", all)
+	}
+	for range 2 {
+		h.sql(`UPDATE chat.letter SET due_at = now()`)
+		h.lettersGo()
+	}
+	if all := p.New(); len(all) != 1 || !strings.Contains(all[0].Text, "@bea") {
+		t.Errorf("%+v", all)
+	}
 	// An address that somebody had before is told.
 	if err := h.teller.AddressChanged(t.Context(), ada.ID, "old@example.org", lang.English); err != nil {
 		t.Fatal(err)
