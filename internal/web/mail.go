@@ -14,14 +14,9 @@ func (d *Door) forgotForm(v *visit) error { return d.showForgot(v, http.StatusOK
 
 func (d *Door) showForgot(v *visit, code int, problem error, sent bool) error {
 	v.session = account.Session{}
-	c, err := d.chrome(v)
+	c, err := d.chromeWith(v, problem)
 	if err != nil {
 		return err
-	}
-	if problem != nil {
-		if err := complain(&c, problem); err != nil {
-			return err
-		}
 	}
 	d.render(v.w, v.r, code, "forgot", ui.ForgotPage{Chrome: c, Who: v.field("who"), Sent: sent})
 	return nil
