@@ -72,8 +72,11 @@ func (r *Rooms) trim(ctx context.Context, now time.Time, piece int) (gone int, e
 	return gone, err
 }
 
-// stray are messages of room $1 before its beginning ($2) that should not be there: they came back from a backup, or answer what went while they were said.
-const stray = `EXISTS (SELECT FROM chat.message x WHERE x.room_id = $1 AND x.seq < $2 AND NOT (x.deleted_at IS NOT NULL AND x.body = ''))
+// husk holds for a message x that has nothing in it: see leaveHusks.
+const husk = `(x.deleted_at IS NOT NULL AND x.body = '' AND x.files IS NULL)`
+
+// stray are messages of room $1 before its beginning ($2) that should not be there: they came back from a backup and are older than $3, or answer what went while they were said.
+const stray = `EXISTS (SELECT FROM chat.message x WHERE x.room_id = $1 AND x.seq < $2 AND x.at < $3 AND NOT ` + husk + `)
 	OR EXISTS (SELECT FROM chat.message x WHERE x.room_id = $1 AND x.thread < $2 AND x.deleted_at IS NULL AND NOT EXISTS (SELECT FROM chat.message o WHERE o.room_id = $1 AND o.seq = x.thread))`
 
 // trimOnce takes the oldest piece of a room's log that is too old.
@@ -114,12 +117,12 @@ func (r *Rooms) trimOnce(ctx context.Context, room int64, now time.Time, piece i
 		}
 		if gone == 0 {
 			var astray bool
-			if err := tx.QueryRow(ctx, `SELECT `+stray, room, first).Scan(&astray); err != nil || !astray {
+			if err := tx.QueryRow(ctx, `SELECT `+stray, room, first, cutoff).Scan(&astray); err != nil || !astray {
 				return err
 			}
 		}
 		worked = true
-		if err := cutLog(ctx, tx, room, first, cutoff, !more); err != nil {
+		if err := cutLog(ctx, tx, room, held.First, first, cutoff); err != nil {
 			return err
 		}
 		house, err := account.HouseIn(ctx, tx)
@@ -139,38 +142,42 @@ func (r *Rooms) trimOnce(ctx context.Context, room int64, now time.Time, piece i
 	return gone, more, err
 }
 
-// cutLog takes away what is before a seq of a room, and all that hangs on it. The caller holds the room's lock. whole: no piece follows this one.
-func cutLog(ctx context.Context, tx pgx.Tx, room, first int64, cutoff time.Time, whole bool) error {
+// cutLog takes away what is before a seq of a room (first), and all that hangs on it. What is before the seq at which its log has begun so far came back from a backup: of that only what is older than cutoff goes.
+// The caller holds the room's lock.
+func cutLog(ctx context.Context, tx pgx.Tx, room, began, first int64, cutoff time.Time) error {
+	young, err := pg.All[struct{ Seq int64 }](ctx, tx, `SELECT x.seq FROM chat.message x WHERE x.room_id = $1 AND x.seq < $2 AND x.at >= $3 AND NOT `+husk, room, began, cutoff)
+	if err != nil {
+		return err
+	}
+	stay := make([]int64, len(young))
+	for i, one := range young {
+		stay[i] = one.Seq
+	}
 	for _, sql := range []string{
 		// Whoever sent a file may have its upload for a week, to post it again.
-		`DELETE FROM chat.upload u USING chat.file f WHERE f.room_id = $1 AND f.seq < $2 AND u.content_id = f.content_id AND u.person_id = f.person_id AND u.done`,
-		`DELETE FROM chat.file WHERE room_id = $1 AND seq < $2`, // contents that nobody has any more go by themselves: see files.Sweep
-		`DELETE FROM chat.mention WHERE room_id = $1 AND seq < $2`,
-		`DELETE FROM chat.reaction WHERE room_id = $1 AND message_seq < $2`,
-		`DELETE FROM chat.pin WHERE room_id = $1 AND message_seq < $2`,
-		`DELETE FROM chat.card WHERE room_id = $1 AND message_seq < $2`,
-		`DELETE FROM chat.card_wish WHERE room_id = $1 AND message_seq < $2`,
-		`DELETE FROM chat.saved WHERE room_id = $1 AND message_seq < $2`,
-		`DELETE FROM chat.push WHERE room_id = $1 AND seq < $2`,
-		`DELETE FROM chat.missed WHERE room_id = $1 AND seq < $2`,
-		`DELETE FROM chat.delivery d USING chat.outgoing o WHERE o.id = d.outgoing_id AND o.room_id = $1 AND d.seq BETWEEN 1 AND $2 - 1`,
-		`UPDATE chat.alerting a SET seq = 0, body = '' FROM chat.incoming i WHERE i.id = a.incoming_id AND i.room_id = $1 AND a.seq BETWEEN 1 AND $2 - 1`,
-		`UPDATE chat.change SET detail = NULL WHERE room_id = $1 AND kind = 'edit' AND message_seq < $2 AND seq >= $2 AND detail IS NOT NULL`, // earlier words
-		`DELETE FROM chat.change WHERE room_id = $1 AND seq < $2`,
-		`DELETE FROM chat.message WHERE room_id = $1 AND seq < $2`,
-		`UPDATE chat.room SET first_seq = $2 WHERE id = $1`,
+		`DELETE FROM chat.upload u USING chat.file f WHERE f.room_id = $1 AND f.seq < $2 AND f.seq <> ALL($3) AND u.content_id = f.content_id AND u.person_id = f.person_id AND u.done`,
+		`DELETE FROM chat.file WHERE room_id = $1 AND seq < $2 AND seq <> ALL($3)`, // contents that nobody has any more go by themselves: see files.Sweep
+		`DELETE FROM chat.mention WHERE room_id = $1 AND seq < $2 AND seq <> ALL($3)`,
+		`DELETE FROM chat.reaction WHERE room_id = $1 AND message_seq < $2 AND message_seq <> ALL($3)`,
+		`DELETE FROM chat.pin WHERE room_id = $1 AND message_seq < $2 AND message_seq <> ALL($3)`,
+		`DELETE FROM chat.card WHERE room_id = $1 AND message_seq < $2 AND message_seq <> ALL($3)`,
+		`DELETE FROM chat.card_wish WHERE room_id = $1 AND message_seq < $2 AND message_seq <> ALL($3)`,
+		`DELETE FROM chat.saved WHERE room_id = $1 AND message_seq < $2 AND message_seq <> ALL($3)`,
+		`DELETE FROM chat.push WHERE room_id = $1 AND seq < $2 AND seq <> ALL($3)`,
+		`DELETE FROM chat.missed WHERE room_id = $1 AND seq < $2 AND seq <> ALL($3)`,
+		`DELETE FROM chat.delivery d USING chat.outgoing o WHERE o.id = d.outgoing_id AND o.room_id = $1 AND d.seq BETWEEN 1 AND $2 - 1 AND d.seq <> ALL($3)`,
+		`UPDATE chat.alerting a SET seq = 0, body = '' FROM chat.incoming i WHERE i.id = a.incoming_id AND i.room_id = $1 AND a.seq BETWEEN 1 AND $2 - 1 AND a.seq <> ALL($3)`,
+		`UPDATE chat.change SET detail = NULL WHERE room_id = $1 AND kind = 'edit' AND message_seq < $2 AND message_seq <> ALL($3) AND seq >= $2 AND detail IS NOT NULL`, // earlier words
+		`DELETE FROM chat.message WHERE room_id = $1 AND seq < $2 AND seq <> ALL($3)`,
 	} {
-		if _, err := tx.Exec(ctx, sql, room, first); err != nil {
+		if _, err := tx.Exec(ctx, sql, room, first, stay); err != nil {
 			return pg.Fault(err)
 		}
 	}
-	if !whole {
-		return nil
-	}
-	if _, err := tx.Exec(ctx, `UPDATE chat.change SET detail = NULL WHERE room_id = $1 AND kind = 'card' AND message_seq < $2 AND seq >= $2 AND detail IS NOT NULL`, room, first); err != nil {
+	if _, err := tx.Exec(ctx, `DELETE FROM chat.change WHERE room_id = $1 AND seq < $2 AND (seq >= $3 OR at < $4)`, room, first, began, cutoff); err != nil {
 		return pg.Fault(err)
 	}
-	_, err := tx.Exec(ctx, `DELETE FROM chat.draft WHERE room_id = $1 AND at < $2`, room, cutoff)
+	_, err = tx.Exec(ctx, `UPDATE chat.room SET first_seq = $2 WHERE id = $1`, room, first)
 	return pg.Fault(err)
 }
 
@@ -192,7 +199,7 @@ func leaveHusks(ctx context.Context, tx pgx.Tx, room, first, house int64) error 
 
 // trimIndex takes the words of what is gone out of the search index, a part in each transaction.
 func (r *Rooms) trimIndex(ctx context.Context) error {
-	type row struct{ Room, First int64 }
+	type row struct{ Room, Seq int64 }
 	due, err := pg.All[row](ctx, r.db, `SELECT r.id, r.first_seq FROM chat.room r JOIN chat.search_room s ON s.room_id = r.id WHERE r.first_seq > greatest(s.trimmed, 1)`)
 	if err != nil || len(due) == 0 {
 		return err
@@ -200,10 +207,9 @@ func (r *Rooms) trimIndex(ctx context.Context) error {
 	begins := make(map[int64]int64, len(due))
 	var rooms, firsts []int64
 	for _, one := range due {
-		begins[one.Room] = one.First
-		rooms, firsts = append(rooms, one.Room), append(firsts, one.First)
+		begins[one.Room] = one.Seq
+		rooms, firsts = append(rooms, one.Room), append(firsts, one.Seq)
 	}
-	gone := func(p search.Post) bool { return p.Seq < begins[p.Room] }
 	clean := map[int64]bool{}
 	for {
 		parts, err := pg.All[struct{ ID int64 }](ctx, r.db, `SELECT id FROM chat.search_part ORDER BY id`)
@@ -218,7 +224,16 @@ func (r *Rooms) trimIndex(ctx context.Context) error {
 			done = false
 			var instead int64
 			if err := r.inIndex(ctx, func(tx pgx.Tx) error {
-				instead, err = trimPart(ctx, tx, part.ID, gone)
+				back, err := pg.All[row](ctx, tx, `SELECT g.room_id, x.seq FROM unnest($1::bigint[], $2::bigint[]) AS g (room_id, first)
+					JOIN chat.message x ON x.room_id = g.room_id AND x.seq < g.first WHERE x.deleted_at IS NULL`, rooms, firsts)
+				if err != nil {
+					return err
+				}
+				stays := make(map[row]bool, len(back)) // it came back from a backup, and is young enough
+				for _, one := range back {
+					stays[one] = true
+				}
+				instead, err = trimPart(ctx, tx, part.ID, func(p search.Post) bool { return p.Seq < begins[p.Room] && !stays[row{p.Room, p.Seq}] })
 				return err
 			}); err != nil {
 				return err

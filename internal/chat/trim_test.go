@@ -181,6 +181,31 @@ func TestWhatARoomDoesNotKeepGoesWithAllThatHangsOnIt(t *testing.T) {
 	}
 	_, err = h.Message(ctx, ann, room, first)
 	h.wantFault(err, "chat.no_message")
+
+	// Under a longer rule what comes back is young enough to stay, with what hangs on it, and is found; what is too old for that one, too, goes.
+	year := 365
+	must(h.SetRetention(ctx, ann, room, &year))
+	exec(`INSERT INTO chat.message (room_id, seq, author_id, client_id, at, body, marked) VALUES ($1, $2, $3, gen_random_uuid(), now() - interval '40 days', 'a recovered sousaphone', true),
+		($1, $2 + 1, $3, gen_random_uuid(), now() - interval '400 days', 'an ancient ophicleide', true)`, room, first, ann.ID)
+	exec(`INSERT INTO chat.reaction (room_id, message_seq, person_id, emoji, seq) VALUES ($1, $2, $3, '👍', 1), ($1, $2 + 1, $3, '👍', 2)`, room, first, bob.ID)
+	if n, err := Recovered(ctx, h.db.App, Back{Messages: map[int64][]int64{room: {first, first + 1}}}); err != nil || n != 2 {
+		t.Fatal(n, err)
+	}
+	must(h.IndexSome(ctx, 1))
+	exec(`UPDATE chat.search_room SET trimmed = 0`)
+	for range 2 {
+		if gone, err := h.Trim(ctx, later); err != nil || gone != 0 {
+			t.Fatal(gone, err)
+		}
+	}
+	if m, err := h.Message(ctx, ann, room, first); err != nil || m.Body != "a recovered sousaphone" || len(m.Reactions) != 1 {
+		t.Errorf("%+v %v", m, err)
+	}
+	_, err = h.Message(ctx, ann, room, first+1)
+	h.wantFault(err, "chat.no_message")
+	if found, err = h.Search(ctx, ann, Ask{Text: "sousaphone"}); err != nil || len(found.Found) != 1 {
+		t.Errorf("%+v %v", found, err)
+	}
 	must(h.SetRetention(ctx, ann, room, new(int)))
 	if gone, err := h.Trim(ctx, later.AddDate(1, 0, 0)); err != nil || gone != 0 {
 		t.Error(gone, err)
