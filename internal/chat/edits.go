@@ -79,6 +79,9 @@ func (r *Rooms) Restore(ctx context.Context, me account.Person, room, seq int64,
 		if m.DeletedAt == nil {
 			return nil, nil
 		}
+		if m.Body == "" && !m.Files { // its words are gone for good: see leaveHusks
+			return nil, fault.New(fault.NotFound, "chat.no_message")
+		}
 		if err := s.require(Post); err != nil {
 			return nil, err
 		}

@@ -58,6 +58,7 @@ func TestWhatARoomDoesNotKeepGoesWithAllThatHangsOnIt(t *testing.T) {
 	exec(`INSERT INTO chat.file (room_id, seq, n, content_id, person_id, name) VALUES ($1, $2, 1, 72, $3, 'y.txt')`, room, young, ann.ID)
 	kept := h.say(ann, other, "xylophone too, elsewhere")
 	exec(`UPDATE chat.message SET at = at - interval '60 days' WHERE room_id = $1`, other)
+	must(h.Delete(ctx, ann, room, root, newID()))
 	must(h.IndexSome(ctx, 1))
 
 	// What would go, said before anything does.
@@ -137,6 +138,11 @@ func TestWhatARoomDoesNotKeepGoesWithAllThatHangsOnIt(t *testing.T) {
 	}
 	_, err = h.Thread(ctx, bob, room, lone, Cursor{})
 	h.wantFault(err, "chat.no_message")
+	_, err = h.Restore(ctx, ann, room, root, newID()) // its words are gone
+	h.wantFault(err, "chat.no_message")
+	if back, err := h.UndoDeletions(ctx, ann, Deletions{Room: room, Person: ann.ID, Since: time.Now().Add(-time.Hour)}, newID()); err != nil || len(back) != 0 {
+		t.Errorf("%+v %v", back, err)
+	}
 	if m, err := h.Post(ctx, ann, Draft{Room: room, ClientID: newID(), Body: "and on", Thread: root}); err != nil || m.Seq <= answer {
 		t.Fatal(m, err)
 	}

@@ -33,10 +33,10 @@ type Buried struct {
 	Messages int
 }
 
-// buried are the messages that somebody deleted from $3 to $4 in rooms ($1) and that are deleted still, by that deletion and no later one.
+// buried are the messages that somebody deleted from $3 to $4 in rooms ($1) and that are deleted still, by that deletion and no later one. Of what is gone for good an empty place may be left, which does not come back.
 const buried = `
 	FROM chat.change c JOIN chat.message m ON m.room_id = c.room_id AND m.seq = c.message_seq
-	WHERE c.kind = 'delete' AND c.room_id = ANY($1) AND c.actor_id = $2 AND c.at >= $3 AND c.at < $4 AND m.deleted_at IS NOT NULL
+	WHERE c.kind = 'delete' AND c.room_id = ANY($1) AND c.actor_id = $2 AND c.at >= $3 AND c.at < $4 AND m.deleted_at IS NOT NULL AND NOT (m.body = '' AND m.files IS NULL)
 		AND NOT EXISTS (SELECT FROM chat.change l WHERE l.kind = 'delete' AND l.room_id = c.room_id AND l.message_seq = c.message_seq AND l.seq > c.seq)`
 
 func (d *Deletions) check() error {
