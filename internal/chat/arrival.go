@@ -372,7 +372,7 @@ func (a *Arrival) Open(ctx context.Context, db *pg.Pool, members []MemberEntry) 
 
 // settleBeginning gives a room the rule by which messages go, and a log that does not begin at 1 the empty places of threads whose beginnings are gone.
 func (a *Arrival) settleBeginning(ctx context.Context, tx pgx.Tx) error {
-	if _, err := tx.Exec(ctx, `UPDATE chat.room SET keep_days = $2, keep_from = CASE WHEN $2 > 0 THEN now() + $3::interval END WHERE id = $1`, a.Room, a.draft.KeepDays, retainGrace); err != nil {
+	if _, err := tx.Exec(ctx, `UPDATE chat.room SET keep_days = $2, keep_from = CASE WHEN $2::int IS DISTINCT FROM 0 THEN now() + $3::interval END WHERE id = $1`, a.Room, a.draft.KeepDays, retainGrace); err != nil {
 		return err
 	}
 	// Links of what was said long ago are not looked up.

@@ -177,6 +177,10 @@ func cutLog(ctx context.Context, tx pgx.Tx, room, began, first int64, cutoff tim
 	if _, err := tx.Exec(ctx, `DELETE FROM chat.change WHERE room_id = $1 AND seq < $2 AND (seq >= $3 OR at < $4)`, room, first, began, cutoff); err != nil {
 		return pg.Fault(err)
 	}
+	// What somebody began to write and never sent is kept no longer than what is said.
+	if _, err := tx.Exec(ctx, `DELETE FROM chat.draft WHERE room_id = $1 AND at < $2`, room, cutoff); err != nil {
+		return pg.Fault(err)
+	}
 	_, err = tx.Exec(ctx, `UPDATE chat.room SET first_seq = $2 WHERE id = $1`, room, first)
 	return pg.Fault(err)
 }
