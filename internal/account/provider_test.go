@@ -13,7 +13,7 @@ import (
 	"howdah/internal/openid/openidtest"
 )
 
-const redirect = "https://house.example/sign-in/with/work/back"
+const redirect = "https://house.example/sign-in/with/office/back"
 
 // trust lets people into the house with a provider that the test runs.
 func (h *house) trust(p Provider) *openidtest.Provider {
@@ -21,7 +21,7 @@ func (h *house) trust(p Provider) *openidtest.Provider {
 	there := openidtest.New(h.t)
 	there.Allow(redirect)
 	var err error
-	p.Provider, err = openid.New(openid.Config{Name: "work", Label: "Work", Issuer: there.URL, ClientID: openidtest.ClientID, Secret: openidtest.Secret, Groups: "groups"})
+	p.Provider, err = openid.New(openid.Config{Name: "office", Label: "Office", Issuer: there.URL, ClientID: openidtest.ClientID, Secret: openidtest.Secret, Groups: "groups"})
 	if err != nil {
 		h.t.Fatal(err)
 	}
@@ -31,13 +31,13 @@ func (h *house) trust(p Provider) *openidtest.Provider {
 
 // back finishes a way to the provider.
 func (h *house) back(answer url.Values, browser string, s Session) (Arrival, error) {
-	return h.FinishProvider(h.t.Context(), "work", answer, browser, s, Client{}, func(context.Context, pgx.Tx, Person) error { return nil })
+	return h.FinishProvider(h.t.Context(), "office", answer, browser, s, Client{}, func(context.Context, pgx.Tx, Person) error { return nil })
 }
 
 // by signs somebody in with the provider.
 func (h *house) by(there *openidtest.Provider, username string) (Arrival, error) {
 	h.t.Helper()
-	address, browser, err := h.BeginProvider(h.t.Context(), "work", redirect, "/room/1", Client{Address: "192.0.2.7"})
+	address, browser, err := h.BeginProvider(h.t.Context(), "office", redirect, "/room/1", Client{Address: "192.0.2.7"})
 	if err != nil {
 		h.t.Fatal(err)
 	}
@@ -57,7 +57,7 @@ func TestPeopleComeInWithAProvider(t *testing.T) {
 	want(t, err, "account.provider_unknown")
 
 	// An answer belongs to the browser that went for it, and to the person who did.
-	address, browser, err := h.BeginConnect(t.Context(), h.in(token), "", "work", redirect)
+	address, browser, err := h.BeginConnect(t.Context(), h.in(token), "", "office", redirect)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -66,19 +66,19 @@ func TestPeopleComeInWithAProvider(t *testing.T) {
 	want(t, err, "account.provider_browser")
 	_, err = h.back(answer, browser, h.in(token))
 	want(t, err, "account.provider_over") // it was used up
-	address, browser, err = h.BeginConnect(t.Context(), h.in(token), good, "work", redirect)
+	address, browser, err = h.BeginConnect(t.Context(), h.in(token), good, "office", redirect)
 	if err != nil {
 		t.Fatal(err)
 	}
 	_, eve := h.join("eve", Member)
 	_, err = h.back(there.SignIn(t, address, "bob"), browser, h.in(eve))
 	want(t, err, "account.provider_browser")
-	_, _, err = h.BeginConnect(t.Context(), h.in(token), "not the password", "work", redirect)
+	_, _, err = h.BeginConnect(t.Context(), h.in(token), "not the password", "office", redirect)
 	want(t, err, "account.wrong_old_password")
 
 	connect := func(token, username string) error {
 		t.Helper()
-		address, browser, err := h.BeginConnect(t.Context(), h.in(token), good, "work", redirect)
+		address, browser, err := h.BeginConnect(t.Context(), h.in(token), good, "office", redirect)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -139,14 +139,14 @@ func TestPeopleComeInWithAProvider(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	address, browser, err = h.BeginRecoverWith(t.Context(), link, "work", redirect)
+	address, browser, err = h.BeginRecoverWith(t.Context(), link, "office", redirect)
 	if err != nil {
 		t.Fatal(err)
 	}
 	if back, err = h.back(there.SignIn(t, address, "bobby"), browser, Session{}); err != nil || h.in(back.Session).Person.ID != bob.ID {
 		t.Fatal(back, err)
 	}
-	_, _, err = h.BeginRecoverWith(t.Context(), link, "work", redirect)
+	_, _, err = h.BeginRecoverWith(t.Context(), link, "office", redirect)
 	want(t, err, "account.recovery_link")
 	// It ends what is signed in elsewhere, and other links.
 	if _, err := h.Session(t.Context(), elsewhere.Session); err == nil {
@@ -158,7 +158,7 @@ func TestPeopleComeInWithAProvider(t *testing.T) {
 	_, _, err = h.CheckMailTicket(t.Context(), bob, asked)
 	want(t, err, "account.mail_link")
 	have, others, keyless, err := h.Connections(t.Context(), bob.ID)
-	if err != nil || len(have) != 2 || have[1].Name != "bobby" || have[0].Provider != "Work" || len(others) != 0 || keyless {
+	if err != nil || len(have) != 2 || have[1].Name != "bobby" || have[0].Provider != "Office" || len(others) != 0 || keyless {
 		t.Error(have, others, keyless, err)
 	}
 	if err := h.Disconnect(t.Context(), h.in(back.Session), "", have[0].ID); err != nil {
@@ -260,7 +260,7 @@ func TestAProvidersGroupsDecideWhoIsWhat(t *testing.T) {
 		t.Fatal(err)
 	}
 	boss := is(openidtest.User{ID: "4", Username: "boss", Groups: []string{"staff"}})
-	address, browser, err := h.BeginConnect(t.Context(), h.in(mine.Session), "", "work", redirect)
+	address, browser, err := h.BeginConnect(t.Context(), h.in(mine.Session), "", "office", redirect)
 	if err != nil {
 		t.Fatal(err)
 	}

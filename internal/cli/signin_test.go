@@ -38,8 +38,8 @@ func TestProvidersAreReadFromTheConfiguration(t *testing.T) {
 	}
 	all, err := readProviders(t, `
 [[sign-in]]
-name = "work"
-issuer = "https://id.example.org/realms/work"
+name = "office"
+issuer = "https://id.example.org/realms/office"
 client-id = "howdah"
 client-secret-file = '`+secret+`'
 button = "Example"
@@ -59,7 +59,7 @@ client-id = "x"
 		t.Fatal(all, err)
 	}
 	one := all[0]
-	if one.Name != "work" || one.Label != "Example" || one.Secret != "s3cret" || one.Groups != "groups" || one.Roles["chiefs"] != account.Admin || one.Role != account.Guest || !one.New || one.Domains[0] != "example.org" || len(one.Scopes) != 3 {
+	if one.Name != "office" || one.Label != "Example" || one.Secret != "s3cret" || one.Groups != "groups" || one.Roles["chiefs"] != account.Admin || one.Role != account.Guest || !one.New || one.Domains[0] != "example.org" || len(one.Scopes) != 3 {
 		t.Errorf("%+v %+v", one, one.Config)
 	}
 	if all[1].Name != "openid" || all[1].Label != "accounts.example.com" || all[1].New {

@@ -23,7 +23,7 @@ func (w *window) atProvider(p *openidtest.Provider, username string) {
 func TestSigningInWithAnAccountElsewhere(t *testing.T) {
 	p := openidtest.New(t)
 	h := disasterWith(t, p)
-	p.Allow(h.url + "/sign-in/with/work/back")
+	p.Allow(h.url + "/sign-in/with/office/back")
 	p.Set(openidtest.User{ID: "1", Username: "wei", Name: "林小薇", Email: "wei@example.org", Verified: true, Groups: []string{"chiefs"}})
 	p.Set(openidtest.User{ID: "2", Username: "ada", Name: "Ada", Email: "ada@example.org", Verified: true, Groups: []string{"staff"}})
 	p.Set(openidtest.User{ID: "3", Username: "eve", Name: "Eve", Email: "eve@example.org", Verified: true})
@@ -46,7 +46,7 @@ func TestSigningInWithAnAccountElsewhere(t *testing.T) {
 	ada := h.person(t, "Ada")
 	a := h.open(t, ada, look{})
 	a.visit("/me/security")
-	a.click(`form[action="/me/security/providers/work"] button`)
+	a.click(`form[action="/me/security/providers/office"] button`)
 	a.atProvider(p, "ada")
 	a.at("/me/security?done=connected")
 	a.wait("the account", `document.querySelector("form[action^='/me/security/connections/']") && /Example/.test(document.body.innerText)`)
@@ -64,7 +64,7 @@ func TestSigningInWithAnAccountElsewhere(t *testing.T) {
 	b.atProvider(p, "ada")
 	b.at("/me")
 	b.wait("Ada", `document.body.innerText.includes(`+quote(ada.Handle)+`)`)
-	b.visit("/sign-in/with/work/back?code=x&state=y")
+	b.visit("/sign-in/with/office/back?code=x&state=y")
 	b.wait("a refusal", `/took too long|was done already/.test(document.querySelector("[role=alert]")?.innerText)`)
 
 	// Whoever runs the house is told when the provider is away.
@@ -81,7 +81,7 @@ func disasterWith(t *testing.T, p *openidtest.Provider) *house {
 	if err := os.WriteFile(secret, []byte(openidtest.Secret), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	return disaster(t, "[[sign-in]]", `name = "work"`, `button = "Example"`, fmt.Sprintf("issuer = %q", p.URL), fmt.Sprintf("client-id = %q", openidtest.ClientID), fmt.Sprintf("client-secret-file = %q", secret),
+	return disaster(t, "[[sign-in]]", `name = "office"`, `button = "Example"`, fmt.Sprintf("issuer = %q", p.URL), fmt.Sprintf("client-id = %q", openidtest.ClientID), fmt.Sprintf("client-secret-file = %q", secret),
 		"new = true", `domains = ["example.org"]`, `groups = "groups"`, `roles = { chiefs = "admin", staff = "member" }`)
 }
 

@@ -27,7 +27,7 @@ import (
 
 // Config says which provider it is.
 type Config struct {
-	Name     string   // in addresses: "work"
+	Name     string   // in addresses: "office"
 	Label    string   // as people call it
 	Issuer   string   // its URL, letter by letter as it says itself
 	ClientID string   // that it knows the house by

@@ -13,13 +13,13 @@ import (
 	"howdah/internal/openid/openidtest"
 )
 
-const redirect = "https://house.example/sign-in/with/work/back"
+const redirect = "https://house.example/sign-in/with/office/back"
 
 func known(t *testing.T, p *openidtest.Provider) *openid.Provider {
 	t.Helper()
 	p.Allow(redirect)
 	p.Set(openidtest.User{ID: "a-1", Username: "ada", Name: "Ada Lovelace", Email: "ada@example.org", Verified: true, Groups: []string{"staff", "engineers"}})
-	house, err := openid.New(openid.Config{Name: "work", Label: "Work", Issuer: p.URL, ClientID: openidtest.ClientID, Secret: openidtest.Secret, Groups: "groups"})
+	house, err := openid.New(openid.Config{Name: "office", Label: "Office", Issuer: p.URL, ClientID: openidtest.ClientID, Secret: openidtest.Secret, Groups: "groups"})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -147,7 +147,7 @@ func TestAProviderThatIsAwayOrAnotherIsNamed(t *testing.T) {
 		_, _ = w.Write([]byte(`{"issuer": "` + open.URL + `", "authorization_endpoint": "http://elsewhere.example/", "token_endpoint": "https://elsewhere.example/", "jwks_uri": "https://elsewhere.example/"}`))
 	})
 	for issuer, key := range map[string]string{gone.URL: "openid.away", liar.URL: "openid.other_issuer", open.URL: "openid.away"} {
-		p, err := openid.New(openid.Config{Name: "work", Issuer: issuer, ClientID: "x"})
+		p, err := openid.New(openid.Config{Name: "office", Issuer: issuer, ClientID: "x"})
 		if err != nil {
 			t.Fatal(err)
 		}
